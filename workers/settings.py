@@ -1,0 +1,51 @@
+"""The settings that the workers need: archive, photo limits, Triton, broker, chunks."""
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class WorkerSettings(BaseSettings):
+    """Read from environment variables prefixed `GEOTAG_` (`geotag/settings.py` adds the files)."""
+
+    model_config = SettingsConfigDict(env_prefix="GEOTAG_", extra="ignore")
+
+    s3_endpoint: str | None = Field(
+        None, description="URL of the S3 service; empty for AWS itself."
+    )
+    s3_region: str = Field("us-east-1", description="Region that requests are signed for.")
+    s3_access_key: str | None = Field(
+        None, description="Access key; empty to use boto3's own chain (profile, role, …)."
+    )
+    s3_secret_key: SecretStr | None = Field(None, description="Secret key of that access key.")
+    s3_timeout: float = Field(30.0, gt=0, description="Seconds before an S3 request is given up.")
+    s3_tries: int = Field(4, ge=1, description="Tries of one S3 request, with back-off between.")
+
+    max_bytes: int = Field(
+        200 * 2**20, gt=0, description="Largest object, in bytes; larger ones are not downloaded."
+    )
+    max_pixels: int = Field(
+        250_000_000, gt=0, description="Largest picture, in pixels; larger ones are not decoded."
+    )
+    decode_seconds: float = Field(30.0, gt=0, description="Longest time for decoding one picture.")
+
+    triton_url: str = Field("127.0.0.1:8001", description="Triton's gRPC address, host:port.")
+    triton_timeout: float = Field(60.0, gt=0, description="Deadline of one inference, seconds.")
+
+    broker_url: SecretStr = Field(
+        SecretStr("redis://127.0.0.1:6379/0"),
+        description="Broker: redis:// (Valkey) or amqp:// (RabbitMQ, quorum queues).",
+    )
+    chunk_size: int = Field(32, ge=1, le=1000, description="Objects in one message.")
+    in_flight: int = Field(8, ge=1, le=64, description="Objects a worker process works on at once.")
+    transient_tries: int = Field(
+        6, ge=1, description="Tries of a chunk's transient failures before they are recorded."
+    )
+    crash_tries: int = Field(
+        3, ge=1, description="Attempts that may die with their worker before quarantine."
+    )
+    visibility_timeout: int = Field(
+        600,
+        ge=30,
+        description="Seconds after which Valkey hands an unacknowledged chunk to another worker; "
+        "at least three times the longest chunk.",
+    )
