@@ -1,0 +1,42 @@
+#!/bin/sh
+# Installs Debian packages for programs that the local stack runs by itself: the packages' own
+# services are not started, not enabled, and no database cluster of the system's is created.
+# Usage (as root): apt-install.sh PACKAGE...
+set -eu
+export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+
+policy=/usr/sbin/policy-rc.d
+no_cluster=/etc/postgresql-common/createcluster.d/geotag-local-stack.conf
+made_policy=
+clean_up() {
+    rm -f "$no_cluster"
+    if [ -n "$made_policy" ]; then rm -f "$policy"; fi
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+
+# Maintainer scripts ask policy-rc.d before they start a service: 101 means no. An administrator's
+# own policy stays.
+if [ ! -e "$policy" ]; then
+    made_policy=1
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+fi
+mkdir -p "${no_cluster%/*}"
+echo 'create_main_cluster = false' >"$no_cluster"
+
+new_rabbitmq=
+[ -e /usr/lib/rabbitmq/bin/rabbitmq-server ] || new_rabbitmq=1
+
+get() { apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@"; }
+# The lists of a fresh machine are empty, and those of an old one point at versions long gone.
+get install -y --no-install-recommends "$@" || {
+    get update
+    get install -y --no-install-recommends "$@"
+}
+
+# A package's service is enabled for the next boot even when it may not start now.
+if [ -n "$new_rabbitmq" ] && [ -e /usr/lib/rabbitmq/bin/rabbitmq-server ] &&
+    command -v systemctl >/dev/null; then
+    systemctl disable --quiet rabbitmq-server 2>/dev/null || true
+fi

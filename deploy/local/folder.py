@@ -1,0 +1,124 @@
+"""The data folder of one stack: its files, its passwords and its ports.
+
+Everything that tells two stacks on one machine apart is here, so a second data folder is a second
+stack. Nothing in the folder but the databases is precious.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.errors import StackError
+from deploy.local import ports
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The data folder at `root`, an absolute path."""
+
+    root: Path
+
+    @property
+    def logs(self) -> Path:
+        """Where each service's log lies, `NAME.log`."""
+        return self.root / "log"
+
+    @property
+    def ports_file(self) -> Path:
+        """Chosen at the first start and kept: addresses stay the same for people and tools."""
+        return self.root / "ports.json"
+
+    @property
+    def stack_env(self) -> Path:
+        """The variables under which the workers find the servers that we started."""
+        return self.root / "stack.env"
+
+    @property
+    def key(self) -> str:
+        """Eight hexadecimal digits that name this stack where the machine shares one namespace."""
+        return hashlib.sha256(os.fsencode(self.root)).hexdigest()[:8]
+
+    def log(self, name: str) -> Path:
+        """The log file of the service `name`."""
+        return self.logs / f"{name}.log"
+
+    def create(self) -> None:
+        """Make the folder. Raises StackError where it cannot be made or written."""
+        try:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            # Traversable for root's unprivileged PostgreSQL user, listed by nobody else.
+            self.root.chmod(0o711 if os.geteuid() == 0 else 0o700)
+            self.logs.chmod(0o700)
+        except OSError as error:
+            raise StackError(
+                f"the data folder {self.root} cannot be used: {error.strerror}",
+                "make it writable for you, or choose another one with GEOTAG_DATA_DIR",
+            ) from error
+
+    def port(self, name: str) -> int:
+        """The loopback port of `name`, chosen at the first call and the same ever after."""
+        known: dict[str, int] = _read_json(self.ports_file)
+        if name not in known:
+            known[name] = ports.choose(taken=set(known.values()))
+            write_file(self.ports_file, json.dumps(known, indent=1) + "\n", mode=0o644)
+        return known[name]
+
+    def secret(self, name: str) -> str:
+        """The random password of `name`, made at the first call; letters and digits only."""
+        path = self.root / "secrets.json"
+        known: dict[str, str] = _read_json(path)
+        if name not in known:
+            known[name] = secrets.token_hex(20)
+            write_file(path, json.dumps(known, indent=1) + "\n")
+        return known[name]
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder: two `geotag up` at once take turns."""
+        with locked(self.root / "lock"):
+            yield
+
+    def read_stack_env(self) -> dict[str, str]:
+        """The variables of `stack.env`; empty before the first start."""
+        if not self.stack_env.exists():
+            return {}
+        lines = self.stack_env.read_text().splitlines()
+        return dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
+
+    def write_stack_env(self, variables: Mapping[str, str]) -> None:
+        """Write `stack.env`, readable by its owner only."""
+        lines = [f"{name}={value}" for name, value in sorted(variables.items())]
+        write_file(self.stack_env, "\n".join(["# Written by `geotag up`.", *lines, ""]))
+
+
+def write_file(path: Path, text: str, mode: int = 0o600) -> bool:
+    """Write `text` at once and with `mode` from the start; False where it was there already."""
+    if path.exists() and path.read_text() == text and path.stat().st_mode & 0o777 == mode:
+        return False
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    new.rename(path)
+    return True
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on the file `path`; freed by the kernel when the process dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else {}

@@ -1,0 +1,76 @@
+"""Waiting until a service answers in its own protocol, and saying why it does not."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg2
+from botocore.exceptions import BotoCoreError, ClientError
+from kombu.exceptions import OperationalError as BrokerError
+from tritonclient.utils import InferenceServerException
+
+from deploy.errors import ServiceDown
+
+# What the clients raise while a server is not (yet) there. Anything else is a defect of ours.
+NOT_THERE = (
+    psycopg2.Error,
+    BotoCoreError,
+    ClientError,
+    BrokerError,
+    InferenceServerException,
+    OSError,
+)
+
+
+def wait_until_healthy(
+    name: str,
+    check: Callable[[], str],
+    log: Path,
+    *,
+    seconds: float,
+    given_up: Callable[[], bool],
+) -> str:
+    """Ask `check` until it answers; return its answer.
+
+    Raises ServiceDown with the last lines of the log when `seconds` have passed, or when
+    `given_up` says that the supervisor no longer tries to start the program.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return check()
+        except NOT_THERE as error:
+            reason = first_line(error)
+        if given_up():
+            raise ServiceDown(f"{name} does not start:\n{tail(log)}", f"the whole log is {log}")
+        if time.monotonic() > deadline:
+            raise ServiceDown(
+                f"{name} does not answer after {seconds:.0f} s: {reason}\n{tail(log)}",
+                f"the whole log is {log}",
+            )
+        time.sleep(0.1)
+
+
+def answers(name: str, check: Callable[[], str], advice: str) -> str:
+    """One try at a server that is not ours to start. Raises ServiceDown."""
+    try:
+        return check()
+    except NOT_THERE as error:
+        raise ServiceDown(f"{name} does not answer: {first_line(error)}", advice) from error
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says; its class where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def tail(log: Path, lines: int = 8) -> str:
+    """The last lines of a log, indented; a sentence where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 16_384))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return "  (no log yet)"
+    return "\n".join(f"  {line}" for line in text.splitlines()[-lines:]) or "  (the log is empty)"

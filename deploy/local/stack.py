@@ -1,0 +1,317 @@
+"""The local stack as a whole: `up`, `start_workers`, `down`, `status`, and single services.
+
+`up` is idempotent: it looks at what is there and starts what is missing, be it after an ordinary
+`down`, a crash, a killed supervisor or a reboot. To have the stack come back after a reboot by
+itself, install `deploy/local/geotag.service`.
+"""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from deploy.errors import StackError, StackNotUp
+from deploy.local import broker, postgres, s3, triton
+from deploy.local.folder import Folder
+from deploy.local.health import answers, wait_until_healthy
+from deploy.local.ports import require_free
+from deploy.local.program import Program, Report, Service
+from deploy.local.supervision import Supervisor
+from deploy.settings import StackSettings, python_prefix
+
+SERVERS = ("postgres", "s3", "broker", "triton")
+WORKERS = ("worker-backfill", "worker-interactive")
+# A worker that is told to stop finishes the objects it is working on.
+WORKER_STOP_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack that answers.
+
+    `answers` has what each server said, `variables` the `GEOTAG_` settings of those that we
+    started (they are in `folder.stack_env` too), `psql` a command line into the local database.
+    """
+
+    folder: Folder
+    answers: dict[str, str]
+    variables: dict[str, str]
+    psql: str | None
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """One line of `status`: `state` is existing, or supervisor's word in lower case."""
+
+    name: str
+    state: str
+    pid: int | None
+    ok: bool
+    detail: str
+
+
+def silent(_: str) -> None:
+    """Report to nobody."""
+
+
+def up(settings: StackSettings, model_repository: Path, *, report: Report = silent) -> Stack:
+    """Bring up every server that has no URL of its own, and wait until all answer.
+
+    `model_repository` is the folder that Triton serves. Raises StackError.
+    """
+    folder = Folder(settings.data_dir)
+    folder.create()
+    with folder.lock():
+        existing = existing_servers(settings, folder)
+        said = {name: _ask_existing(name, check) for name, check in existing.items()}
+        own = own_services(settings, folder, model_repository)
+        for service in own:
+            service.install(report)
+        programs = [service.prepare(report) for service in own]
+        _run(Supervisor(folder), folder, programs, report)
+        said |= _wait(folder, own, programs, report)
+        variables = {key: value for service in own for key, value in service.variables().items()}
+        folder.write_stack_env(variables)
+    psql = next((service.psql() for service in own if isinstance(service, postgres.Postgres)), None)
+    return Stack(folder, said, variables, psql)
+
+
+def start_workers(
+    settings: StackSettings, *, command: Sequence[str] | None = None, report: Report = silent
+) -> None:
+    """Start the workers that are not running; those whose settings changed start anew.
+
+    Call it when the database has its schema. `command` is what a worker runs before
+    `--queue NAME`; `geotag worker` when not given. Raises StackError.
+    """
+    folder = Folder(settings.data_dir)
+    supervisor = Supervisor(folder)
+    with folder.lock():
+        programs = worker_programs(settings, folder, command)
+        supervisor.write_programs(programs, of=WORKERS)
+        supervisor.reload()
+        for program in programs:
+            supervisor.start_program(program.name)
+        for program in programs:
+            _wait_running(supervisor, folder, program)
+            report(f"{program.name}: {program.copies} running")
+
+
+def worker_programs(
+    settings: StackSettings, folder: Folder, command: Sequence[str] | None = None
+) -> list[Program]:
+    """The workers of both queues. A backfill never keeps an interactive picture waiting."""
+    ours = {key: value for key, value in os.environ.items() if key.startswith("GEOTAG_")}
+    common = tuple(command or (str(python_prefix() / "bin" / "geotag"), "worker"))
+    environment = ours | folder.read_stack_env() | {"GEOTAG_DATA_DIR": str(folder.root)}
+    copies = {"backfill": settings.worker_processes, "interactive": 1}
+    return [
+        Program(
+            name=f"worker-{queue}",
+            command=(*common, "--queue", queue),
+            directory=Path.cwd(),  # where .env is
+            environment=environment,
+            stop_seconds=WORKER_STOP_SECONDS,
+            copies=count,
+            priority=900,
+        )
+        for queue, count in copies.items()
+    ]
+
+
+def down(settings: StackSettings) -> None:
+    """Stop everything and wait for its end: workers first, PostgreSQL last. Data stays."""
+    folder = Folder(settings.data_dir)
+    if not folder.root.exists():
+        return
+    with folder.lock():
+        Supervisor(folder).shut_down()
+        triton.remove_shared_memory(folder)
+
+
+def delete(settings: StackSettings) -> None:
+    """Stop everything and delete the data folder, databases included."""
+    down(settings)
+    folder = Folder(settings.data_dir)
+    shutil.rmtree(folder.root, ignore_errors=True)
+    shutil.rmtree(postgres.outside_folder(folder), ignore_errors=True)
+
+
+def status(settings: StackSettings) -> list[ServiceStatus]:
+    """What each server and worker does now. Raises StackNotUp where nothing was ever started."""
+    folder = Folder(settings.data_dir)
+    existing = existing_servers(settings, folder)
+    lines = []
+    for name, check in existing.items():
+        ok, detail = _try(name, check, folder)
+        lines.append(ServiceStatus(name, "existing", None, ok, detail))
+    supervisor = Supervisor(folder)
+    checks = {service.name: service.check for service in own_services(settings, folder)}
+    for state in supervisor.states():
+        ok, detail = state.active, f"log: {folder.log(state.name)}"
+        if state.active and state.program in checks:
+            ok, detail = _try(state.name, checks[state.program], folder)
+        lines.append(ServiceStatus(state.name, state.state.lower(), state.pid or None, ok, detail))
+    return lines
+
+
+def start_service(settings: StackSettings, name: str) -> None:
+    """Start one server or worker program that `up` made known; wait until it answers."""
+    folder = Folder(settings.data_dir)
+    supervisor = Supervisor(folder)
+    _require_known(supervisor, name)
+    supervisor.start_program(name)
+    for service in own_services(settings, folder):
+        if service.name == name:
+            _wait_for(supervisor, folder, service.name, service.check, seconds=300)
+
+
+def stop_service(settings: StackSettings, name: str) -> None:
+    """Stop one server or worker program in the orderly way; `start_service` brings it back."""
+    supervisor = Supervisor(Folder(settings.data_dir))
+    _require_known(supervisor, name)
+    supervisor.stop_program(name)
+
+
+def kill_service(settings: StackSettings, name: str) -> list[int]:
+    """Kill (-9) the processes of one program, as a crash would; the supervisor restarts them.
+
+    Returns their process ids.
+    """
+    supervisor = Supervisor(Folder(settings.data_dir))
+    _require_known(supervisor, name)
+    pids = [state.pid for state in supervisor.states(name) if state.pid]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    return pids
+
+
+def own_services(
+    settings: StackSettings, folder: Folder, model_repository: Path | None = None
+) -> list[Service]:
+    """The servers that are ours to start."""
+    existing = existing_servers(settings, folder)
+    valkey = settings.local_broker == "valkey"
+    services: list[Service] = [
+        postgres.Postgres(folder),
+        s3.S3(folder),
+        broker.Valkey(folder) if valkey else broker.RabbitMQ(folder),
+        triton.Triton(folder, settings.triton_venv, model_repository),
+    ]
+    return [service for service in services if service.name not in existing]
+
+
+def existing_servers(settings: StackSettings, folder: Folder) -> dict[str, Callable[[], str]]:
+    """Name and check of each server whose URL was set.
+
+    A URL out of our own `stack.env` (somebody loaded the file into the shell) is none.
+    """
+    ours = folder.read_stack_env().values()
+    secret_key = settings.s3_secret_key.get_secret_value() if settings.s3_secret_key else None
+    database = settings.database_url.get_secret_value() if settings.database_url else None
+    queue = settings.broker_url.get_secret_value() if settings.broker_url else None
+    checks: dict[str, tuple[str | None, Callable[[str], str]]] = {
+        "postgres": (database, postgres.check_url),
+        "s3": (
+            settings.s3_endpoint,
+            lambda url: s3.check_endpoint(url, settings.s3_access_key, secret_key),
+        ),
+        "broker": (queue, broker.check_url),
+        "triton": (settings.triton_url, triton.check_url),
+    }
+    return {
+        name: partial(check, url)
+        for name, (url, check) in checks.items()
+        if url is not None and url not in ours
+    }
+
+
+def _run(supervisor: Supervisor, folder: Folder, programs: list[Program], report: Report) -> None:
+    """Start what is not running, each after a look at its ports."""
+    supervisor.write_programs(programs, of=SERVERS)
+    if supervisor.is_running():
+        supervisor.reload()
+    else:
+        supervisor.start()
+    for program in programs:
+        if not all(state.active for state in supervisor.states(program.name)):
+            require_free(program.name, program.ports, folder.ports_file)
+            if program.name == "triton":
+                triton.remove_shared_memory(folder)
+            report(f"starting {program.name}")
+            supervisor.start_program(program.name)
+
+
+def _wait(
+    folder: Folder, services: list[Service], programs: list[Program], report: Report
+) -> dict[str, str]:
+    """Wait for all at once; raise the first one's failure."""
+    supervisor = Supervisor(folder)
+    with ThreadPoolExecutor(max_workers=len(services) or 1) as pool:
+        waits = {
+            service.name: pool.submit(
+                _wait_for, supervisor, folder, service.name, service.check, program.start_seconds
+            )
+            for service, program in zip(services, programs, strict=True)
+        }
+        said = {}
+        for name, wait in waits.items():
+            said[name] = wait.result()
+            report(f"{name}: {said[name]}")
+    return said
+
+
+def _wait_for(
+    supervisor: Supervisor, folder: Folder, name: str, check: Callable[[], str], seconds: float
+) -> str:
+    return wait_until_healthy(
+        name,
+        check,
+        folder.log(name),
+        seconds=seconds,
+        given_up=lambda: any(state.given_up for state in supervisor.states(name)),
+    )
+
+
+def _wait_running(supervisor: Supervisor, folder: Folder, program: Program) -> None:
+    """A worker has no port to ask at: it runs when the supervisor says so."""
+
+    def check() -> str:
+        states = supervisor.states(program.name)
+        if all(state.state == "RUNNING" for state in states):
+            return "running"
+        raise ConnectionError(", ".join(f"{state.name} is {state.state}" for state in states))
+
+    name = program.name if program.copies == 1 else f"{program.name}-0"
+    wait_until_healthy(
+        program.name,
+        check,
+        folder.log(name),
+        seconds=program.start_seconds,
+        given_up=lambda: any(state.state == "FATAL" for state in supervisor.states(program.name)),
+    )
+
+
+def _ask_existing(name: str, check: Callable[[], str]) -> str:
+    return answers(
+        f"the existing {name} server",
+        check,
+        f"check the address and the credential in the settings, or unset them "
+        f"to let `geotag up` start a {name} of its own",
+    )
+
+
+def _try(name: str, check: Callable[[], str], folder: Folder) -> tuple[bool, str]:
+    try:
+        return True, answers(name, check, f"see {folder.log(name)}")
+    except StackError as error:
+        return False, error.message
+
+
+def _require_known(supervisor: Supervisor, name: str) -> None:
+    if not supervisor.states(name):
+        raise StackNotUp

@@ -1,0 +1,99 @@
+"""What supervisor reads: one file for itself, one for each program. Pure text, no processes."""
+
+import configparser
+import io
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from deploy.errors import StackError
+from deploy.local.folder import Folder
+from deploy.local.ports import LOOPBACK
+from deploy.local.program import Program
+
+
+def supervisor_text(folder: Folder) -> str:
+    """The supervisor's own configuration, password included."""
+    sections = {
+        "supervisord": {
+            "logfile": escaped(folder.log("supervisord")),
+            "logfile_maxbytes": "5MB",
+            "logfile_backups": "1",
+            "pidfile": escaped(folder.root / "supervisord.pid"),
+            "childlogdir": escaped(folder.logs),
+            # Said in so many words: supervisord warns of running as root otherwise.
+            **({"user": "root"} if os.geteuid() == 0 else {}),
+        },
+        "inet_http_server": {
+            "port": f"{LOOPBACK}:{folder.port('supervisor')}",
+            "username": "geotag",
+            "password": folder.secret("supervisor"),
+        },
+        "rpcinterface:supervisor": {
+            "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+        },
+        # Relative to this file: supervisor splits the list at spaces, and a folder may have some.
+        "include": {"files": "supervisor.d/*.conf"},
+    }
+    return ini(sections)
+
+
+def program_text(program: Program, folder: Folder) -> str:
+    """The configuration of one program."""
+    many = program.copies > 1
+    log = folder.log(f"{program.name}-%(process_num)d" if many else program.name)
+    options = {
+        "command": escaped(shlex.join(program.command)),
+        "directory": escaped(program.directory),
+        "environment": environment_list(program.environment),
+        "numprocs": str(program.copies),
+        "process_name": "%(program_name)s" + ("-%(process_num)d" if many else ""),
+        "priority": str(program.priority),
+        "autostart": "false",  # `up` looks at the ports first, and knows what needs what
+        "autorestart": "true",
+        "startsecs": "1",
+        # The pause grows by a second each time: a server whose port or shared memory is not yet
+        # free after a crash gets a minute and a half.
+        "startretries": "13",
+        "stopsignal": program.stop_signal,
+        "stopwaitsecs": str(program.stop_seconds),
+        "killasgroup": "true",
+        "redirect_stderr": "true",
+        "stdout_logfile": escaped(folder.logs) + "/" + log.name,
+        "stdout_logfile_maxbytes": "10MB",
+        "stdout_logfile_backups": "2",
+        **({"user": program.user} if program.user else {}),
+    }
+    return ini({f"program:{program.name}": options})
+
+
+def environment_list(variables: Mapping[str, str]) -> str:
+    """`NAME="value",…` as supervisor splits it.
+
+    Raises StackError for a value that it cannot express: both kinds of quote, or a line break.
+    """
+    pairs = []
+    for name, value in sorted(variables.items()):
+        quote = "'" if '"' in value else '"'
+        if quote in value or "\n" in value:
+            raise StackError(
+                f"the value of {name} has both kinds of quotation mark, or a line break",
+                f"put {name} into the file .env, or choose another value",
+            )
+        pairs.append(f"{name}={quote}{escaped(value)}{quote}")
+    return ",".join(pairs)
+
+
+def escaped(value: str | Path) -> str:
+    """Supervisor expands `%(…)s` in every value."""
+    return str(value).replace("%", "%%")
+
+
+def ini(sections: Mapping[str, Mapping[str, str]]) -> str:
+    """The sections as an INI file."""
+    parser = configparser.RawConfigParser()
+    parser.read_dict(sections)
+    text = io.StringIO()
+    parser.write(text)
+    return text.getvalue()

@@ -1,0 +1,187 @@
+"""Triton: NVIDIA's own server binary, out of the `nvidia-pytriton` wheel, in an environment apart.
+
+The wheel pins numpy below 2, and in production Triton is another machine: what its models import
+comes from this environment, never from ours.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
+
+from deploy.errors import InstallFailed, ServiceDown
+from deploy.local import system
+from deploy.local.folder import Folder, locked
+from deploy.local.ports import LOOPBACK
+from deploy.local.program import Program, Report
+
+REQUIREMENTS = Path(__file__).parents[2] / "requirements"
+# What the models import, with what that depends on; then the server without its dependencies:
+# they serve pytriton's Python front end, which we do not use.
+PLAIN, BARE = REQUIREMENTS / "triton.txt", REQUIREMENTS / "tritonserver.txt"
+SHARED_MEMORY = Path("/dev/shm")
+
+
+def check_url(url: str) -> str:
+    """Ask the server at `url` (host:port of gRPC) for its models.
+
+    Raises InferenceServerException where it does not answer, and ServiceDown naming the models
+    that it could not load.
+    """
+    client = triton.InferenceServerClient(url)
+    try:
+        version = client.get_server_metadata(client_timeout=5).version
+        models = client.get_model_repository_index(client_timeout=5).models
+    finally:
+        client.close()
+    # Older versions are unloaded in the course of things; a model that never was loaded is silent.
+    failed = [
+        f"{model.name}: {model.reason}"
+        for model in models
+        if model.state == "UNAVAILABLE" and model.reason not in ("", "unloaded")
+    ]
+    if failed:
+        raise ServiceDown(
+            "Triton could not load " + "; ".join(failed),
+            "mend the model repository, then `geotag down` and `geotag up`",
+        )
+    if any(model.state in ("LOADING", "UNLOADING") for model in models):
+        raise InferenceServerException("models are still loading")
+    ready = sum(model.state == "READY" for model in models)
+    return f"Triton {version} with {ready} model{'' if ready == 1 else 's'} ready"
+
+
+@dataclass(frozen=True)
+class Triton:
+    """The stack's own inference server; `repository` is needed to start it, not to talk to it."""
+
+    folder: Folder
+    venv: Path
+    repository: Path | None = None
+    name: str = "triton"
+
+    @property
+    def url(self) -> str:
+        """The gRPC address, host:port."""
+        return f"{LOOPBACK}:{self.folder.port('triton-grpc')}"
+
+    def install(self, report: Report) -> None:
+        """Check the machine, install libpython where it is missing, build the environment."""
+        system.require_python()
+        system.require_triton_platform()
+        if not system.has_libpython():
+            package = system.libpython_name().partition(".so")[0]
+            system.install_packages([package], "Triton's Python backend", report)
+        with locked(self.venv.with_name(f".{self.venv.name}.lock")):
+            stamp = self.venv / "stamp"
+            if stamp.exists() and stamp.read_text() == _requirements_digest():
+                return
+            report("installing the Triton server in an environment of its own (a minute or two)")
+            self._build()
+            stamp.write_text(_requirements_digest())
+
+    def prepare(self, report: Report) -> Program:
+        """Say how to run the server over its model repository."""
+        if self.repository is None:
+            raise ValueError("a Triton that is to be started needs its model repository")
+        self.repository.mkdir(parents=True, exist_ok=True)
+        home = self.folder.root / "triton"
+        home.mkdir(exist_ok=True)
+        http, grpc, metrics = (
+            self.folder.port(f"triton-{name}") for name in ("http", "grpc", "metrics")
+        )
+        server = self._site_packages() / "pytriton" / "tritonserver"
+        libpython = system.libpython_folder()
+        return Program(
+            name=self.name,
+            command=(
+                str(server / "bin" / "tritonserver"),
+                f"--model-repository={self.repository}",
+                f"--backend-directory={server / 'backends'}",
+                # Explicit: a release is loaded, and later unloaded, by name. At the start, all.
+                *("--model-control-mode=explicit", "--load-model=*"),
+                # A broken model is reported by name; the other models go on.
+                "--exit-on-error=false",
+                *(f"--http-address={LOOPBACK}", f"--http-port={http}"),
+                *(f"--grpc-address={LOOPBACK}", f"--grpc-port={grpc}"),
+                *(f"--metrics-address={LOOPBACK}", f"--metrics-port={metrics}"),
+                f"--backend-config=python,shm-region-prefix-name={memory_prefix(self.folder)}",
+                *("--log-format=ISO8601", "--exit-timeout-secs=15"),
+            ),
+            directory=home,
+            environment={
+                # The Python backend takes the first python on PATH for its models.
+                "PATH": f"{self.venv / 'bin'}:{os.defpath}",
+                "VIRTUAL_ENV": str(self.venv),
+                **({"LD_LIBRARY_PATH": str(libpython)} if libpython else {}),
+            },
+            ports=(http, grpc, metrics),
+            start_seconds=300,  # models load and warm up before the ports open
+            stop_seconds=30,
+            priority=30,
+        )
+
+    def check(self) -> str:
+        """Ask for the models."""
+        return check_url(self.url)
+
+    def variables(self) -> dict[str, str]:
+        """Where to send pictures, and where the counters are."""
+        return {
+            "GEOTAG_TRITON_URL": self.url,
+            "GEOTAG_TRITON_METRICS_URL": (
+                f"http://{LOOPBACK}:{self.folder.port('triton-metrics')}/metrics"
+            ),
+        }
+
+    def _site_packages(self) -> Path:
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        return self.venv / "lib" / version / "site-packages"
+
+    def _build(self) -> None:
+        shutil.rmtree(self.venv, ignore_errors=True)
+        pip = [str(self.venv / "bin" / "python"), "-m", "pip"]
+        install = [*pip, "install", "--quiet", "--disable-pip-version-check"]
+        _run([sys.executable, "-m", "venv", str(self.venv)])
+        _run([*install, "-r", str(PLAIN)])
+        _run([*install, "--no-deps", "-r", str(BARE)])
+        server = self._site_packages() / "pytriton" / "tritonserver"
+        stub = f"python_backend_stubs/{sys.version_info.major}.{sys.version_info.minor}"
+        # The backend looks for the stub beside its own library.
+        shutil.copy(server / stub / "triton_python_backend_stub", server / "backends" / "python")
+
+
+def memory_prefix(folder: Folder) -> str:
+    """How the shared memory of this stack's Triton is named in /dev/shm."""
+    return f"geotag-{folder.key}-"
+
+
+def remove_shared_memory(folder: Folder) -> None:
+    """Free what a killed server left behind; only when none is running."""
+    for region in SHARED_MEMORY.glob(f"{memory_prefix(folder)}*"):
+        region.unlink(missing_ok=True)
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, text=True, capture_output=True, check=False)
+    if done.returncode != 0:
+        lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
+        raise InstallFailed(
+            "the Triton environment could not be built: " + " / ".join(lines[-3:]),
+            "check the network and the free space on the disk, then try again; or set "
+            "GEOTAG_TRITON_URL to a server that runs already",
+        )
+
+
+def _requirements_digest() -> str:
+    """What the environment was built from: the pinned packages and the interpreter."""
+    digest = hashlib.sha256(sys.version.encode())
+    for path in (PLAIN, BARE):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

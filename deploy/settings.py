@@ -1,0 +1,63 @@
+"""The settings of the local stack. A service whose URL is set is used as it is and not started."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Absolute = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+
+class StackSettings(BaseSettings):
+    """Read from environment variables prefixed `GEOTAG_` and from `.env`; empty means not set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GEOTAG_",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        validate_default=True,
+    )
+
+    data_dir: Absolute = Field(
+        Path(".geotag"),
+        description="Folder of the local stack: its databases, logs, ports and passwords.",
+    )
+    local_broker: Literal["valkey", "rabbitmq"] = Field(
+        "valkey", description="Which broker `geotag up` starts when no broker URL is set."
+    )
+    worker_processes: int = Field(
+        max(1, min(4, (os.cpu_count() or 1) // 2)),
+        ge=1,
+        le=64,
+        description="Worker programs that work on the backfill queue of the local stack.",
+    )
+    triton_venv: Absolute = Field(
+        Path(".geotag/triton-venv"),
+        description="Virtual environment of the local Triton server; stacks may share one.",
+    )
+
+    database_url: SecretStr | None = Field(
+        None, description="An existing PostGIS, postgresql+psycopg2://…; empty to start one."
+    )
+    s3_endpoint: str | None = Field(
+        None, description="URL of an existing S3 service; empty to start one."
+    )
+    s3_access_key: str | None = Field(
+        None, description="Access key of the existing S3; empty to use boto3's own chain."
+    )
+    s3_secret_key: SecretStr | None = Field(None, description="Secret key of that access key.")
+    broker_url: SecretStr | None = Field(
+        None, description="An existing broker, amqp://… or redis://…; empty to start one."
+    )
+    triton_url: str | None = Field(
+        None, description="gRPC address (host:port) of an existing Triton; empty to start one."
+    )
+
+
+def python_prefix() -> Path:
+    """The virtual environment that we run in: its `bin` holds the programs of our wheels."""
+    return Path(sys.prefix)
