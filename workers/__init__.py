@@ -1,0 +1,1 @@
+"""The Celery application: from an object in the archive to a row in the ledger."""

@@ -18,6 +18,7 @@ GeotagError                       code, message
 │   ├── BucketUnknown             bucket_unknown
 │   ├── InferenceRefused          inference_refused (names the ensemble's step)
 │   ├── WorkerKilled              worker_killed (quarantine)
+│   ├── InternalError             internal_error (a fault of ours; the log has the traceback)
 │   └── RetriesExhausted          the transient error's code, after its last try
 ├── TransientError                retried with back-off, within a bound, then recorded
 │   ├── ArchiveUnavailable        s3_unavailable
@@ -148,6 +149,12 @@ class WorkerKilled(PermanentError):
     """Each worker that took this object up died; it is in quarantine."""
 
     code = "worker_killed"
+
+
+class InternalError(PermanentError):
+    """A fault of ours in handling this object; the log has the traceback."""
+
+    code = "internal_error"
 
 
 class RetriesExhausted(PermanentError):

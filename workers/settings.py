@@ -44,8 +44,15 @@ class WorkerSettings(BaseSettings):
         3, ge=1, description="Attempts that may die with their worker before quarantine."
     )
     visibility_timeout: int = Field(
-        600,
-        ge=30,
-        description="Seconds after which Valkey hands an unacknowledged chunk to another worker; "
-        "at least three times the longest chunk.",
+        120,
+        ge=10,
+        description="Seconds after which Valkey hands an unacknowledged chunk to another worker. "
+        "At least three times the longest chunk; a chunk whose worker was killed starts again "
+        "about ten seconds after this (RabbitMQ notices at once).",
+    )
+    patience: float = Field(
+        60.0,
+        gt=0,
+        description="Seconds that a worker waits for a service that is away before it hands its "
+        "chunk back to the queue (where it goes on waiting, and nothing is counted as a failure).",
     )

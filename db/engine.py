@@ -1,0 +1,56 @@
+"""Connections, and the errors that mean that the database is away."""
+
+from functools import cache
+from importlib import resources
+
+from sqlalchemy import Engine, TextClause, create_engine, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from db.settings import DatabaseSettings
+
+
+class DatabaseUrlMissing(Exception):
+    """GEOTAG_DATABASE_URL is not set and no local stack has been started."""
+
+
+def make_engine(settings: DatabaseSettings) -> Engine:
+    """An engine for one process; make it after a fork, never before.
+
+    Connections are checked before use (`pool_pre_ping`), so that a restarted server costs a
+    reconnection and not an error.
+
+    Raises:
+        DatabaseUrlMissing: no URL is known.
+    """
+    if settings.database_url is None:
+        raise DatabaseUrlMissing
+    return create_engine(
+        settings.database_url.get_secret_value(),
+        pool_pre_ping=True,
+        pool_size=settings.database_pool,
+        connect_args={
+            "connect_timeout": max(2, round(settings.database_timeout)),
+            "application_name": "geotag",
+        },
+    )
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the error says that the database is away, shutting down or full, not that we erred.
+
+    SQLSTATE classes 08 (connection), 53 (resources, such as a full disk) and 57P (operator
+    intervention, such as a shutdown); PostgreSQL documentation, appendix A.
+    """
+    if isinstance(error, (OperationalError, InterfaceError, PoolTimeout)):
+        return True
+    code = getattr(getattr(error, "orig", None), "pgcode", None) or ""
+    return isinstance(error, DBAPIError) and (
+        error.connection_invalidated or code[:2] in ("08", "53") or code[:3] == "57P"
+    )
+
+
+@cache
+def sql(name: str) -> TextClause:
+    """The statement in `db/sql/NAME.sql`."""
+    return text(resources.files("db").joinpath("sql", f"{name}.sql").read_text("utf-8"))

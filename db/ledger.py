@@ -1,0 +1,294 @@
+"""What a worker reads when it takes up a chunk, and the one bulk write when it has done it."""
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine, text
+
+from db.copy import stage
+from db.engine import sql
+
+
+@dataclass(frozen=True)
+class ChunkObject:
+    """An object to work on; `kills` counts the workers that died with it in their hands."""
+
+    object_version_id: int
+    endpoint: str
+    bucket: str
+    key: str
+    etag: str
+    size: int
+    last_modified: datetime | None
+    kills: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What is left to do in a chunk, and the name of the release that is to answer."""
+
+    release: str
+    objects: tuple[ChunkObject, ...]
+
+
+@dataclass(frozen=True)
+class Content:
+    """Distinct bytes and the facts read from them; position in degrees, WGS 84."""
+
+    sha256: bytes
+    bytes: int
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    captured_at: datetime | None = None
+    camera_make: str | None = None
+    camera_model: str | None = None
+    exif_longitude: float | None = None
+    exif_latitude: float | None = None
+    exif_altitude_m: float | None = None
+
+
+@dataclass(frozen=True)
+class Geotag:
+    """What a release says of a content, as the table `geotag` keeps it.
+
+    Longitude and latitude in degrees, WGS 84; `confidence` is the probability that the place lies
+    within 200 km, None where the release is not calibrated.
+    """
+
+    sha256: bytes
+    release_digest: str
+    state: str
+    abstention: str | None
+    longitude: float
+    latitude: float
+    confidence: float | None
+    confidence_1_km: float | None
+    confidence_25_km: float | None
+    confidence_750_km: float | None
+    confidence_2500_km: float | None
+    coarse_cell: str
+    middle_cell: str
+    fine_cell: str
+    coarse_probability: float
+    middle_probability: float
+    fine_probability: float
+    candidate_cells: tuple[str, ...]
+    candidate_probabilities: tuple[float, ...]
+    region_50_cells: tuple[str, ...]
+    region_80_cells: tuple[str, ...]
+    region_95_cells: tuple[str, ...]
+    region_50_probabilities: tuple[float, ...]
+    region_80_probabilities: tuple[float, ...]
+    region_95_probabilities: tuple[float, ...]
+    scene: str
+    scene_indoor: float
+    scene_natural: float
+    scene_urban: float
+    code_version: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """How one try at one object ended.
+
+    Args:
+        object_version_id: the object.
+        state: the outcome's state, or None where the object is handed back without one.
+        code, message: of the error, if any.
+        content: the bytes, where they were fetched.
+        version_id: the version that S3 served, where the bucket keeps versions.
+        geotag: a new prediction; None where the content had one already, or none was made.
+    """
+
+    object_version_id: int
+    state: str | None
+    code: str | None = None
+    message: str | None = None
+    content: Content | None = None
+    version_id: str | None = None
+    geotag: Geotag | None = None
+
+
+_TYPES = {
+    "sha256": "bytea",
+    "bytes": "bigint",
+    "width": "int",
+    "height": "int",
+    "captured_at": "timestamp",
+    "longitude": "float8",
+    "latitude": "float8",
+    "exif_longitude": "float8",
+    "exif_latitude": "float8",
+    "exif_altitude_m": "real",
+    **{
+        f"{name}_{kind}": type_
+        for name in ("candidate", "region_50", "region_80", "region_95")
+        for kind, type_ in (("cells", "text[]"), ("probabilities", "real[]"))
+    },
+}
+
+
+def _columns(row_type: type[Content] | type[Geotag]) -> dict[str, str]:
+    def column_type(name: str) -> str:
+        real = name.startswith(("confidence", "scene_")) or name.endswith("_probability")
+        return _TYPES.get(name, "real" if real else "text")
+
+    return {field.name: column_type(field.name) for field in fields(row_type)}
+
+
+def hold_chunk(engine: Engine, chunk_id: int) -> Connection | None:
+    """Hold a chunk for this process, or None where another process holds it.
+
+    The hold is an advisory lock of a database session: it ends with the process, however the
+    process ends, so nobody ever waits for a time-out to learn that a worker is dead. It needs a
+    session of its own (a pooler in transaction mode would break it). `let_go` ends it.
+    """
+    connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    held = connection.execute(
+        text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))"),
+        {"name": f"geotag.chunk:{chunk_id}"},
+    ).scalar_one()
+    if held:
+        return connection
+    connection.close()
+    return None
+
+
+def let_go(hold: Connection) -> None:
+    """End a hold, by ending its session: that works on a broken connection too."""
+    hold.invalidate()
+    hold.close()
+
+
+def begin_chunk(engine: Engine, chunk_id: int, delivery: int) -> Chunk | None:
+    """The chunk, with its objects that have no outcome yet; None where the message is stale.
+
+    Attempts that are found open belong to a worker that died, and are closed as `worker_killed`.
+    The caller holds the chunk.
+    """
+    with engine.begin() as connection:
+        current = connection.execute(
+            text(
+                "UPDATE geotag.chunk c SET heartbeat_at = now()"
+                " FROM geotag.run r JOIN geotag.release l ON l.id = r.release_id"
+                " WHERE c.id = :id AND c.delivery = :delivery AND c.finished_at IS NULL"
+                " AND r.id = c.run_id RETURNING l.name"
+            ),
+            {"id": chunk_id, "delivery": delivery},
+        ).scalar_one_or_none()
+        if current is None:
+            return None
+        connection.execute(
+            text(
+                "UPDATE geotag.attempt SET finished_at = now(), code = 'worker_killed'"
+                " WHERE chunk_id = :id AND finished_at IS NULL"
+            ),
+            {"id": chunk_id},
+        )
+        rows = connection.execute(sql("begin_chunk"), {"chunk_id": chunk_id}).all()
+        if not rows:
+            # Others gave every object its outcome.
+            connection.execute(sql("finish_chunk"), {"chunk_id": chunk_id})
+        return Chunk(current, tuple(ChunkObject(*row) for row in rows))
+
+
+def open_attempts(
+    engine: Engine, chunk_id: int, object_version_ids: Sequence[int], worker: str
+) -> None:
+    """Write that this worker is about to try these objects: the row that isolates poison."""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO geotag.attempt (object_version_id, release_id, chunk_id, worker)"
+                " SELECT id, r.release_id, c.id, :worker FROM unnest(CAST(:ids AS bigint[])) AS id,"
+                " geotag.chunk c JOIN geotag.run r ON r.id = c.run_id WHERE c.id = :chunk_id"
+            ),
+            {"ids": list(object_version_ids), "chunk_id": chunk_id, "worker": worker},
+        )
+
+
+def known_state(engine: Engine, sha256: bytes, release: str) -> str | None:
+    """`geotagged` or `abstained` where the release has answered for these bytes, else None."""
+    with engine.connect() as connection:
+        return connection.execute(
+            text(
+                "SELECT g.state FROM geotag.geotag g JOIN geotag.release r ON r.id = g.release_id"
+                " WHERE g.sha256 = :sha256 AND r.name = :release"
+            ),
+            {"sha256": sha256, "release": release},
+        ).scalar_one_or_none()
+
+
+def heartbeat(engine: Engine, chunk_id: int) -> None:
+    """Say that the chunk's worker is alive."""
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE geotag.chunk SET heartbeat_at = now() WHERE id = :id"), {"id": chunk_id}
+        )
+
+
+def write_results(engine: Engine, chunk_id: int, results: Sequence[Result]) -> None:
+    """Write everything that a chunk's results say, in one transaction; writing twice is harmless.
+
+    The chunk is finished when each of its objects has an outcome.
+    """
+    with engine.begin() as connection:
+        run = connection.execute(
+            text(
+                "SELECT r.id AS run_id, r.release_id FROM geotag.chunk c"
+                " JOIN geotag.run r ON r.id = c.run_id WHERE c.id = :id"
+            ),
+            {"id": chunk_id},
+        ).one()
+        given = {"run_id": run.run_id, "release_id": run.release_id, "chunk_id": chunk_id}
+        _stage_results(connection, results)
+        for statement in (
+            "insert_contents",
+            "insert_geotags",
+            "name_contents",
+            "insert_outcomes",
+            "close_attempts",
+            "finish_chunk",
+        ):
+            connection.execute(sql(statement), given)
+
+
+def _stage_results(connection: Connection, results: Sequence[Result]) -> None:
+    contents = (astuple(r.content) for r in results if r.content)
+    stage(connection, _columns(Content), contents, name="staged_content")
+    geotags = (
+        tuple(getattr(r.geotag, name) for name in _columns(Geotag)) for r in results if r.geotag
+    )
+    stage(connection, _columns(Geotag), geotags, name="staged_geotag")
+    stage(
+        connection,
+        {
+            "object_version_id": "bigint",
+            "state": "text",
+            "code": "text",
+            "message": "text",
+            "sha256": "bytea",
+            "version_id": "text",
+        },
+        (
+            (
+                r.object_version_id,
+                r.state,
+                r.code,
+                r.message,
+                r.content.sha256 if r.content else None,
+                r.version_id,
+            )
+            for r in results
+            if r.state is not None
+        ),
+        name="staged_outcome",
+    )
+    stage(
+        connection,
+        {"object_version_id": "bigint", "code": "text"},
+        ((r.object_version_id, r.code) for r in results),
+        name="staged_attempt",
+    )

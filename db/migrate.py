@@ -1,0 +1,32 @@
+"""Bringing a database to our schema, and back."""
+
+from importlib import resources
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, text
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    with resources.as_file(resources.files("db")) as package:
+        config.set_main_option("script_location", str(package / "migrations"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def upgrade(engine: Engine, revision: str = "head") -> None:
+    """Bring the database up to a revision; two callers at once do it one after the other."""
+    with engine.begin() as connection:
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended('geotag.schema', 0))")
+        )
+        connection.execute(text("CREATE EXTENSION IF NOT EXISTS postgis"))
+        connection.execute(text("CREATE SCHEMA IF NOT EXISTS geotag"))
+        command.upgrade(_config(connection), revision)
+
+
+def downgrade(engine: Engine, revision: str = "base") -> None:
+    """Take the database down to a revision; `base` removes our tables and all that is in them."""
+    with engine.begin() as connection:
+        command.downgrade(_config(connection), revision)

@@ -1,0 +1,174 @@
+"""What people ask the ledger: how far is a run, what came out, why does it say so."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, text
+
+from db.engine import sql
+from db.schema import STATES
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """How far a run is; a plain count of objects each."""
+
+    id: int
+    source: str
+    queue: str
+    release: str
+    created_at: datetime
+    planned_at: datetime | None
+    listed: int
+    skipped: int
+    done_before: int
+    planned: int
+    geotagged: int
+    abstained: int
+    failed: int
+    quarantined: int
+    finished: bool
+    last_finished_at: datetime | None
+    heartbeat_at: datetime | None
+
+    @property
+    def done(self) -> int:
+        """Objects of this run that have an outcome."""
+        return self.geotagged + self.abstained + self.failed + self.quarantined
+
+    @property
+    def pending(self) -> int:
+        """Objects of this run that have none yet."""
+        return self.planned - self.done
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which results to read; None is no restriction."""
+
+    run_id: int | None = None
+    bucket: str | None = None
+    prefix: str = ""
+    state: str | None = None
+    release: str | None = None
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One photograph: the stable names of `geotag results` (docs/results.md)."""
+
+    bucket: str
+    key: str
+    state: str
+    code: str | None
+    longitude: float | None
+    latitude: float | None
+    confidence: float | None
+    scene: str | None
+    release: str | None
+    sha256: str | None
+    at: datetime | None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A fine cell that a prediction names; mean position of its photographs in degrees."""
+
+    token: str
+    probability: float
+    longitude: float
+    latitude: float
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Everything that is known of one object version, for `geotag show`."""
+
+    result: ResultRow
+    object_version_id: int
+    message: str | None
+    etag: str
+    size: int
+    content: dict[str, Any]
+    prediction: dict[str, Any] | None
+    candidates: tuple[Candidate, ...] = ()
+    regions: tuple[dict[str, Any], ...] = ()
+    attempts: tuple[dict[str, Any], ...] = field(default=())
+
+
+def run_progress(engine: Engine, run_id: int | None = None, most: int = 20) -> list[RunProgress]:
+    """A run's progress, or that of the newest `most` runs."""
+    with engine.connect() as connection:
+        rows = connection.execute(sql("run_progress"), {"run_id": run_id, "most": most})
+        return [RunProgress(**row._mapping) for row in rows]
+
+
+def failure_codes(engine: Engine, run_id: int) -> list[tuple[str, int]]:
+    """How many objects of a run failed with which code, most frequent first."""
+    with engine.connect() as connection:
+        rows = connection.execute(sql("failure_codes"), {"run_id": run_id})
+        return [(row.code, row.objects) for row in rows]
+
+
+def totals(engine: Engine) -> dict[str, int]:
+    """Current objects by state, `pending` included."""
+    with engine.connect() as connection:
+        rows = connection.execute(sql("totals"))
+        counted = {row.state: row.objects for row in rows}
+    return {state: counted.get(state, 0) for state in ("pending", *STATES)}
+
+
+def stream_results(engine: Engine, which: Filter) -> Iterator[ResultRow]:
+    """The results that match, by bucket and key; memory is flat in their number."""
+    given = {
+        "run_id": which.run_id,
+        "bucket": which.bucket,
+        "prefix": which.prefix,
+        "state": which.state,
+        "release": which.release,
+    }
+    with engine.connect().execution_options(yield_per=1000) as connection:
+        for row in connection.execute(sql("results"), given):
+            yield ResultRow(**row._mapping)
+
+
+def outcome_of(engine: Engine, object_version_id: int, release: str) -> str | None:
+    """The state that an object version has under a release, or None while it is pending."""
+    with engine.connect() as connection:
+        return connection.execute(
+            text(
+                "SELECT o.state FROM geotag.outcome o JOIN geotag.release r ON r.id = o.release_id"
+                " WHERE o.object_version_id = :id AND r.name = :release"
+            ),
+            {"id": object_version_id, "release": release},
+        ).scalar_one_or_none()
+
+
+def show(engine: Engine, bucket: str | None, key: str) -> list[Shown]:
+    """Everything known of the current objects of that key (in one bucket, or in all)."""
+    with engine.connect() as connection:
+        rows = connection.execute(sql("show"), {"bucket": bucket, "key": key}).all()
+        found = []
+        for row in rows:
+            given = {"id": row.object_version_id, "release": row.result["release"]}
+            candidates = connection.execute(sql("candidates"), given).all()
+            regions = connection.execute(sql("regions"), given).mappings().all()
+            attempts = connection.execute(sql("attempts"), given).mappings().all()
+            at = row.result.pop("at")
+            found.append(
+                Shown(
+                    result=ResultRow(**row.result, at=datetime.fromisoformat(at) if at else None),
+                    object_version_id=row.object_version_id,
+                    message=row.message,
+                    etag=row.etag,
+                    size=row.size,
+                    content=row.content or {},
+                    prediction=row.prediction,
+                    candidates=tuple(Candidate(*candidate) for candidate in candidates),
+                    regions=tuple(dict(region) for region in regions),
+                    attempts=tuple(dict(attempt) for attempt in attempts),
+                )
+            )
+        return found

@@ -1,0 +1,331 @@
+"""The ledger: what was found, what was made of it, and who says so.
+
+| table | one row is |
+|---|---|
+| `archive` | a bucket at an S3 endpoint that we may read |
+| `object_version` | one state of one key: (archive, key, ETag) |
+| `content` | distinct bytes, by SHA-256, with the facts read from them |
+| `s2_cell` | an S2 cell that some release can name, with its polygon |
+| `partition`, `partition_cell` | a division of the Earth into classes of photographs |
+| `release` | a set of weights, cells and calibration, by digest |
+| `geotag` | what a release says of a content; append-only |
+| `outcome` | the one recorded state of an object version under a release |
+| `run`, `chunk`, `run_object` | what was asked for, and in which messages it travels |
+| `attempt` | one try at one object, written before the object is touched |
+
+Positions are geography points (longitude, latitude; WGS 84). The constraints are meant to keep the
+data right even where the code is wrong: an outcome cannot disagree with its geotag, an uncalibrated
+release cannot state a confidence, a key has one current version.
+"""
+
+from geoalchemy2 import Geography
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, TIMESTAMP
+
+SCHEMA = "geotag"
+"""Our own schema, so that a database can be shared with other applications."""
+
+STATES = ("geotagged", "abstained", "failed", "quarantined")
+"""States of an outcome; an object version without an outcome is `pending`."""
+
+metadata = MetaData(
+    schema=SCHEMA,
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    },
+)
+
+
+def _id(type_: type[Integer] = BigInteger) -> "Column[int]":
+    return Column("id", type_, Identity(always=True), primary_key=True)
+
+
+def _now(name: str) -> "Column[object]":
+    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
+
+
+def _position(name: str, *, nullable: bool) -> "Column[object]":
+    return Column(name, Geography("POINT", 4326, spatial_index=False), nullable=nullable)
+
+
+def _probability(name: str) -> CheckConstraint:
+    return CheckConstraint(f"{name} BETWEEN 0 AND 1", name=f"{name}_is_probability")
+
+
+archive = Table(
+    "archive",
+    metadata,
+    _id(Integer),
+    Column("name", Text, nullable=False, unique=True),
+    Column("endpoint", Text, nullable=False, comment="URL of the S3 service; '' is AWS itself"),
+    Column("bucket", Text, nullable=False),
+    _now("registered_at"),
+    UniqueConstraint("endpoint", "bucket"),
+)
+
+content = Table(
+    "content",
+    metadata,
+    Column("sha256", LargeBinary, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("format", Text, comment="NULL where the bytes could not be decoded"),
+    Column("width", Integer, comment="pixels, as displayed"),
+    Column("height", Integer, comment="pixels, as displayed"),
+    Column("captured_at", TIMESTAMP, comment="the camera's own clock, without time zone"),
+    Column("camera_make", Text),
+    Column("camera_model", Text),
+    _position("exif_position", nullable=True),
+    Column("exif_altitude_m", REAL, comment="metres above sea level, as the camera wrote it"),
+    _now("at"),
+    CheckConstraint("octet_length(sha256) = 32", name="sha256_has_32_bytes"),
+    CheckConstraint("bytes >= 0", name="bytes_not_negative"),
+)
+
+object_version = Table(
+    "object_version",
+    metadata,
+    _id(),
+    Column("archive_id", Integer, ForeignKey(archive.c.id), nullable=False),
+    Column("key", Text, nullable=False),
+    Column("etag", Text, nullable=False, comment="without quotes"),
+    Column("version_id", Text, comment="of a bucket that keeps versions"),
+    Column("size", BigInteger, nullable=False),
+    Column("last_modified", DateTime(timezone=True)),
+    Column("sha256", LargeBinary, ForeignKey(content.c.sha256)),
+    _now("first_listed_at"),
+    Column("superseded_at", DateTime(timezone=True), comment="when another version was listed"),
+    UniqueConstraint("archive_id", "key", "etag"),
+    Index(
+        "uq_object_version_current",
+        "archive_id",
+        "key",
+        unique=True,
+        postgresql_where=text("superseded_at IS NULL"),
+    ),
+    Index("ix_object_version_sha256", "sha256", postgresql_where=text("sha256 IS NOT NULL")),
+)
+
+s2_cell = Table(
+    "s2_cell",
+    metadata,
+    Column("token", Text, primary_key=True),
+    Column("level", SmallInteger, nullable=False),
+    Column("parent", Text, ForeignKey("geotag.s2_cell.token"), comment="NULL for the six faces"),
+    Column("polygon", Geography("MULTIPOLYGON", 4326, spatial_index=False), nullable=False),
+    CheckConstraint("level BETWEEN 0 AND 30", name="level_exists"),
+    CheckConstraint("(level = 0) = (parent IS NULL)", name="only_faces_have_no_parent"),
+    Index("ix_s2_cell_polygon", "polygon", postgresql_using="gist"),
+)
+
+partition = Table(
+    "partition",
+    metadata,
+    _id(Integer),
+    Column("digest", Text, nullable=False, unique=True, comment="SHA-256 of its rows"),
+    Column("name", Text, nullable=False, comment="coarse, middle or fine"),
+)
+
+partition_cell = Table(
+    "partition_cell",
+    metadata,
+    Column("partition_id", Integer, ForeignKey(partition.c.id), primary_key=True),
+    Column("class_index", Integer, primary_key=True, autoincrement=False),
+    Column("token", Text, ForeignKey(s2_cell.c.token), nullable=False),
+    _position("position", nullable=False),
+    Column("photographs", BigInteger, nullable=False),
+    Column("spread_km", REAL, comment="root mean square distance of its photographs"),
+    UniqueConstraint("partition_id", "token"),
+)
+
+release = Table(
+    "release",
+    metadata,
+    _id(Integer),
+    Column("name", Text, nullable=False, unique=True),
+    Column("digest", Text, nullable=False, unique=True, comment="see docs/architecture.md"),
+    Column("calibrated", Boolean, nullable=False),
+    Column("coarse_partition_id", Integer, ForeignKey(partition.c.id), nullable=False),
+    Column("middle_partition_id", Integer, ForeignKey(partition.c.id), nullable=False),
+    Column("fine_partition_id", Integer, ForeignKey(partition.c.id), nullable=False),
+    Column("manifest", JSONB, nullable=False, comment="release.json: networks, digests, input"),
+    Column("active", Boolean, nullable=False, server_default=text("false")),
+    _now("registered_at"),
+    UniqueConstraint("id", "calibrated", name="uq_release_id_calibrated"),
+    Index("uq_release_active", "active", unique=True, postgresql_where=text("active")),
+)
+
+run = Table(
+    "run",
+    metadata,
+    _id(),
+    Column("source", Text, nullable=False, comment="what was asked for, as it was written"),
+    Column("queue", Text, nullable=False),
+    Column("release_id", Integer, ForeignKey(release.c.id), nullable=False),
+    Column("listed", BigInteger, nullable=False, server_default="0"),
+    Column("skipped", BigInteger, nullable=False, server_default="0", comment="not photographs"),
+    Column("done_before", BigInteger, nullable=False, server_default="0"),
+    _now("created_at"),
+    Column("planned_at", DateTime(timezone=True), comment="when its last chunk was planned"),
+    CheckConstraint("queue IN ('backfill', 'interactive')", name="queue_exists"),
+)
+
+chunk = Table(
+    "chunk",
+    metadata,
+    _id(),
+    Column("run_id", BigInteger, ForeignKey(run.c.id), nullable=False),
+    Column(
+        "delivery",
+        Integer,
+        nullable=False,
+        server_default="1",
+        comment="a message of an older delivery is stale and is dropped",
+    ),
+    Column("published_at", DateTime(timezone=True)),
+    Column("heartbeat_at", DateTime(timezone=True)),
+    Column("finished_at", DateTime(timezone=True)),
+    *(
+        Column(state, Integer, nullable=False, server_default="0", comment="objects that ended so")
+        for state in STATES
+    ),
+    UniqueConstraint("id", "run_id"),
+    Index("ix_chunk_run_id", "run_id"),
+    Index("ix_chunk_unfinished", "run_id", postgresql_where=text("finished_at IS NULL")),
+)
+
+run_object = Table(
+    "run_object",
+    metadata,
+    Column("run_id", BigInteger, ForeignKey(run.c.id), primary_key=True),
+    Column("object_version_id", BigInteger, ForeignKey(object_version.c.id), primary_key=True),
+    Column("chunk_id", BigInteger, nullable=False),
+    ForeignKeyConstraint(["chunk_id", "run_id"], [chunk.c.id, chunk.c.run_id]),
+    Index("ix_run_object_chunk_id", "chunk_id"),
+)
+
+_REGIONS = tuple(f"region_{level}" for level in (50, 80, 95))
+"""Credible regions: the fewest cells of mixed level whose probability reaches 50, 80, 95 %."""
+
+_RADII = ("confidence_1_km", "confidence_25_km", "confidence_750_km", "confidence_2500_km")
+"""Calibrated probabilities at the other radii; `confidence` itself is the one at 200 km."""
+
+geotag = Table(
+    "geotag",
+    metadata,
+    Column("sha256", LargeBinary, ForeignKey(content.c.sha256), primary_key=True),
+    Column("release_id", Integer, primary_key=True, autoincrement=False),
+    Column("calibrated", Boolean, nullable=False, comment="of its release"),
+    Column("state", Text, nullable=False),
+    Column("abstention", Text, comment="why no position is stated"),
+    _position("position", nullable=True),
+    Column("confidence", REAL, comment="probability that the place is within 200 km"),
+    *(Column(name, REAL) for name in _RADII),
+    *(
+        Column(f"{name}_cell", Text, ForeignKey(s2_cell.c.token), nullable=False)
+        for name in ("coarse", "middle", "fine")
+    ),
+    *(Column(f"{name}_probability", REAL, nullable=False) for name in ("coarse", "middle", "fine")),
+    Column("candidate_cells", ARRAY(Text), nullable=False, comment="most probable first"),
+    Column("candidate_probabilities", ARRAY(REAL), nullable=False),
+    *(Column(f"{name}_cells", ARRAY(Text), nullable=False) for name in _REGIONS),
+    *(Column(f"{name}_probabilities", ARRAY(REAL), nullable=False) for name in _REGIONS),
+    Column("scene", Text, nullable=False),
+    *(Column(f"scene_{name}", REAL, nullable=False) for name in ("indoor", "natural", "urban")),
+    Column("run_id", BigInteger, ForeignKey(run.c.id), nullable=False),
+    Column("code_version", Text, nullable=False),
+    _now("at"),
+    ForeignKeyConstraint(["release_id", "calibrated"], [release.c.id, release.c.calibrated]),
+    UniqueConstraint("sha256", "release_id", "state", name="uq_geotag_state"),
+    CheckConstraint(
+        "state = CASE WHEN abstention IS NULL THEN 'geotagged' ELSE 'abstained' END",
+        name="state_says_whether_it_abstained",
+    ),
+    CheckConstraint("(position IS NULL) = (state = 'abstained')", name="position_unless_abstained"),
+    CheckConstraint(
+        f"calibrated OR coalesce(confidence, {', '.join(_RADII)}) IS NULL",
+        name="only_calibrated_is_confidence",
+    ),
+    *(_probability(name) for name in ("confidence", *_RADII)),
+    CheckConstraint("scene IN ('indoor', 'natural', 'urban')", name="scene_exists"),
+    *(
+        CheckConstraint(
+            f"cardinality({name}_cells) = cardinality({name}_probabilities)"
+            f" AND cardinality({name}_cells) <= {most}",
+            name=f"{name}_is_paired",
+        )
+        for name, most in (("candidate", 10), *((region, 64) for region in _REGIONS))
+    ),
+    Index("ix_geotag_position", "position", postgresql_using="gist"),
+)
+
+outcome = Table(
+    "outcome",
+    metadata,
+    Column("object_version_id", BigInteger, ForeignKey(object_version.c.id), primary_key=True),
+    Column("release_id", Integer, ForeignKey(release.c.id), primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("code", Text, comment="of the error, see workers/errors.py"),
+    Column("message", Text),
+    Column("sha256", LargeBinary, comment="of the geotag, where there is one"),
+    Column("run_id", BigInteger, ForeignKey(run.c.id), nullable=False),
+    _now("at"),
+    # The state is part of the key: an outcome cannot say 'geotagged' of a geotag that abstained.
+    ForeignKeyConstraint(
+        ["sha256", "release_id", "state"],
+        [geotag.c.sha256, geotag.c.release_id, geotag.c.state],
+    ),
+    CheckConstraint(
+        "state IN ('geotagged', 'abstained', 'failed', 'quarantined')", name="state_exists"
+    ),
+    CheckConstraint(
+        "(state IN ('geotagged', 'abstained')) = (sha256 IS NOT NULL)", name="geotag_if_inferred"
+    ),
+    CheckConstraint(
+        "(state IN ('failed', 'quarantined')) = (code IS NOT NULL)", name="code_if_failed"
+    ),
+    Index(
+        "ix_outcome_code",
+        "release_id",
+        "code",
+        postgresql_where=text("code IS NOT NULL"),
+    ),
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    _id(),
+    Column("object_version_id", BigInteger, ForeignKey(object_version.c.id), nullable=False),
+    Column("release_id", Integer, ForeignKey(release.c.id), nullable=False),
+    Column("chunk_id", BigInteger, ForeignKey(chunk.c.id), nullable=False),
+    Column("worker", Text, nullable=False),
+    _now("started_at"),
+    Column("finished_at", DateTime(timezone=True)),
+    Column("code", Text, comment="of the error it ended with; NULL where it succeeded"),
+    CheckConstraint("code IS NULL OR finished_at IS NOT NULL", name="code_when_finished"),
+    Index("ix_attempt_object_version_id_release_id", "object_version_id", "release_id"),
+    Index("ix_attempt_open", "chunk_id", postgresql_where=text("finished_at IS NULL")),
+)

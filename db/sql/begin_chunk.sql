@@ -1,0 +1,21 @@
+-- What is still to do in a chunk, and how often each object's worker has died under it.
+SELECT v.id AS object_version_id,
+       a.endpoint,
+       a.bucket,
+       v.key,
+       v.etag,
+       v.size,
+       v.last_modified,
+       (SELECT count(*)
+        FROM geotag.attempt t
+        WHERE t.object_version_id = v.id
+          AND t.release_id = r.release_id
+          AND t.code = 'worker_killed') AS kills
+FROM geotag.run_object ro
+JOIN geotag.run r ON r.id = ro.run_id
+JOIN geotag.object_version v ON v.id = ro.object_version_id
+JOIN geotag.archive a ON a.id = v.archive_id
+WHERE ro.chunk_id = :chunk_id
+  AND NOT EXISTS (SELECT FROM geotag.outcome o
+                  WHERE o.object_version_id = v.id AND o.release_id = r.release_id)
+ORDER BY v.id

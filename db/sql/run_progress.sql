@@ -1,0 +1,46 @@
+-- One row for each run: what was found, and how far it is. Unfinished chunks are counted by their
+-- outcomes so that the figures move within a chunk too.
+SELECT r.id,
+       r.source,
+       r.queue,
+       l.name AS release,
+       r.created_at,
+       r.planned_at,
+       r.listed,
+       r.skipped,
+       r.done_before,
+       (SELECT count(*) FROM geotag.run_object ro WHERE ro.run_id = r.id) AS planned,
+       coalesce(c.geotagged, 0) + coalesce(u.geotagged, 0) AS geotagged,
+       coalesce(c.abstained, 0) + coalesce(u.abstained, 0) AS abstained,
+       coalesce(c.failed, 0) + coalesce(u.failed, 0) AS failed,
+       coalesce(c.quarantined, 0) + coalesce(u.quarantined, 0) AS quarantined,
+       r.planned_at IS NOT NULL AND coalesce(c.unfinished, 0) = 0 AS finished,
+       c.last_finished_at,
+       greatest(c.heartbeat_at, c.last_finished_at) AS heartbeat_at
+FROM geotag.run r
+JOIN geotag.release l ON l.id = r.release_id
+LEFT JOIN LATERAL (
+    SELECT sum(c.geotagged) AS geotagged,
+           sum(c.abstained) AS abstained,
+           sum(c.failed) AS failed,
+           sum(c.quarantined) AS quarantined,
+           count(*) FILTER (WHERE c.finished_at IS NULL) AS unfinished,
+           max(c.finished_at) AS last_finished_at,
+           max(c.heartbeat_at) AS heartbeat_at
+    FROM geotag.chunk c
+    WHERE c.run_id = r.id
+) c ON true
+LEFT JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE o.state = 'geotagged') AS geotagged,
+           count(*) FILTER (WHERE o.state = 'abstained') AS abstained,
+           count(*) FILTER (WHERE o.state = 'failed') AS failed,
+           count(*) FILTER (WHERE o.state = 'quarantined') AS quarantined
+    FROM geotag.chunk c
+    JOIN geotag.run_object ro ON ro.chunk_id = c.id
+    JOIN geotag.outcome o
+      ON o.object_version_id = ro.object_version_id AND o.release_id = r.release_id
+    WHERE c.run_id = r.id AND c.finished_at IS NULL AND c.heartbeat_at IS NOT NULL
+) u ON true
+WHERE CAST(:run_id AS bigint) IS NULL OR r.id = :run_id
+ORDER BY r.id DESC
+LIMIT :most

@@ -1,0 +1,3 @@
+SELECT state, count(*) AS objects
+FROM geotag.current_geotag
+GROUP BY state

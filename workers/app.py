@@ -1,0 +1,120 @@
+"""The Celery application: queues, delivery guarantees, and how a chunk becomes a message.
+
+The broker is only transport (DESIGN.md section 3): results are ignored, delivery is at least once,
+and everything that must survive is in the ledger. Two queues with consumers of their own keep a
+person's question (`interactive`) from waiting behind a night's work (`backfill`); message priority
+differs in sign between brokers.
+"""
+
+from collections.abc import Sequence
+
+from celery import Celery
+from kombu import Exchange, Queue
+from kombu.exceptions import OperationalError
+
+from workers.errors import TransientError
+from workers.settings import WorkerSettings
+
+BACKFILL = "backfill"
+INTERACTIVE = "interactive"
+PROCESS_CHUNK = "geotag.process_chunk"
+
+_DEAD = "geotag.dead"
+# The ledger isolates poison long before; this only bounds what the ledger never saw.
+_DELIVERY_LIMIT = 20
+
+
+class BrokerUnavailable(TransientError):
+    """The broker cannot be reached."""
+
+    code = "broker_unavailable"
+
+
+def _queues(quorum: bool) -> tuple[Queue, ...]:
+    if not quorum:
+        return tuple(Queue(name) for name in (BACKFILL, INTERACTIVE))
+    arguments = {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": _DELIVERY_LIMIT,
+        "x-dead-letter-exchange": _DEAD,
+    }
+    dead = Queue(_DEAD, Exchange(_DEAD, type="fanout"), queue_arguments={"x-queue-type": "quorum"})
+    return (
+        *(Queue(name, queue_arguments=arguments) for name in (BACKFILL, INTERACTIVE)),
+        dead,
+    )
+
+
+def make_app(settings: WorkerSettings) -> Celery:
+    """The application for a broker: RabbitMQ with quorum queues, or Valkey."""
+    url = settings.broker_url.get_secret_value()
+    quorum = url.startswith(("amqp://", "amqps://"))
+    app = Celery("geotag", broker=url, set_as_current=False)
+    app.conf.update(
+        task_queues=_queues(quorum),
+        task_default_queue=BACKFILL,
+        task_create_missing_queues=False,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        # At least once: a message goes when its chunk is in the ledger, not when it is taken up.
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_send_task_events=False,
+        worker_hijack_root_logger=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_transport_options=(
+            {"confirm_publish": True}
+            if quorum
+            else {
+                "visibility_timeout": settings.visibility_timeout,
+                "unacked_restore_interval": 1,
+                "socket_keepalive": True,
+            }
+        ),
+    )
+    return app
+
+
+def publish(
+    app: Celery, queue: str, chunk_id: int, delivery: int, object_version_ids: Sequence[int]
+) -> None:
+    """Put a chunk's message on a queue.
+
+    Raises:
+        BrokerUnavailable: the broker did not take it, after a few tries.
+    """
+    try:
+        app.send_task(
+            PROCESS_CHUNK,
+            kwargs={
+                "chunk_id": chunk_id,
+                "delivery": delivery,
+                "objects": list(object_version_ids),
+                "queue": queue,
+            },
+            queue=queue,
+            retry=True,
+            retry_policy={"max_retries": 3, "interval_start": 0.2, "interval_step": 0.5},
+        )
+    except (OperationalError, OSError) as error:
+        raise BrokerUnavailable(f"the broker did not take a chunk: {error}") from error
+
+
+def queued(app: Celery, queue: str) -> int:
+    """Messages that wait in a queue.
+
+    Raises:
+        BrokerUnavailable: the broker cannot be asked.
+    """
+    try:
+        with app.connection_for_read() as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+            (wanted,) = (q for q in app.conf.task_queues if q.name == queue)
+            return int(wanted.bind(connection.default_channel).queue_declare().message_count)
+    except (OperationalError, OSError) as error:
+        raise BrokerUnavailable(f"the broker cannot be asked: {error}") from error

@@ -1,0 +1,203 @@
+"""Asking Triton where a picture was taken: one image a request, many in flight, typed errors.
+
+The wire contract (tensor names, shapes, parameters) is in docs/architecture.md. Triton does the
+batching; a batch of our own would fail whole when one picture in it is bad.
+"""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import tritonclient.grpc as triton
+from numpy.typing import NDArray
+from tritonclient.utils import InferenceServerException
+
+from workers.errors import (
+    GeotagError,
+    InferenceRefused,
+    InferenceTimeout,
+    InferenceUnavailable,
+    ReleaseNotServed,
+)
+from workers.photo import InputSpec
+from workers.settings import WorkerSettings
+
+RADII_KM = (1, 25, 200, 750, 2500)
+"""Radii that a confidence is stated for (DESIGN.md section 5)."""
+
+SCENES = ("indoor", "natural", "urban")
+"""Scene classes, in the order of the SCENE tensor."""
+
+REGION_LEVELS = (50, 80, 95)
+"""Levels of the credible regions in per cent, in the order of the REGION tensors."""
+
+_OUTPUTS = (
+    "POSITION",
+    "CELLS",
+    "CELL_PROBABILITIES",
+    "CONFIDENCE",
+    "CANDIDATE_CELLS",
+    "CANDIDATE_PROBABILITIES",
+    "REGION_CELLS",
+    "REGION_PROBABILITIES",
+    "SCENE",
+    "ABSTENTION",
+    "RELEASE",
+)
+
+# A gRPC status, as tritonclient spells it, that says that trying again later may work.
+_AWAY = {"UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED", "ABORTED"}
+
+
+@dataclass(frozen=True)
+class CellProbability:
+    """An S2 cell by its token, and its probability."""
+
+    token: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a release says of one picture.
+
+    Longitude and latitude in degrees, WGS 84. `confidence` maps a radius in km to the calibrated
+    probability that the place lies within it; None where that is not known.
+    """
+
+    release_digest: str
+    longitude: float
+    latitude: float
+    cells: tuple[CellProbability, CellProbability, CellProbability]
+    confidence: dict[int, float | None]
+    candidates: tuple[CellProbability, ...]
+    regions: dict[int, tuple[CellProbability, ...]]
+    scene: dict[str, float]
+    abstention: str | None
+
+
+@dataclass(frozen=True)
+class ServedRelease:
+    """What the worker must know of a release before it can ask."""
+
+    name: str
+    digest: str
+    calibrated: bool
+    spec: InputSpec
+
+
+class Locator:
+    """Triton's client for one release; threads may share it. Make it after a fork, never before.
+
+    Args:
+        settings: Triton's address and the deadline of one inference.
+        release: the release's name; its ensemble is `geotag_<name>`.
+    """
+
+    def __init__(self, settings: WorkerSettings, release: str) -> None:
+        self._client = triton.InferenceServerClient(settings.triton_url)
+        self._timeout = settings.triton_timeout
+        self._name = release
+        self._model = f"geotag_{release}"
+        self._served: ServedRelease | None = None
+
+    def ready(self) -> bool:
+        """Whether Triton answers and serves the release."""
+        try:
+            return bool(self._client.is_model_ready(self._model, client_timeout=5.0))
+        except InferenceServerException:
+            return False
+
+    def served(self) -> ServedRelease:
+        """The release as Triton serves it, asked once.
+
+        Raises:
+            InferenceUnavailable, InferenceTimeout, ReleaseNotServed: see workers/errors.py.
+        """
+        if self._served is None:
+            try:
+                config = self._client.get_model_config(
+                    self._model, client_timeout=self._timeout
+                ).config
+            except InferenceServerException as error:
+                raise _typed(error, self._model) from error
+            (image,) = (tensor for tensor in config.input if tensor.name == "IMAGE")
+            height, width, _channels = image.dims
+            given = {name: value.string_value for name, value in config.parameters.items()}
+            self._served = ServedRelease(
+                name=given["release"],
+                digest=given["digest"],
+                calibrated=given["calibrated"] == "true",
+                spec=InputSpec(height=height, width=width, fit=given["fit"]),
+            )
+        return self._served
+
+    def locate(self, pixels: NDArray[np.uint8]) -> Prediction:
+        """Ask for one picture.
+
+        Args:
+            pixels: uint8 [height, width, 3], sRGB, exactly of the release's input size.
+
+        Raises:
+            InferenceRefused: Triton refused the picture; the error names the ensemble's step.
+            InferenceUnavailable, InferenceTimeout, ReleaseNotServed: trying later may work.
+        """
+        image = triton.InferInput("IMAGE", [1, *pixels.shape], "UINT8")
+        image.set_data_from_numpy(pixels[None])
+        try:
+            answer = self._client.infer(
+                self._model,
+                [image],
+                outputs=[triton.InferRequestedOutput(name) for name in _OUTPUTS],
+                client_timeout=self._timeout,
+            )
+        except InferenceServerException as error:
+            raise _typed(error, self._model) from error
+        return _prediction({name: answer.as_numpy(name)[0] for name in _OUTPUTS})
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._client.close()
+
+
+def _typed(error: InferenceServerException, model: str) -> GeotagError:
+    """Our error for Triton's: by its gRPC status, with the ensemble's failing step by name."""
+    status = str(error.status() or "").removeprefix("StatusCode.")
+    message = error.message() or "no message"
+    if status == "DEADLINE_EXCEEDED":
+        return InferenceTimeout(f"Triton did not answer for {model} in time")
+    if status in _AWAY:
+        return InferenceUnavailable(f"Triton is away: {message}")
+    if status == "NOT_FOUND" or "is not ready" in message or "unknown model" in message:
+        return ReleaseNotServed(f"Triton does not serve {model}: {message}")
+    step = re.search(r"\b(segmentation|translocator|geodecode)\b", message)
+    return InferenceRefused(message, step.group(1) if step else None)
+
+
+def _prediction(tensors: dict[str, NDArray[np.generic]]) -> Prediction:
+    def cells(
+        tokens: NDArray[np.generic], masses: NDArray[np.generic]
+    ) -> tuple[CellProbability, ...]:
+        return tuple(
+            CellProbability(token.decode(), float(mass))
+            for token, mass in zip(tokens.tolist(), masses.tolist(), strict=True)
+            if token
+        )
+
+    coarse, middle, fine = cells(tensors["CELLS"], tensors["CELL_PROBABILITIES"])
+    longitude, latitude = tensors["POSITION"].tolist()
+    confidence = [None if np.isnan(value) else value for value in tensors["CONFIDENCE"].tolist()]
+    return Prediction(
+        release_digest=tensors["RELEASE"][0].decode(),
+        longitude=longitude,
+        latitude=latitude,
+        cells=(coarse, middle, fine),
+        confidence=dict(zip(RADII_KM, confidence, strict=True)),
+        candidates=cells(tensors["CANDIDATE_CELLS"], tensors["CANDIDATE_PROBABILITIES"]),
+        regions={
+            level: cells(tensors["REGION_CELLS"][i], tensors["REGION_PROBABILITIES"][i])
+            for i, level in enumerate(REGION_LEVELS)
+        },
+        scene=dict(zip(SCENES, tensors["SCENE"].tolist(), strict=True)),
+        abstention=tensors["ABSTENTION"][0].decode() or None,
+    )

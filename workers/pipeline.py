@@ -1,0 +1,212 @@
+"""One object, from its key to what is to be written about it: fetch, read, locate.
+
+Threads run many of these at once, so that fetching, decoding and inference overlap: each step
+releases the interpreter while it waits or computes.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from db.ledger import ChunkObject, Content, Geotag, Result
+from workers.archive import Archive, ArchiveObject, Fetched
+from workers.errors import (
+    GeotagError,
+    InternalError,
+    ObjectChanged,
+    ObjectForbidden,
+    PermanentError,
+    ReleaseNotServed,
+    TransientError,
+)
+from workers.locator import Locator, Prediction
+from workers.photo import PhotoFacts, PhotoLimits, read_photo
+from workers.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+
+class _OneAtATime:
+    """Lets one thread at a time work on the same bytes; the next then finds them done."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._locks: dict[bytes, tuple[threading.Lock, int]] = {}
+
+    @contextmanager
+    def on(self, sha256: bytes) -> Iterator[None]:
+        with self._guard:
+            lock, waiting = self._locks.get(sha256, (threading.Lock(), 0))
+            self._locks[sha256] = (lock, waiting + 1)
+        try:
+            with lock:
+                yield
+        finally:
+            with self._guard:
+                lock, waiting = self._locks.pop(sha256)
+                if waiting > 1:
+                    self._locks[sha256] = (lock, waiting - 1)
+
+
+class Pipeline:
+    """Works on the objects of one chunk, under one release.
+
+    Args:
+        settings: limits and timeouts.
+        archive: the S3 service that the settings name.
+        locator: Triton, for the chunk's release.
+        known_state: the state of the geotag that some bytes already have under the release.
+        code_version: what wrote the row, for its provenance.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        archive: Archive,
+        locator: Locator,
+        known_state: Callable[[bytes], str | None],
+        code_version: str,
+    ) -> None:
+        self._settings = settings
+        self._archive = archive
+        self._locator = locator
+        self._known_state = known_state
+        self._code_version = code_version
+        self._limits = PhotoLimits(settings.max_bytes, settings.max_pixels, settings.decode_seconds)
+        self._one_at_a_time = _OneAtATime()
+        self._located: dict[bytes, str] = {}
+
+    def run(self, obj: ChunkObject) -> Result:
+        """What is to be written about an object; a permanent error is a result too.
+
+        Raises:
+            TransientError: trying later may work.
+        """
+        fetched: Fetched | None = None
+        try:
+            fetched = self._fetch(obj)
+            with self._one_at_a_time.on(fetched.sha256):
+                return self._locate(obj, fetched)
+        except TransientError:
+            raise
+        except PermanentError as error:
+            return failure(obj, error, fetched)
+        except Exception as error:  # noqa: BLE001  a thread's edge: one object must not sink a chunk
+            log.exception("object %d: internal error", obj.object_version_id)
+            internal = InternalError(f"{type(error).__name__}: {error}")
+            return failure(obj, internal, fetched)
+
+    def _fetch(self, obj: ChunkObject) -> Fetched:
+        if obj.endpoint != (self._settings.s3_endpoint or ""):
+            raise ObjectForbidden(
+                f"the archive's endpoint {obj.endpoint or 'AWS'} is not the one that this worker"
+                " is set up for (GEOTAG_S3_ENDPOINT)"
+            )
+        if not obj.etag:
+            # A manifest named a key that was not there; head() says what is wrong with it.
+            self._archive.head(obj.bucket, obj.key)
+            raise ObjectChanged("the object was not there when it was planned; plan again")
+        return self._archive.fetch(
+            ArchiveObject(
+                bucket=obj.bucket,
+                key=obj.key,
+                etag=obj.etag,
+                size=obj.size,
+                last_modified=obj.last_modified,
+                version_id=None,
+            ),
+            self._settings.max_bytes,
+        )
+
+    def _locate(self, obj: ChunkObject, fetched: Fetched) -> Result:
+        """The caller holds the bytes' lock, so that identical bytes are inferred once."""
+        state = self._located.get(fetched.sha256) or self._known_state(fetched.sha256)
+        if state is not None:
+            content = Content(sha256=fetched.sha256, bytes=len(fetched.data))
+            return Result(
+                obj.object_version_id, state, content=content, version_id=fetched.version_id
+            )
+        served = self._locator.served()
+        photo = read_photo(fetched.data, served.spec, self._limits)
+        prediction = self._locator.locate(photo.pixels)
+        if prediction.release_digest != served.digest:
+            raise ReleaseNotServed(
+                f"the answer is release {prediction.release_digest[:12]}'s, not"
+                f" {served.digest[:12]}'s as the ensemble says"
+            )
+        geotag = _geotag(fetched.sha256, prediction, self._code_version)
+        self._located[fetched.sha256] = geotag.state
+        return Result(
+            obj.object_version_id,
+            geotag.state,
+            content=_content(fetched, photo.facts),
+            version_id=fetched.version_id,
+            geotag=geotag,
+        )
+
+
+def failure(
+    obj: ChunkObject, error: GeotagError, fetched: Fetched | None = None, *, state: str = "failed"
+) -> Result:
+    """The result that records an error."""
+    return Result(
+        obj.object_version_id,
+        state,
+        code=error.code,
+        message=error.message[:2000],
+        content=Content(fetched.sha256, len(fetched.data)) if fetched else None,
+        version_id=fetched.version_id if fetched else None,
+    )
+
+
+def _content(fetched: Fetched, facts: PhotoFacts) -> Content:
+    return Content(
+        sha256=fetched.sha256,
+        bytes=len(fetched.data),
+        format=facts.format,
+        width=facts.width,
+        height=facts.height,
+        captured_at=facts.captured_at,
+        camera_make=facts.camera_make,
+        camera_model=facts.camera_model,
+        exif_longitude=facts.longitude,
+        exif_latitude=facts.latitude,
+        exif_altitude_m=facts.altitude_m,
+    )
+
+
+def _geotag(sha256: bytes, said: Prediction, code_version: str) -> Geotag:
+    coarse, middle, fine = said.cells
+    regions = {
+        f"region_{level}_{name}": tuple(getattr(cell, field) for cell in cells)
+        for level, cells in said.regions.items()
+        for name, field in (("cells", "token"), ("probabilities", "probability"))
+    }
+    return Geotag(
+        sha256=sha256,
+        release_digest=said.release_digest,
+        state="abstained" if said.abstention else "geotagged",
+        abstention=said.abstention,
+        longitude=said.longitude,
+        latitude=said.latitude,
+        confidence=said.confidence[200],
+        confidence_1_km=said.confidence[1],
+        confidence_25_km=said.confidence[25],
+        confidence_750_km=said.confidence[750],
+        confidence_2500_km=said.confidence[2500],
+        coarse_cell=coarse.token,
+        middle_cell=middle.token,
+        fine_cell=fine.token,
+        coarse_probability=coarse.probability,
+        middle_probability=middle.probability,
+        fine_probability=fine.probability,
+        candidate_cells=tuple(cell.token for cell in said.candidates),
+        candidate_probabilities=tuple(cell.probability for cell in said.candidates),
+        scene=max(said.scene, key=lambda name: said.scene[name]),
+        scene_indoor=said.scene["indoor"],
+        scene_natural=said.scene["natural"],
+        scene_urban=said.scene["urban"],
+        code_version=code_version,
+        **regions,
+    )
