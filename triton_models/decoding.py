@@ -1,0 +1,371 @@
+"""From scores over geo-cells to a place, how sure it is, and where else it may be.
+
+This file, ``radii`` and ``regions`` stand alone: they need NumPy ≥ 1.26 and nothing else, because
+Triton's Python backend runs copies of them in an environment of its own.
+
+The way of one photograph: logits → probabilities of each head → f* over the fine cells → mixture
+with the world prior → chosen cell and point → mass within each radius → confidence; and f* again →
+credible regions.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from triton_models.geocells import Hierarchy
+
+if TYPE_CHECKING or __package__:
+    from triton_models.radii import EARTH_RADIUS_KM, RADII_KM, hit_probabilities
+    from triton_models.regions import MOST_CELLS, Coarsening
+else:  # copied beside the model.py of Triton's Python backend
+    from radii import EARTH_RADIUS_KM, RADII_KM, hit_probabilities
+    from regions import MOST_CELLS, Coarsening
+
+Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.uint64]
+Indices = npt.NDArray[np.int64]
+Strings = npt.NDArray[np.str_]
+
+REGION_LEVELS = (0.50, 0.80, 0.95)
+CANDIDATES = 10
+
+Point = Literal["top", "best"]
+
+_CONFIDENCE_RADIUS = RADII_KM.index(200.0)
+_LEAST_PROBABILITY = 1e-30
+_BEST_CANDIDATES, _BEST_CELLS = 16, 256
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was fitted on held-out photographs (``calibration.fit``); kept in ``release.json``.
+
+    ``temperatures`` divide the logits of the coarse, middle and fine head. ``prior_weight`` is the
+    share of the world prior in the mixture. ``slopes`` and ``intercepts`` turn the mass within
+    each of RADII_KM into a probability on the log-odds scale (Platt 1999). Below
+    ``abstain_below`` of confidence at 200 km there is no answer; None: always answer.
+    """
+
+    temperatures: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    prior_weight: float = 0.0
+    slopes: tuple[float, ...] = (1.0,) * len(RADII_KM)
+    intercepts: tuple[float, ...] = (0.0,) * len(RADII_KM)
+    abstain_below: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers and lists, for JSON."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Calibration:
+        """The inverse of ``to_dict``; TypeError for a name that it does not have."""
+        plain: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+        }
+        return cls(**plain)
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What the wire contract (docs/architecture.md) says of one photograph, without the batch axis.
+
+    Texts are numpy strings; ``""`` fills up. A fine cell without an ancestor in a coarser
+    partition has ``""`` there, with probability NaN.
+    """
+
+    position: Floats
+    """Longitude and latitude in degrees, WGS 84, [2]."""
+    cells: Strings
+    """Tokens of the chosen coarse, middle and fine cell, [3]."""
+    cell_probabilities: Singles
+    """The mass of f* in each of them, [3]: it never falls from fine to coarse."""
+    confidence: Singles
+    """[5], for RADII_KM; NaN where the release is not calibrated or the radius not resolved."""
+    candidate_cells: Strings
+    """[10]"""
+    candidate_probabilities: Singles
+    """[10]"""
+    region_cells: Strings
+    """[3, 64]"""
+    region_probabilities: Singles
+    """[3, 64]"""
+    scene: Singles
+    """[number of scenes]"""
+    abstention: str
+
+
+class Decoder:
+    """The fine cells of a release as arrays, and how to read scores over them."""
+
+    def __init__(
+        self,
+        *,
+        coarse_tokens: Strings,
+        middle_tokens: Strings,
+        fine_tokens: Strings,
+        fine_to_coarse: Indices,
+        fine_to_middle: Indices,
+        longitude: Floats,
+        latitude: Floats,
+        spread_km: Floats,
+        prior: Floats,
+        calibration: Calibration | None = None,
+    ) -> None:
+        """Arrays of n fine cells in the order of the network's classes.
+
+        ``fine_to_coarse`` and ``fine_to_middle`` are class indices of the ancestors, -1 where
+        none; longitude and latitude (degrees, WGS 84) and ``spread_km`` are the mean position of a
+        cell's photographs and their root-mean-square distance from it; ``prior`` sums to one.
+        """
+        self.coarse_tokens, self.middle_tokens = coarse_tokens, middle_tokens
+        self.fine_tokens = fine_tokens
+        self.fine_to_coarse, self.fine_to_middle = fine_to_coarse, fine_to_middle
+        self.longitude, self.latitude = longitude, latitude
+        self.spread_km, self.prior = spread_km, prior
+        self.calibration = calibration
+        lon, lat = np.radians(longitude), np.radians(latitude)
+        self._vectors = np.stack(
+            [np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1
+        )
+        self._ids = np.array([int(t.ljust(16, "0"), 16) for t in fine_tokens.tolist()], np.uint64)
+        self._along_curve = np.argsort(self._ids)
+        self._coarsening = Coarsening(self._ids[self._along_curve])
+
+    @classmethod
+    def from_hierarchy(
+        cls, hierarchy: Hierarchy, calibration: Calibration | None = None
+    ) -> Decoder:
+        """The decoder of a release's partitions."""
+        fine = hierarchy.fine
+        return cls(
+            coarse_tokens=np.array(hierarchy.coarse.tokens),
+            middle_tokens=np.array(hierarchy.middle.tokens),
+            fine_tokens=np.array(fine.tokens),
+            fine_to_coarse=hierarchy.fine_to_coarse.astype(np.int64),
+            fine_to_middle=hierarchy.fine_to_middle.astype(np.int64),
+            longitude=fine.longitude,
+            latitude=fine.latitude,
+            spread_km=fine.known_spread_km,
+            prior=fine.photographs / fine.photographs.sum(),
+            calibration=calibration,
+        )
+
+    def save(self, path: Path) -> None:
+        """Write everything to one ``.npz`` file, which ``load`` reads."""
+        calibration = json.dumps(self.calibration.to_dict() if self.calibration else None)
+        np.savez(
+            path,
+            calibration=np.array(calibration),
+            **{name: getattr(self, name) for name in _ARRAYS},
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Decoder:
+        """Read what ``save`` wrote."""
+        with np.load(path, allow_pickle=False) as stored:
+            values = json.loads(str(stored["calibration"]))
+            calibration = None if values is None else Calibration.from_dict(values)
+            return cls(calibration=calibration, **{name: stored[name] for name in _ARRAYS})
+
+    def decode(
+        self,
+        coarse: Singles,
+        middle: Singles,
+        fine: Singles,
+        scene: Singles,
+        *,
+        point: Point = "top",
+    ) -> Decoded:
+        """Read the logits of one photograph, each [crops, classes].
+
+        Raises ValueError where a shape is not the release's, or a logit is not a number.
+        """
+        p = self.distribution(coarse, middle, fine)
+        ranked = _ranked(p)
+        chosen = int(ranked[0]) if point == "top" else self.best_cell(p, ranked)
+        confidence = self.confidence(self.masses(p, chosen), chosen)
+        tokens, probabilities = self._cells_of(p, chosen)
+        top = ranked[:CANDIDATES]
+        candidates = np.full(CANDIDATES, "", self.fine_tokens.dtype)
+        candidates[: len(top)] = self.fine_tokens[top]
+        candidate_probabilities = np.zeros(CANDIDATES, np.float32)
+        candidate_probabilities[: len(top)] = p[top]
+        region_cells = np.full((len(REGION_LEVELS), MOST_CELLS), "", "U16")
+        region_probabilities = np.zeros(region_cells.shape, np.float32)
+        for row, level in enumerate(REGION_LEVELS):
+            ids, mass = self.region(p, level, ranked)
+            region_cells[row, : len(ids)] = [f"{i:016x}".rstrip("0") for i in ids.tolist()]
+            region_probabilities[row, : len(ids)] = mass
+        return Decoded(
+            position=np.array([self.longitude[chosen], self.latitude[chosen]]),
+            cells=tokens,
+            cell_probabilities=probabilities,
+            confidence=confidence,
+            candidate_cells=candidates,
+            candidate_probabilities=candidate_probabilities,
+            region_cells=region_cells,
+            region_probabilities=region_probabilities,
+            scene=_softmax(scene, scene.shape[-1]).astype(np.float32),
+            abstention=self._abstention(confidence),
+        )
+
+    def distribution(
+        self,
+        coarse: Singles,
+        middle: Singles,
+        fine: Singles,
+        calibration: Calibration | None = None,
+    ) -> Floats:
+        """f*: the probability of each fine cell, [n], which sums to one.
+
+        A fine cell's probability times its middle's and its coarse ancestor's (DESIGN.md section
+        4), each averaged over the crops, then mixed with the world prior. Where a cell has no
+        ancestor, that head says nothing about it: the factor is one over the head's classes.
+        """
+        c = calibration or self.calibration or Calibration()
+        heads = zip(
+            (coarse, middle, fine),
+            (len(self.coarse_tokens), len(self.middle_tokens), len(self.fine_tokens)),
+            c.temperatures,
+            strict=True,
+        )
+        p_coarse, p_middle, p_fine = (_softmax(x, n, t) for x, n, t in heads)
+        # An index of -1 finds the factor that is appended for cells without an ancestor.
+        p: Floats = p_fine * np.append(p_middle, 1 / len(p_middle))[self.fine_to_middle]
+        p *= np.append(p_coarse, 1 / len(p_coarse))[self.fine_to_coarse]
+        p /= p.sum()
+        if c.prior_weight:
+            p = (1 - c.prior_weight) * p + c.prior_weight * self.prior
+        return p
+
+    def masses(self, p: Floats, chosen: int) -> Floats:
+        """The probability within each of RADII_KM of a fine cell's mean position, [5]."""
+        distance = self._distances(self._vectors[chosen])
+        masses: Floats = hit_probabilities(distance, self.spread_km, p > 1e-4 / len(p)) @ p
+        return np.clip(masses, 0.0, 1.0)
+
+    def resolved(self, chosen: int) -> npt.NDArray[np.bool_]:
+        """Which of RADII_KM the partition can speak of around this cell's mean position, [5].
+
+        Those within which half of the cell's own photographs lie: 1 - exp(-r²/s²) ≥ 1/2. Even
+        certainty about the cell could not place a photograph within a smaller one.
+        """
+        enough: npt.NDArray[np.bool_] = (
+            np.square(RADII_KM) >= np.log(2) * self.spread_km[chosen] ** 2
+        )
+        return enough
+
+    def confidence(self, masses: Floats, chosen: int) -> Singles:
+        """Calibrated probabilities for the masses, [5]; NaN as ``Decoded`` says."""
+        if self.calibration is None:
+            return np.full(len(RADII_KM), np.nan, np.float32)
+        inside = np.clip(masses, 1e-6, 1 - 1e-6)
+        odds = np.log(inside / (1 - inside)) * self.calibration.slopes
+        confidence = 1 / (1 + np.exp(-(odds + self.calibration.intercepts)))
+        # Each radius has a curve of its own, but a larger circle holds the smaller.
+        confidence = np.maximum.accumulate(confidence)
+        return np.where(self.resolved(chosen), confidence, np.nan).astype(np.float32)
+
+    def best_cell(self, p: Floats, ranked: Indices) -> int:
+        """The fine cell at whose mean position the expected number of RADII_KM hit is greatest.
+
+        Tried are the most probable cells, against the mass of the most probable 256.
+        """
+        cells = ranked[:_BEST_CELLS]
+        hits = [
+            hit_probabilities(
+                self._distances(self._vectors[c], cells), self.spread_km[cells], p[cells] > 0
+            )
+            for c in ranked[:_BEST_CANDIDATES]
+        ]
+        expected = np.sum(np.array(hits) @ p[cells], axis=1)
+        return int(ranked[np.argmax(expected)])
+
+    def region(self, p: Floats, level: float, ranked: Indices | None = None) -> tuple[Ids, Singles]:
+        """The smallest set of cells whose probability reaches the level: S2 ids, probabilities.
+
+        Most probable first. With more than 64 fine cells it is coarsened, see ``Coarsening``.
+        """
+        ranked = _ranked(p) if ranked is None else ranked
+        rounded = p[ranked].astype(np.float32)
+        count = int(np.searchsorted(np.cumsum(rounded, dtype=np.float64), level)) + 1
+        if count <= MOST_CELLS:
+            return self._ids[ranked[:count]], rounded[:count]
+        wanted = np.zeros(len(p), np.bool_)
+        wanted[ranked[:count]] = True
+        selected = np.flatnonzero(wanted[self._along_curve])
+        return self._coarsening.region(p[self._along_curve], selected, level)
+
+    def _distances(self, vector: Floats, cells: Indices | None = None) -> Floats:
+        """Great-circle kilometres from a unit vector to the cells' mean positions."""
+        vectors = self._vectors if cells is None else self._vectors[cells]
+        chord = np.sqrt(np.square(vectors - vector).sum(axis=1))
+        distance: Floats = 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2, 1.0))
+        return distance
+
+    def _cells_of(self, p: Floats, chosen: int) -> tuple[Strings, Singles]:
+        tokens, masses = [], []
+        for names, up in (
+            (self.coarse_tokens, self.fine_to_coarse),
+            (self.middle_tokens, self.fine_to_middle),
+        ):
+            ancestor = up[chosen]
+            tokens.append(names[ancestor] if ancestor >= 0 else "")
+            masses.append(p[up == ancestor].sum() if ancestor >= 0 else np.nan)
+        tokens.append(self.fine_tokens[chosen])
+        masses.append(p[chosen])
+        return np.array(tokens), np.minimum(masses, 1.0).astype(np.float32)
+
+    def _abstention(self, confidence: Singles) -> str:
+        threshold = self.calibration.abstain_below if self.calibration else None
+        # NaN is not above any threshold: a radius that is not resolved is no evidence.
+        if threshold is None or confidence[_CONFIDENCE_RADIUS] >= threshold:
+            return ""
+        return "too_little_evidence"
+
+
+_ARRAYS = (
+    "coarse_tokens",
+    "middle_tokens",
+    "fine_tokens",
+    "fine_to_coarse",
+    "fine_to_middle",
+    "longitude",
+    "latitude",
+    "spread_km",
+    "prior",
+)
+
+
+def _softmax(logits: Singles, classes: int, temperature: float = 1.0) -> Floats:
+    """Probabilities, averaged over the crops: [crops, classes] to [classes]."""
+    if logits.ndim != 2 or logits.shape[1] != classes:
+        raise ValueError(f"logits of shape {logits.shape}, expected [crops, {classes}]")
+    scaled = logits.astype(np.float32) / np.float32(temperature)
+    weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    totals = weights.sum(axis=1)
+    if not np.isfinite(totals).all():
+        raise ValueError("a logit is not a number")
+    mean = (1 / (totals * len(totals))) @ weights
+    # Three heads that contradict each other must not multiply to nothing at all.
+    probabilities: Floats = np.maximum(mean.astype(np.float64), _LEAST_PROBABILITY)
+    return probabilities
+
+
+def _ranked(p: Floats) -> Indices:
+    """Indices by falling probability, without those that cannot matter to any region.
+
+    All cells below 1/100 of an even share hold less than 1 % together.
+    """
+    likely = np.flatnonzero(p >= 0.01 / len(p))
+    if len(likely) < CANDIDATES:
+        likely = np.arange(len(p))
+    return likely[np.argsort(-p[likely], kind="stable")]
