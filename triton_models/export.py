@@ -1,0 +1,130 @@
+"""From a PyTorch module to an ONNX file that answers the same, for any batch.
+
+Serving needs no torch: what a release ships is made here, once. Exporting the same weights with
+the same versions of torch and onnxscript gives the same bytes, so a release's digest can be
+reproduced.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+from triton_models.networks.segmentation import ServedSegmentation
+from triton_models.networks.translocator import ServedLocator
+
+BATCHES = (1, 3, 8)  # batch sizes at which every export is compared with its module
+TOLERANCE = 1e-3  # largest difference of a logit, relative to the largest logit
+PIXELS = 1e-3  # largest share of pixels whose class may differ: near-ties fall either way
+
+SEGMENTATION_INPUTS = ("IMAGE",)
+SEGMENTATION_OUTPUTS = ("CLASS_MAP",)
+LOCATOR_INPUTS = ("IMAGE", "CLASS_MAP")
+LOCATOR_OUTPUTS = ("COARSE_LOGITS", "MIDDLE_LOGITS", "FINE_LOGITS", "SCENE_LOGITS")
+
+
+class ExportMismatch(Exception):
+    """The exported graph does not answer as the module does."""
+
+
+def export_segmentation(module: ServedSegmentation, path: Path) -> None:
+    """Write `segmentation.onnx`: UINT8 [B, H, W, 3] → UINT8 [B, H, W]; raises ExportMismatch."""
+    size = module.network.config.image_size
+    inputs = {"IMAGE": _noise(size, size, 3, high=256)}
+    _export(module, inputs, SEGMENTATION_OUTPUTS, path)
+
+
+def export_locator(module: ServedLocator, path: Path) -> None:
+    """Write `translocator.onnx`: UINT8 image and class map → four logits [B, crops, classes].
+
+    Raises ExportMismatch where ONNX Runtime does not reproduce the module's logits.
+    """
+    config = module.network.config
+    size = config.image_size
+    inputs = {
+        "IMAGE": _noise(size, size, 3, high=256),
+        "CLASS_MAP": _noise(size, size, high=config.segmentation_classes),
+    }
+    _export(module, inputs, LOCATOR_OUTPUTS, path)
+
+
+def relative_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Largest absolute difference as a share of the largest absolute value of `ours`."""
+    return float(np.abs(ours - theirs).max() / np.abs(ours).max())
+
+
+def _noise(*shape: int, high: int) -> Tensor:
+    """Uniform random bytes [8, *shape] below `high`; always the same ones."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(high, (max(BATCHES), *shape), dtype=torch.uint8, generator=generator)
+
+
+def _export(
+    module: nn.Module, inputs: Mapping[str, Tensor], outputs: tuple[str, ...], path: Path
+) -> None:
+    module.eval()
+    # Dim.DYNAMIC, not one named Dim: the latter exports a fixed batch without a word. Two pictures,
+    # because torch.export specialises on a batch of one.
+    program = torch.onnx.export(
+        module,
+        tuple(x[:2] for x in inputs.values()),
+        dynamo=True,
+        input_names=list(inputs),
+        output_names=list(outputs),
+        dynamic_shapes=tuple({0: Dim.DYNAMIC} for _ in inputs),
+        external_data=False,
+        verbose=False,
+    )
+    if program is None:
+        raise ExportMismatch("torch exported nothing")
+    model = program.model_proto
+    _anonymise(model)
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    _verify(module, inputs, path)
+
+
+def _anonymise(model: onnx.ModelProto) -> None:
+    """Drop what differs between two exports of the same weights: stack traces, generated names."""
+    for holder in (model, model.graph, *model.graph.node, *model.graph.value_info):
+        holder.ClearField("doc_string")
+        holder.ClearField("metadata_props")
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        value.ClearField("metadata_props")
+    for value in (*model.graph.input, *model.graph.output):
+        dimensions = value.type.tensor_type.shape.dim
+        if not dimensions[0].dim_param:
+            raise ExportMismatch(f"{value.name} was exported with a fixed batch")
+        dimensions[0].dim_param = "batch"
+    model.graph.ClearField("value_info")  # inferred shapes, under generated names
+
+
+def _verify(module: nn.Module, inputs: Mapping[str, Tensor], path: Path) -> None:
+    """Compare the file with the module at every batch size; raise ExportMismatch."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for batch in BATCHES:
+        feed = {name: x[:batch] for name, x in inputs.items()}
+        with torch.inference_mode():
+            answer = module(*feed.values())
+        ours = answer if isinstance(answer, tuple) else (answer,)
+        theirs = session.run(None, {name: x.numpy() for name, x in feed.items()})
+        for name, a, b in zip((o.name for o in session.get_outputs()), ours, theirs, strict=True):
+            _compare(f"{name} at batch {batch}", a.numpy(), b)
+
+
+def _compare(what: str, ours: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any]) -> None:
+    if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
+        raise ExportMismatch(
+            f"{what}: {theirs.dtype} {theirs.shape}, not {ours.dtype} {ours.shape}"
+        )
+    if ours.dtype == np.uint8:
+        share = float((ours != theirs).mean())
+        if share > PIXELS:
+            raise ExportMismatch(f"{what}: {share:.2%} of the pixels have another class")
+    elif (difference := relative_difference(ours, theirs)) > TOLERANCE:
+        raise ExportMismatch(f"{what}: differs by {difference:.1e} of the largest logit")
