@@ -92,7 +92,7 @@ class Pipeline:
             raise
         except PermanentError as error:
             return failure(obj, error, fetched)
-        except Exception as error:  # noqa: BLE001  a thread's edge: one object must not sink a chunk
+        except Exception as error:
             log.exception("object %d: internal error", obj.object_version_id)
             internal = InternalError(f"{type(error).__name__}: {error}")
             return failure(obj, internal, fetched)

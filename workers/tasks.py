@@ -1,13 +1,13 @@
 """A chunk of objects, from its message to the ledger.
 
-A worker process takes up one chunk at a time (prefork, late acknowledgement) and works on its objects
-with threads. Whatever happens, the message is either answered by rows or goes back to the queue:
+A worker process takes up one chunk at a time (prefork, late acknowledgement) and works on its
+objects with threads. Whatever happens, the message is answered by rows or goes back to the queue:
 
 - an object's permanent error is its outcome, and the rest of the chunk goes on;
-- a transient error is tried again within the chunk, with back-off, and recorded when that is used up;
+- a transient error is tried again within the chunk, with back-off, and recorded in the end;
 - while a service is away, nothing is counted: the worker waits, then hands the chunk back;
-- a worker that dies leaves open attempts behind. Whoever gets the message next splits the chunk, and
-  an object whose workers keep dying ends in quarantine.
+- a worker that dies leaves open attempts behind. Whoever gets the message next splits the chunk,
+  and an object whose workers keep dying ends in quarantine.
 """
 
 import logging

@@ -1,0 +1,230 @@
+"""The command line. Commands import what they need when they run, so that `--help` is instant."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from geotag import failures
+from geotag.formats import Format
+
+app = typer.Typer(
+    name="geotag",
+    help="Where was each photograph of an archive taken, and how sure are we?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+_errors = Console(stderr=True)
+
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print it.")]
+RunOption = Annotated[int | None, typer.Option("--run", help="Only this run.")]
+
+
+def main() -> None:
+    """Run a command; a failure that we can explain is printed, not raised."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except typer.Abort:
+        sys.exit(failures.INTERRUPTED)
+    except typer.TyperException as error:
+        if error.format_message():  # none where only the help was printed
+            _explain(error.format_message(), "geotag --help shows the commands")
+        sys.exit(failures.USAGE)
+    except KeyboardInterrupt:
+        sys.exit(failures.INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output (head, say) has seen enough.
+        sys.stderr.close()
+        sys.exit(failures.OK)
+    except Exception as error:
+        failure = failures.explain(error)
+        if failure is None:
+            raise
+        _explain(failure.message, failure.advice)
+        sys.exit(failure.exit_code)
+
+
+def _explain(message: str, advice: str) -> None:
+    for label, text in (("[red]error:[/red]", message), ("[dim]what to do:[/dim]", advice)):
+        _errors.print(label, end=" ")
+        _errors.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _say(line: str) -> None:
+    _errors.print(f"[dim]{line}[/dim]", highlight=False)
+
+
+@app.command()
+def up() -> None:
+    """Start the local stack: PostGIS, S3, broker, Triton, workers. Starts only what is missing."""
+    from geotag import stack
+    from geotag.settings import gather
+
+    _now, running = stack.up(gather(), _say)
+    for name, answer in running.answers.items():
+        _errors.print(f"[green]up[/green] {name}: {answer}", highlight=False)
+
+
+@app.command()
+def down() -> None:
+    """Stop the local stack. Its data stay; `geotag up` goes on where it was."""
+    from deploy.local import stack
+    from geotag.settings import gather
+
+    stack.down(gather().stack)
+
+
+@app.command()
+def doctor() -> None:
+    """Check the machine, the settings and every service, and say what to do about what is wrong."""
+    from geotag.doctor import diagnose
+
+    raise typer.Exit(diagnose())
+
+
+@app.command()
+def run(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="s3://bucket/prefix, a manifest (.csv or .parquet with a column of s3:// URLs),"
+            " or a folder, which is uploaded first."
+        ),
+    ],
+    wait: Annotated[
+        bool, typer.Option(help="Watch it to its end; with --no-wait, only queue it.")
+    ] = True,
+) -> None:
+    """Geotag everything that a source holds and that has no outcome yet.
+
+    Ctrl-C leaves the work going: `geotag status` picks it up, and running the same source again
+    resumes it. Exit code 0: every object is geotagged or abstained; 3: some failed; 2: wrong usage
+    or settings; 4: a service stayed away.
+    """
+    from geotag import run as runs
+    from geotag.context import context
+    from geotag.watch import report
+
+    now = context()
+    progress, seconds = runs.run(now, runs.job_of(now, source), wait=wait)
+    raise typer.Exit(report(now, progress, seconds) if progress else failures.OK)
+
+
+@app.command()
+def locate(
+    what: Annotated[
+        str, typer.Argument(help="A file, an s3:// URL, or an https:// URL of the S3 endpoint.")
+    ],
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Geotag one picture now, ahead of any backfill, and show what came out."""
+    from geotag import run as runs
+    from geotag.context import context
+    from geotag.show import print_shown
+
+    now = context()
+    progress, bucket, key = runs.locate(now, what)
+    print_shown(now, bucket, key, form)
+    raise typer.Exit(failures.SOME_FAILED if _failed(progress) else failures.OK)
+
+
+def _failed(progress: object) -> bool:
+    return bool(getattr(progress, "failed", 0) or getattr(progress, "quarantined", 0))
+
+
+@app.command()
+def status(
+    run_id: RunOption = None,
+    watch: Annotated[bool, typer.Option("--watch", help="With --run: follow it.")] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """How far the newest runs are, and how many objects are in which state."""
+    from geotag.context import context
+    from geotag.status import print_status
+    from geotag.watch import report
+    from geotag.watch import watch as follow
+
+    now = context()
+    if watch and run_id is not None:
+        raise typer.Exit(report(now, follow(now, run_id)))
+    print_status(now, run_id, form)
+
+
+@app.command()
+def show(
+    key: Annotated[str, typer.Argument(help="An object's key, or its s3:// URL.")],
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Everything that is known of one object: result, candidates, regions, facts, attempts."""
+    from workers.archive import parse_s3_url
+
+    from geotag.context import context
+    from geotag.show import print_shown
+
+    bucket, name = parse_s3_url(key) if key.startswith("s3://") else (None, key)
+    print_shown(context(), bucket, name, form)
+
+
+@app.command()
+def results(
+    source: Annotated[
+        str | None, typer.Argument(help="Only what lies under this s3://bucket/prefix.")
+    ] = None,
+    run_id: RunOption = None,
+    state: Annotated[
+        str | None,
+        typer.Option(help="Only pending, geotagged, abstained, failed or quarantined ones."),
+    ] = None,
+    release: Annotated[str | None, typer.Option(help="Only what this release said.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """One line (or record, or feature) for every photograph; see docs/results.md for the names."""
+    from workers.archive import parse_s3_url
+
+    from db.reads import Filter, stream_results
+    from db.schema import STATES
+    from geotag.context import context
+    from geotag.output import at_most, write_results
+    from geotag.places import near
+    from workers.errors import UsageError
+
+    if state is not None and state not in ("pending", *STATES):
+        raise UsageError(f"no state {state}: pending, {', '.join(STATES)}")
+    bucket, prefix = parse_s3_url(source) if source else (None, "")
+    which = Filter(run_id=run_id, bucket=bucket, prefix=prefix, state=state, release=release)
+    write_results(at_most(stream_results(context().engine, which), limit), form, near)
+
+
+@app.command()
+def worker(
+    queue: Annotated[str, typer.Option(help="backfill or interactive.")] = "backfill",
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes; each works on one chunk at a time.")
+    ] = 1,
+    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+) -> None:
+    """Work on a queue until told to stop (SIGTERM finishes what is in flight)."""
+    from geotag.worker import work
+
+    work(queue, processes, log_level)
+
+
+@app.command()
+def demo(
+    photos: Annotated[
+        Path | None,
+        typer.Argument(help="Your own folder; without one, photographs that ship in packages."),
+    ] = None,
+) -> None:
+    """Start everything, geotag real photographs, and show where the results are."""
+    from geotag import demo as demonstration
+    from geotag import stack
+    from geotag.settings import gather
+
+    now, running = stack.up(gather(), _say)
+    folders = [photos] if photos else demonstration.sample_folders(now.settings.stack.data_dir)
+    raise typer.Exit(demonstration.demo(now, folders, running.psql))

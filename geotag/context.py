@@ -1,0 +1,54 @@
+"""What the commands share: settings and clients, made when they are first asked for."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from geotag.settings import Settings, gather
+
+if TYPE_CHECKING:
+    from celery import Celery
+    from sqlalchemy import Engine
+    from workers.archive import Archive
+
+    from workers.backfill import Planner
+
+
+@dataclass
+class Context:
+    """The clients of one command; nothing is imported or connected before it is needed."""
+
+    settings: Settings
+
+    @cached_property
+    def engine(self) -> "Engine":
+        """The ledger."""
+        from db.engine import make_engine
+
+        return make_engine(self.settings.database)
+
+    @cached_property
+    def app(self) -> "Celery":
+        """The broker."""
+        from workers.app import make_app
+
+        return make_app(self.settings.worker)
+
+    @cached_property
+    def archive(self) -> "Archive":
+        """The S3 service."""
+        from workers.archive import Archive
+
+        return Archive(self.settings.worker)
+
+    def planner(self) -> "Planner":
+        """Plans runs for the S3 service that the settings name."""
+        from workers.backfill import Planner
+
+        worker = self.settings.worker
+        return Planner(self.engine, self.app, worker.s3_endpoint or "", worker.chunk_size)
+
+
+def context() -> Context:
+    """A context with the settings of this process."""
+    return Context(gather())

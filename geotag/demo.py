@@ -1,0 +1,113 @@
+"""`geotag demo`: real photographs through the whole system, and where to look at the result."""
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from workers.archive import parse_s3_url
+
+from db.reads import Filter, stream_results
+from geotag import failures
+from geotag.context import Context
+from geotag.output import as_feature, at_most, console, errors, results_table, write_geojson
+from geotag.places import near
+from geotag.run import job_of, run
+from geotag.watch import report
+
+_ROWS_SHOWN = 30
+_PACKAGES = Path("requirements/samples.txt")
+_SHARED = Path("../shared/photos")
+# Pictures of places and things in these packages, not their diagrams, scans and test patterns.
+_SAMPLES = {
+    "sklearn/datasets/images": ("china.jpg", "flower.jpg"),
+    "skimage/data": (
+        "astronaut.png",
+        "brick.png",
+        "camera.png",
+        "chelsea.png",
+        "coffee.png",
+        "grass.png",
+        "gravel.png",
+        "motorcycle_left.png",
+        "rocket.jpg",
+    ),
+}
+
+
+def sample_folders(data_dir: Path) -> list[Path]:
+    """Folders of real photographs: those that ship in pinned packages, and the shared ones."""
+    samples = data_dir / "samples"
+    if not samples.is_dir():
+        errors.print("[dim]unpacking the photographs of scikit-learn and scikit-image[/dim]")
+        staging = data_dir / "samples-packages"
+        pip = f"{sys.executable} -m pip install --quiet --no-deps --no-compile --upgrade".split()
+        subprocess.run(
+            [*pip, "--target", staging, "--requirement", _PACKAGES],
+            check=True,
+        )
+        unpacked = data_dir / ".samples"
+        shutil.rmtree(unpacked, ignore_errors=True)
+        unpacked.mkdir()
+        for folder, names in _SAMPLES.items():
+            for name in names:
+                shutil.copy(staging / folder / name, unpacked / name)
+        shutil.rmtree(staging)
+        unpacked.rename(samples)
+    return [samples, *([_SHARED] if _SHARED.is_dir() else [])]
+
+
+def demo(context: Context, folders: list[Path], psql: str | None) -> int:
+    """Geotag the folders' photographs, print what came out and what to do next; an exit code."""
+    code = failures.OK
+    sources = []
+    for folder in folders:
+        started = time.monotonic()
+        job = job_of(context, str(folder))
+        sources.append(job.source)
+        progress, _seconds = run(context, job)
+        if progress is None:
+            continue
+        _print_table(context, job.source)
+        code = max(code, report(context, progress, time.monotonic() - started))
+    written = _write_geojson(context, sources)
+    release = context.settings.command.release
+    if release == "untrained":
+        console.print(
+            "\n[yellow]The release `untrained` has random weights: its places mean nothing, and it"
+            " states no confidence.[/yellow] It shows the way of a photograph, not where it was"
+            " taken."
+        )
+    console.print("\nthe results:")
+    console.print(f"  {written}  (GeoJSON: QGIS, geojson.io)", soft_wrap=True)
+    if psql:
+        query = "SELECT key, state, longitude, latitude, scene FROM geotag.current_geotag LIMIT 20"
+        console.print(f'  {psql} -c "{query}"', soft_wrap=True, markup=False)
+    console.print("next: geotag results --format csv | geotag show KEY | geotag locate FILE |")
+    console.print("      geotag run FOLDER | geotag status | geotag down   (in .venv/bin)")
+    return code
+
+
+def _print_table(context: Context, source: str) -> None:
+    bucket, prefix = parse_s3_url(source)
+    rows = stream_results(context.engine, Filter(bucket=bucket, prefix=prefix))
+    console.print(results_table(at_most(rows, _ROWS_SHOWN), near))
+    console.print(f"[dim]the first {_ROWS_SHOWN} at most; all: geotag results[/dim]")
+
+
+def _write_geojson(context: Context, sources: list[str]) -> Path:
+    path = context.settings.stack.data_dir / "results.geojson"
+    with path.open("w", encoding="utf-8") as file:
+        write_geojson(
+            (
+                as_feature(row)
+                for source in sources
+                for row in stream_results(
+                    context.engine,
+                    Filter(bucket=parse_s3_url(source)[0], prefix=parse_s3_url(source)[1]),
+                )
+            ),
+            file,
+        )
+    return path

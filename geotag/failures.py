@@ -1,0 +1,54 @@
+"""From an exception to one sentence and an exit code: no user ever meets a traceback for these."""
+
+from dataclasses import dataclass
+
+OK = 0
+USAGE = 2
+SOME_FAILED = 3
+SERVICE_AWAY = 4
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What to print, what to do about it, and the process's exit code."""
+
+    message: str
+    advice: str
+    exit_code: int
+
+
+def explain(error: Exception) -> Failure | None:
+    """The failure that an exception amounts to; None for a fault of our own."""
+    from alembic.util.exc import CommandError
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+    from db.engine import DatabaseUrlMissing, is_away
+    from db.planning import NoActiveRelease
+    from db.releases import ReleaseNameTaken
+    from deploy.errors import StackError
+    from triton_models.release import ReleaseError
+    from workers.errors import GeotagError, TransientError, UsageError
+
+    if isinstance(error, UsageError):
+        return Failure(error.message, "geotag --help shows the commands", USAGE)
+    if isinstance(error, TransientError):
+        return Failure(error.message, "geotag doctor says which service is away", SERVICE_AWAY)
+    if isinstance(error, GeotagError):
+        return Failure(f"{error.message} ({error.code})", "geotag doctor checks the set-up", USAGE)
+    if isinstance(error, StackError):
+        return Failure(error.message, error.advice, SERVICE_AWAY)
+    if isinstance(error, DatabaseUrlMissing):
+        return Failure(
+            "no database is known", "geotag up starts one, or set GEOTAG_DATABASE_URL", USAGE
+        )
+    if isinstance(error, NoActiveRelease):
+        return Failure("no release is active", "geotag up registers one", USAGE)
+    if isinstance(error, (ReleaseError, ReleaseNameTaken, CommandError)):
+        return Failure(str(error), "see docs/architecture.md", USAGE)
+    if isinstance(error, SQLAlchemyError) and is_away(error):
+        cause = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        return Failure(f"the database is away: {cause}", "geotag up starts it", SERVICE_AWAY)
+    if isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) in ("42P01", "3F000"):
+        return Failure("the database has no geotag schema", "geotag up creates it", USAGE)
+    return None

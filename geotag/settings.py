@@ -1,0 +1,76 @@
+"""All settings, gathered: the environment first, then `.env`, then the local stack's own file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from db.settings import DatabaseSettings
+from deploy.settings import StackSettings
+from workers.errors import UsageError
+from workers.settings import WorkerSettings
+
+ENV_FILE = Path(".env")
+
+
+class CommandSettings(BaseSettings):
+    """What only the command line needs."""
+
+    model_config = SettingsConfigDict(env_prefix="GEOTAG_", extra="ignore")
+
+    bucket: str = Field(
+        "photos", description="Bucket that local folders and files are uploaded to."
+    )
+    release: str = Field(
+        "untrained", description="Release that `geotag up` registers and makes active."
+    )
+    wait_seconds: float = Field(
+        120.0,
+        gt=0,
+        description="Seconds without any progress after which `geotag run` and `geotag locate`"
+        " say that a service stayed away (exit 4). The work itself stays queued.",
+    )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of every package; each declares its own."""
+
+    database: DatabaseSettings
+    worker: WorkerSettings
+    stack: StackSettings
+    command: CommandSettings
+
+
+DECLARED: tuple[type[BaseSettings], ...] = (
+    DatabaseSettings,
+    WorkerSettings,
+    StackSettings,
+    CommandSettings,
+)
+"""Every class that declares settings, in the order of the settings page."""
+
+
+def gather() -> Settings:
+    """Read all settings.
+
+    Raises:
+        UsageError: a setting has a value that cannot be; the message names it, never its value.
+    """
+    try:
+        stack = StackSettings()
+        files = (stack.data_dir / "stack.env", ENV_FILE)
+        return Settings(
+            database=DatabaseSettings(_env_file=files, _env_ignore_empty=True),
+            worker=WorkerSettings(_env_file=files, _env_ignore_empty=True),
+            stack=stack,
+            command=CommandSettings(_env_file=files, _env_ignore_empty=True),
+        )
+    except ValidationError as error:
+        # The input itself is left out: it may be a secret.
+        wrong = "; ".join(
+            f"GEOTAG_{str(problem['loc'][0]).upper()}: {problem['msg']}"
+            for problem in error.errors(include_input=False)
+        )
+        raise UsageError(f"a setting is wrong: {wrong}") from None

@@ -1,0 +1,108 @@
+"""Live progress of a run, read from the ledger: any number may watch, and nobody has to."""
+
+import time
+from collections import deque
+from datetime import timedelta
+
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from db.reads import RunProgress, failure_codes, run_progress
+from geotag import failures
+from geotag.context import Context
+from geotag.output import console, errors
+from workers.errors import TransientError
+
+_POLL_SECONDS = 0.5
+_RATE_WINDOW_SECONDS = 20.0
+
+
+class ServiceStayedAway(TransientError):
+    """Nothing moved for as long as the settings grant."""
+
+    code = "service_stayed_away"
+
+
+class Rate:
+    """Objects a second over the last seconds."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def update(self, done: int) -> float | None:
+        """The rate with this count; None until something has moved."""
+        now = time.monotonic()
+        self._seen.append((now, done))
+        while now - self._seen[0][0] > _RATE_WINDOW_SECONDS and len(self._seen) > 2:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        return (done - before) / (now - since) if done > before else None
+
+
+def watch(context: Context, run_id: int) -> RunProgress:
+    """Show a run's progress until each of its objects has an outcome.
+
+    Raises:
+        ServiceStayedAway: nothing moved for GEOTAG_WAIT_SECONDS.
+    """
+    rate = Rate()
+    moved_at, done = time.monotonic(), -1
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+        TextColumn("{task.fields[detail]}"),
+    )
+    with Progress(*columns, console=errors, transient=True) as bar:
+        task = bar.add_task("geotagging", total=None, detail="")
+        while True:
+            (progress,) = run_progress(context.engine, run_id)
+            bar.update(
+                task,
+                total=progress.planned or 1,
+                completed=progress.done,
+                detail=_detail(progress, rate.update(progress.done)),
+            )
+            if progress.finished:
+                return progress
+            if progress.done != done:
+                moved_at, done = time.monotonic(), progress.done
+            if time.monotonic() - moved_at > context.settings.command.wait_seconds:
+                raise ServiceStayedAway(
+                    f"nothing moved for {context.settings.command.wait_seconds:.0f} s;"
+                    f" {progress.pending} objects of run {run_id} are still queued and go on when"
+                    " the service is back"
+                )
+            time.sleep(_POLL_SECONDS)
+
+
+def _detail(progress: RunProgress, rate: float | None) -> str:
+    parts = [f"{progress.failed + progress.quarantined} failed"]
+    if rate is not None:
+        left = timedelta(seconds=round(progress.pending / rate))
+        parts += [f"{rate:.1f}/s", f"{left} left"]
+    return ", ".join(parts)
+
+
+def report(context: Context, progress: RunProgress, seconds: float | None = None) -> int:
+    """Print a finished run's totals and return the exit code that they amount to."""
+    counted = ", ".join(
+        f"{getattr(progress, state)} {state}"
+        for state in ("geotagged", "abstained", "failed", "quarantined")
+        if getattr(progress, state) or state == "geotagged"
+    )
+    rate = (
+        f" in {seconds:.1f} s, {progress.done / seconds:.1f}/s" if seconds and progress.done else ""
+    )
+    console.print(
+        f"run {progress.id} ({progress.release}): {progress.listed} found,"
+        f" {progress.done_before} done before, {counted}{rate}"
+    )
+    if progress.skipped:
+        console.print(f"{progress.skipped} left out: no photographs (sidecars, folders)")
+    if not progress.failed + progress.quarantined:
+        return failures.OK
+    for code, count in failure_codes(context.engine, progress.id):
+        console.print(f"  [red]{count:>6} {code}[/red]")
+    console.print(f"to list them: geotag results --run {progress.id} --state failed")
+    return failures.SOME_FAILED
