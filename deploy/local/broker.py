@@ -57,6 +57,8 @@ class Valkey:
             "dir": f'"{home}"',
             "requirepass": self.folder.secret("broker"),
             "daemonize": "no",
+            # A title would overwrite the environment, and with it the mark that `strays` looks for.
+            "set-proc-title": "no",
             # The queue outlives the server; at most a second of it is lost with the machine.
             "appendonly": "yes",
             "appendfsync": "everysec",

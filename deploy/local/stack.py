@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -115,6 +114,7 @@ def worker_programs(
             command=(*common, "--queue", queue),
             directory=Path.cwd(),  # where .env is
             environment=environment,
+            start_seconds=20,
             stop_seconds=WORKER_STOP_SECONDS,
             copies=count,
             priority=900,
@@ -249,19 +249,14 @@ def _run(supervisor: Supervisor, folder: Folder, programs: list[Program], report
 def _wait(
     folder: Folder, services: list[Service], programs: list[Program], report: Report
 ) -> dict[str, str]:
-    """Wait for all at once; raise the first one's failure."""
+    """Wait for one after the other: they are starting side by side already."""
     supervisor = Supervisor(folder)
-    with ThreadPoolExecutor(max_workers=len(services) or 1) as pool:
-        waits = {
-            service.name: pool.submit(
-                _wait_for, supervisor, folder, service.name, service.check, program.start_seconds
-            )
-            for service, program in zip(services, programs, strict=True)
-        }
-        said = {}
-        for name, wait in waits.items():
-            said[name] = wait.result()
-            report(f"{name}: {said[name]}")
+    said = {}
+    for service, program in zip(services, programs, strict=True):
+        said[service.name] = _wait_for(
+            supervisor, folder, service.name, service.check, program.start_seconds
+        )
+        report(f"{service.name}: {said[service.name]}")
     return said
 
 

@@ -1,7 +1,8 @@
 """Processes that outlived their supervisor: found by a mark that all of a stack's processes carry.
 
 A supervisor that was killed leaves its servers running, on their ports and over their files. They
-are stopped before the next one starts, since only its own children can be watched over.
+are stopped before the next one starts, since only its own children can be watched over. The mark
+is an environment variable, which a server's children inherit.
 """
 
 import contextlib

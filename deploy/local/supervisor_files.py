@@ -71,14 +71,15 @@ def program_text(program: Program, folder: Folder) -> str:
 def environment_list(variables: Mapping[str, str]) -> str:
     """`NAME="value",…` as supervisor splits it.
 
-    Raises StackError for a value that it cannot express: both kinds of quote, or a line break.
+    Raises StackError for a value that it cannot express: a line break, both kinds of quotation
+    mark, or one at an end (supervisor strips those).
     """
     pairs = []
     for name, value in sorted(variables.items()):
         quote = "'" if '"' in value else '"'
-        if quote in value or "\n" in value:
+        if quote in value or "\n" in value or value != value.strip("'\""):
             raise StackError(
-                f"the value of {name} has both kinds of quotation mark, or a line break",
+                f"the value of {name} has quotation marks or line breaks that cannot be passed on",
                 f"put {name} into the file .env, or choose another value",
             )
         pairs.append(f"{name}={quote}{escaped(value)}{quote}")

@@ -42,7 +42,7 @@ def check_url(url: str) -> str:
         client.close()
     # Older versions are unloaded in the course of things; a model that never was loaded is silent.
     failed = [
-        f"{model.name}: {model.reason}"
+        f"{model.name}: {model.reason.splitlines()[0]}"
         for model in models
         if model.state == "UNAVAILABLE" and model.reason not in ("", "unloaded")
     ]
