@@ -7,7 +7,8 @@ each is one version of `segmentation`, `translocator` and `geodecode`, and one e
     segmentation/   config.pbtxt   VERSION/ model.py model.onnx
     translocator/   config.pbtxt   VERSION/ model.py model.onnx
     geodecode/      config.pbtxt   VERSION/ model.py decoder.npz digest triton_models/
-    geotag_NAME/    config.pbtxt   1/
+    geotag_NAME/    config.pbtxt   1/      the answers: what workers ask
+    inspect_NAME/   config.pbtxt   1/      the same with class map and logits, for tests and tools
 """
 
 import hashlib
@@ -107,10 +108,11 @@ def _write_configs(releases: Sequence[Release], out: Path, threads: int) -> None
     for model in ("segmentation", "translocator", "geodecode"):
         _render(model, out / model, shared)
     for release, shape in zip(releases, shapes, strict=True):
-        ensemble = out / release.ensemble
         values = {"release": release, "size": release.manifest.image_size, "shape": shape}
-        _render("ensemble", ensemble, shared | values)
-        (ensemble / "1").mkdir()
+        for name in (release.ensemble, release.inspection):
+            own = {"name": name, "inspect": name == release.inspection}
+            _render("ensemble", out / name, shared | values | own)
+            (out / name / "1").mkdir()
 
 
 def _logit_shape(release: Release) -> dict[str, int]:

@@ -6,6 +6,7 @@ needs no torch, because the machines that serve and load releases have none.
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -71,6 +72,9 @@ class Manifest:
             manifest = cls(**values)
         except (json.JSONDecodeError, TypeError, AttributeError) as error:
             raise ReleaseError(f"release.json: {error}") from error
+        # The name becomes part of Triton's model names, and of paths.
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", str(manifest.name)):
+            raise ReleaseError(f"release.json: name is of a-z, 0-9, . _ -, not {manifest.name!r}")
         if not isinstance(manifest.version, int) or manifest.version < 1:
             raise ReleaseError(f"release.json: version is a positive integer: {manifest.version}")
         if manifest.fit not in ("crop", "squash"):
@@ -117,6 +121,11 @@ class Release:
     def ensemble(self) -> str:
         """The name of its ensemble in Triton."""
         return f"geotag_{self.name}"
+
+    @property
+    def inspection(self) -> str:
+        """The name of the ensemble that also offers the class map and the logits."""
+        return f"inspect_{self.name}"
 
     @property
     def calibrated(self) -> bool:
