@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from triton_models.geocells import Hierarchy
 
 if TYPE_CHECKING or __package__:
-    from triton_models.radii import EARTH_RADIUS_KM, RADII_KM, hit_probabilities
-    from triton_models.regions import MOST_CELLS, Coarsening
+    from triton_models.radii import RADII_KM, Circles
+    from triton_models.regions import MOST_CELLS, Coarsening, Region, top
 else:  # copied beside the model.py of Triton's Python backend
-    from radii import EARTH_RADIUS_KM, RADII_KM, hit_probabilities
-    from regions import MOST_CELLS, Coarsening
+    from radii import RADII_KM, Circles
+    from regions import MOST_CELLS, Coarsening, Region, top
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -41,7 +41,7 @@ Point = Literal["top", "best"]
 
 _CONFIDENCE_RADIUS = RADII_KM.index(200.0)
 _LEAST_PROBABILITY = 1e-30
-_BEST_CANDIDATES, _BEST_CELLS = 16, 256
+_TRIED = 16
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,7 @@ class Decoder:
         self._ids = np.array([int(t.ljust(16, "0"), 16) for t in fine_tokens.tolist()], np.uint64)
         self._along_curve = np.argsort(self._ids)
         self._coarsening = Coarsening(self._ids[self._along_curve])
+        self._circles = Circles(self._vectors, spread_km)
 
     @classmethod
     def from_hierarchy(
@@ -189,21 +190,20 @@ class Decoder:
         Raises ValueError where a shape is not the release's, or a logit is not a number.
         """
         p = self.distribution(coarse, middle, fine)
-        ranked = _ranked(p)
-        chosen = int(ranked[0]) if point == "top" else self.best_cell(p, ranked)
+        ranked = top(p, MOST_CELLS)
+        chosen = int(ranked[0]) if point == "top" else self.best_cell(p, ranked[:_TRIED])
         confidence = self.confidence(self.masses(p, chosen), chosen)
         tokens, probabilities = self._cells_of(p, chosen)
-        top = ranked[:CANDIDATES]
-        candidates = np.full(CANDIDATES, "", self.fine_tokens.dtype)
-        candidates[: len(top)] = self.fine_tokens[top]
-        candidate_probabilities = np.zeros(CANDIDATES, np.float32)
-        candidate_probabilities[: len(top)] = p[top]
         region_cells = np.full((len(REGION_LEVELS), MOST_CELLS), "", "U16")
         region_probabilities = np.zeros(region_cells.shape, np.float32)
-        for row, level in enumerate(REGION_LEVELS):
-            ids, mass = self.region(p, level, ranked)
+        for row, (ids, mass) in enumerate(self.regions(p, ranked)):
             region_cells[row, : len(ids)] = [f"{i:016x}".rstrip("0") for i in ids.tolist()]
             region_probabilities[row, : len(ids)] = mass
+        best = ranked[:CANDIDATES]
+        candidates = np.full(CANDIDATES, "", self.fine_tokens.dtype)
+        candidates[: len(best)] = self.fine_tokens[best]
+        candidate_probabilities = np.zeros(CANDIDATES, np.float32)
+        candidate_probabilities[: len(best)] = p[best]
         return Decoded(
             position=np.array([self.longitude[chosen], self.latitude[chosen]]),
             cells=tokens,
@@ -248,9 +248,7 @@ class Decoder:
 
     def masses(self, p: Floats, chosen: int) -> Floats:
         """The probability within each of RADII_KM of a fine cell's mean position, [5]."""
-        distance = self._distances(self._vectors[chosen])
-        masses: Floats = hit_probabilities(distance, self.spread_km, p > 1e-4 / len(p)) @ p
-        return np.clip(masses, 0.0, 1.0)
+        return self._circles.masses(self._vectors[chosen], p)
 
     def resolved(self, chosen: int) -> npt.NDArray[np.bool_]:
         """Which of RADII_KM the partition can speak of around this cell's mean position, [5].
@@ -275,41 +273,25 @@ class Decoder:
         return np.where(self.resolved(chosen), confidence, np.nan).astype(np.float32)
 
     def best_cell(self, p: Floats, ranked: Indices) -> int:
-        """The fine cell at whose mean position the expected number of RADII_KM hit is greatest.
+        """Of the most probable cells, the one at whose mean position most radii are expected hit.
 
-        Tried are the most probable cells, against the mass of the most probable 256.
+        The expected number of RADII_KM hit is the sum of the masses within them.
         """
-        cells = ranked[:_BEST_CELLS]
-        hits = [
-            hit_probabilities(
-                self._distances(self._vectors[c], cells), self.spread_km[cells], p[cells] > 0
-            )
-            for c in ranked[:_BEST_CANDIDATES]
-        ]
-        expected = np.sum(np.array(hits) @ p[cells], axis=1)
+        expected = [self.masses(p, cell).sum() for cell in ranked.tolist()]
         return int(ranked[np.argmax(expected)])
 
-    def region(self, p: Floats, level: float, ranked: Indices | None = None) -> tuple[Ids, Singles]:
-        """The smallest set of cells whose probability reaches the level: S2 ids, probabilities.
+    def regions(self, p: Floats, ranked: Indices) -> list[Region]:
+        """Credible regions at REGION_LEVELS: S2 ids and probabilities, most probable first.
 
-        Most probable first. With more than 64 fine cells it is coarsened, see ``Coarsening``.
+        The smallest set of fine cells whose probability reaches the level; where that takes more
+        than 64, cells of mixed level, see ``Coarsening``. ``ranked``: the 64 most probable cells.
         """
-        ranked = _ranked(p) if ranked is None else ranked
-        rounded = p[ranked].astype(np.float32)
-        count = int(np.searchsorted(np.cumsum(rounded, dtype=np.float64), level)) + 1
-        if count <= MOST_CELLS:
-            return self._ids[ranked[:count]], rounded[:count]
-        wanted = np.zeros(len(p), np.bool_)
-        wanted[ranked[:count]] = True
-        selected = np.flatnonzero(wanted[self._along_curve])
-        return self._coarsening.region(p[self._along_curve], selected, level)
-
-    def _distances(self, vector: Floats, cells: Indices | None = None) -> Floats:
-        """Great-circle kilometres from a unit vector to the cells' mean positions."""
-        vectors = self._vectors if cells is None else self._vectors[cells]
-        chord = np.sqrt(np.square(vectors - vector).sum(axis=1))
-        distance: Floats = 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2, 1.0))
-        return distance
+        single = p[ranked].astype(np.float32)
+        reached = np.cumsum(single, dtype=np.float64)
+        counts = [int(np.searchsorted(reached, level)) + 1 for level in REGION_LEVELS]
+        regions = [(self._ids[ranked[:n]], single[:n]) for n in counts if n <= len(ranked)]
+        broad = REGION_LEVELS[len(regions) :]
+        return regions + (self._coarsening.regions(p[self._along_curve], broad) if broad else [])
 
     def _cells_of(self, p: Floats, chosen: int) -> tuple[Strings, Singles]:
         tokens, masses = [], []
@@ -349,8 +331,9 @@ def _softmax(logits: Singles, classes: int, temperature: float = 1.0) -> Floats:
     """Probabilities, averaged over the crops: [crops, classes] to [classes]."""
     if logits.ndim != 2 or logits.shape[1] != classes:
         raise ValueError(f"logits of shape {logits.shape}, expected [crops, {classes}]")
-    scaled = logits.astype(np.float32) / np.float32(temperature)
-    weights = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    weights = np.multiply(logits, np.float32(1 / temperature), dtype=np.float32)
+    weights -= weights.max(axis=1, keepdims=True)
+    np.exp(weights, out=weights)
     totals = weights.sum(axis=1)
     if not np.isfinite(totals).all():
         raise ValueError("a logit is not a number")
@@ -358,14 +341,3 @@ def _softmax(logits: Singles, classes: int, temperature: float = 1.0) -> Floats:
     # Three heads that contradict each other must not multiply to nothing at all.
     probabilities: Floats = np.maximum(mean.astype(np.float64), _LEAST_PROBABILITY)
     return probabilities
-
-
-def _ranked(p: Floats) -> Indices:
-    """Indices by falling probability, without those that cannot matter to any region.
-
-    All cells below 1/100 of an even share hold less than 1 % together.
-    """
-    likely = np.flatnonzero(p >= 0.01 / len(p))
-    if len(likely) < CANDIDATES:
-        likely = np.arange(len(p))
-    return likely[np.argsort(-p[likely], kind="stable")]

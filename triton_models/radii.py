@@ -1,6 +1,8 @@
-"""How probable it is that a photograph of a cell lies within a radius of a point.
+"""How probable it is that a photograph lies within each radius of a point.
 
-A cell is not a point: its photographs spread around their mean position.
+A cell is not a point: its photographs spread around their mean position. They are taken to lie like
+an isotropic normal distribution in the plane whose root-mean-square distance is the cell's spread;
+their distance from any other point then follows Rice's distribution.
 """
 
 import numpy as np
@@ -12,38 +14,55 @@ EARTH_RADIUS_KM = 6371.0088
 """As in ``distance``, which is not copied beside Triton's model.py."""
 
 RADII_KM = (1.0, 25.0, 200.0, 750.0, 2500.0)
-"""Street, city, region, country and continent (PlaNet, section 4)."""
+"""Street, city, region, country and continent (Weyand et al. 2016, section 4)."""
 
 _MARGIN = 5.0
+"""So many standard deviations inside or outside a circle, a cell is wholly so (to 4e-6)."""
 _OFFSETS, _MARGINS = 65, 201
 
 
-def hit_probabilities(distance: Floats, spread: Floats, exact: npt.NDArray[np.bool_]) -> Floats:
-    """Probability that a photograph of each cell lies within each of RADII_KM of a point.
+class Circles:
+    """Cells as seen from circles of RADII_KM around any point."""
 
-    ``distance`` (km, [k]) is that of the cells' mean positions from the point. Photographs lie
-    around the mean position like an isotropic normal distribution in the plane, whose
-    root-mean-square distance is ``spread`` (km): the distance from the point then follows Rice's
-    distribution. Where not ``exact``, or five deviations away, it is all or nothing. [5, k].
-    """
-    sigma = np.maximum(spread, 1e-3) / np.sqrt(2)
-    margin = (np.array(RADII_KM)[:, None] - distance) / sigma
-    hits: Floats = (margin >= 0).astype(np.float64)
-    row, cell = np.nonzero((np.abs(margin) < _MARGIN) & exact)
-    hits[row, cell] = _rice(distance[cell] / sigma[cell], margin[row, cell])
-    return hits
+    def __init__(self, vectors: Floats, spread_km: Floats) -> None:
+        """Unit vectors of the mean positions, [n, 3], and root-mean-square distances, [n]."""
+        self._vectors = vectors
+        self._sigma = np.maximum(spread_km, 1e-3) / np.sqrt(2)
+        radii, reach = np.array(RADII_KM)[:, None], _MARGIN * self._sigma
+        # Cosines of the distances below which a cell is wholly inside, and above which outside.
+        self._inside = np.where(radii > reach, _cosine(radii - reach), 2.0)
+        self._outside = _cosine(radii + reach)
+
+    def masses(self, vector: Floats, p: Floats) -> Floats:
+        """The probability within each of RADII_KM of a unit vector, where cells have p [n]; [5].
+
+        Cells that a circle cuts and that have under 1e-4 of an even share are left out of it:
+        together they hold less than 1e-4.
+        """
+        cosine = self._vectors @ vector
+        inside = cosine >= self._inside
+        cut = (cosine > self._outside) & ~inside & (p > 1e-4 / len(p))
+        circle, cell = np.divmod(np.flatnonzero(cut), len(p))
+        distance = EARTH_RADIUS_KM * np.arccos(np.clip(cosine[cell], -1.0, 1.0))
+        sigma = self._sigma[cell]
+        hits = rice(distance / sigma, (np.array(RADII_KM)[circle] - distance) / sigma)
+        partly = np.bincount(circle, hits * p[cell], minlength=len(RADII_KM))
+        return np.clip(inside @ p + partly, 0.0, 1.0)
 
 
-_MARGIN = 5.0
+def _cosine(km: Floats) -> Floats:
+    cosine: Floats = np.cos(np.minimum(km / EARTH_RADIUS_KM, np.pi))
+    return cosine
 
 
-def _rice(offset: Floats, margin: Floats) -> Floats:
-    """Rice's distribution function at offset + margin, both in units of sigma; |margin| < 5.
+def rice(offset: Floats, margin: Floats) -> Floats:
+    """Rice's distribution function at offset + margin, all in units of sigma; |margin| ≤ 5.
 
-    Interpolated in a table over offset / (1 + offset) and margin; off by 2e-4 at most.
+    Interpolated in a table over offset / (1 + offset) and margin, which is off by 3e-4 at most,
+    rises with the margin, and takes no special function that NumPy lacks.
     """
     x = offset / (1 + offset) * (_OFFSETS - 1)
-    y = (margin + _MARGIN) * ((_MARGINS - 1) / (2 * _MARGIN))
+    y = (np.clip(margin, -_MARGIN, _MARGIN) + _MARGIN) * ((_MARGINS - 1) / (2 * _MARGIN))
     i = np.minimum(x.astype(np.int64), _OFFSETS - 2)
     j = np.minimum(y.astype(np.int64), _MARGINS - 2)
     x, y = x - i, y - j
@@ -59,21 +78,19 @@ def _rice_table() -> Floats:
     u = share / (1 - share)
     margin = np.linspace(-_MARGIN, _MARGIN, 10 * (_MARGINS - 1) + 1)
     r = np.maximum(u + margin, 0)
-    z = r * u
+    near, far = np.minimum(r * u, 100), np.maximum(r * u, 100)
     # I0(z) exp(-z), by its asymptotic series (DLMF 10.40.1) where I0 would overflow.
-    large = np.maximum(z, 100)
     scaled = np.where(
-        z < 100,
-        np.i0(np.minimum(z, 100)) * np.exp(-np.minimum(z, 100)),
-        (1 + 1 / (8 * large) + 9 / (128 * large**2)) / np.sqrt(2 * np.pi * large),
+        r * u < 100,
+        np.i0(near) * np.exp(-near),
+        (1 + 1 / (8 * far) + 9 / (128 * far**2)) / np.sqrt(2 * np.pi * far),
     )
-    density = r * np.exp(-0.5 * (r - u) ** 2) * scaled
-    steps = (density[:, 1:] + density[:, :-1]) / 2 * np.diff(margin)
-    below = np.concatenate([np.zeros((len(u), 1)), np.cumsum(steps, axis=1)], axis=1)
+    normal = np.exp(-0.5 * margin**2)
     # Far away a circle is a straight line, and Rice's distribution the normal one.
-    normal = np.exp(-0.5 * margin**2) / np.sqrt(2 * np.pi)
-    line = np.concatenate([[0], np.cumsum((normal[1:] + normal[:-1]) / 2 * np.diff(margin))])
-    table: Floats = np.minimum(np.vstack([below, line])[:, ::10], 1.0)
+    density = np.vstack([r * normal * scaled, normal / np.sqrt(2 * np.pi)])
+    steps = (density[:, 1:] + density[:, :-1]) / 2 * (margin[1] - margin[0])
+    below = np.concatenate([np.zeros((_OFFSETS, 1)), np.cumsum(steps, axis=1)], axis=1)
+    table: Floats = np.minimum(below[:, ::10], 1.0)
     return table
 
 

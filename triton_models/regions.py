@@ -1,4 +1,9 @@
-"""Credible regions of few cells: many fine cells covered by at most 64 of mixed level."""
+"""Credible regions of few cells: a broad posterior in at most 64 S2 cells of mixed level."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -7,63 +12,136 @@ Ids = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
+Region = tuple[Ids, Singles]
 
 MOST_CELLS = 64
 """DESIGN.md, section 3: a broad posterior must not blow a row up."""
 
 
-class Coarsening:
-    """Cover many cells by at most 64 of mixed level.
+@dataclass(frozen=True, eq=False)
+class _Scale:
+    """The fine cells, those below one level merged into their ancestors there.
 
-    Along the Hilbert curve, the finest cell that holds two cells holds all between them. So cells
-    are merged bottom-up by joining neighbours on the curve: the finest common ancestors first, as
-    these add the least area, and at the last level those that are best filled already.
+    A merged cell is shrunk to the finest S2 cell that still holds all its fine cells. Cell k holds
+    the fine cells ``starts[k]`` to ``starts[k + 1]`` along the Hilbert curve, and the next finer
+    scale's ``parts[k]`` to ``parts[k + 1]``; ``saved[k]`` is the area that those do not cover.
+    Areas are the mean ones of the cells' levels, in units of a face.
+    """
+
+    ids: Ids
+    starts: Indices
+    areas: Floats
+    parts: Indices
+    saved: Floats
+
+
+class Coarsening:
+    """Regions of at most 64 mixed-level cells, over disjoint cells given once.
+
+    Not the fine cells that a region would consist of are merged: where they lie scattered, their
+    ancestors soon cover everything. Instead the whole posterior is seen at a coarser scale, and
+    the densest cells of that scale make the region. Cells left over of the 64 then go into
+    splitting the region's cells where that saves most area. Against covering the fine cells this
+    takes 2 to 10 times less area, and within 1.7 times of the least that is possible.
     """
 
     def __init__(self, ids: Ids) -> None:
-        """The ids of disjoint cells, sorted."""
-        self.ids = ids
-        below = (ids & (~ids + np.uint64(1))) - np.uint64(1)
-        self._first = ids - below
-        self._levels = np.array([31 - int(b).bit_length() // 2 - 1 for b in below.tolist()])
-        pairs = zip(ids[:-1].tolist(), ids[1:].tolist(), strict=True)
-        self._joins = np.array([max(-1, (61 - (a ^ b).bit_length()) // 2) for a, b in pairs])
+        """S2 ids of disjoint cells, in rising order."""
+        self._scales = _scales(ids)
 
-    def region(self, p: Floats, selected: Indices, level: float) -> tuple[Ids, Singles]:
-        """Cover the selected cells (more than 64, sorted), and drop what the level can spare.
+    def regions(self, p: Floats, levels: Sequence[float]) -> list[Region]:
+        """For each level (rising) the ids and probabilities of a region, most probable cell first.
 
-        ``p``: the probability of all cells, in their order. Returns ids and probabilities, most
-        probable first; their sum reaches the level, and without any of them it would not.
+        ``p``: the probability of each cell, [n]. The probabilities of a region add up to its level
+        at least, and without any one of its cells they would not.
         """
-        ids = self._cover(selected)
-        bit = ids & (~ids + np.uint64(1))
-        starts = np.searchsorted(self._first, ids - (bit - np.uint64(1)))
-        ends = np.searchsorted(self._first, ids + (bit - np.uint64(1)), side="right")
         below = np.concatenate([[0.0], np.cumsum(p)])
-        exact = np.minimum(below[ends] - below[starts], 1.0)
-        mass = exact.astype(np.float32)
-        mass = np.where(mass < exact, np.nextafter(mass, np.float32(1)), mass)
-        order = np.argsort(-mass, kind="stable")
-        count = int(np.searchsorted(np.cumsum(mass[order], dtype=np.float64), level)) + 1
-        return ids[order[:count]], mass[order[:count]]
 
-    def _cover(self, selected: Indices) -> Ids:
-        # The level of the finest cell that holds each selected cell and the next.
-        joins = np.minimum.reduceat(self._joins[: selected[-1]], selected[:-1])
-        last = int(np.partition(joins, MOST_CELLS - 1)[MOST_CELLS - 1])
-        # Join all that meet below the last level; such a group is covered by where it meets.
-        starts = np.concatenate([[0], np.flatnonzero(joins <= last) + 1])
-        meets = np.minimum(np.append(np.where(joins > last, joins, 30), 30), self._levels[selected])
-        levels = np.minimum.reduceat(meets, starts)
-        # Of the groups that meet at the last level itself, join as many as needed.
-        parent = np.concatenate([[0], np.cumsum(joins[starts[1:] - 1] < last)])
-        saved = np.bincount(parent) - 1
-        empty = 1 - np.bincount(parent, 4.0 ** (last - levels))
-        order = np.argsort(np.where(saved > 0, empty / np.maximum(saved, 1), np.inf))
-        enough = np.searchsorted(np.cumsum(saved[order]), len(starts) - MOST_CELLS) + 1
-        joined = np.isin(parent, order[:enough])
-        levels[joined] = last
-        kept = ~joined | np.concatenate([[True], np.diff(parent) > 0])
-        bit = np.uint64(1) << (2 * (30 - levels[kept])).astype(np.uint64)
-        ids: Ids = (self.ids[selected[starts[kept]]] & (~bit + np.uint64(1))) | bit
-        return ids
+        @cache
+        def densest(scale: int) -> tuple[Indices, Floats]:
+            s = self._scales[scale]
+            mass = np.diff(below[s.starts])
+            cells = top(mass / s.areas, MOST_CELLS)
+            return cells, np.cumsum(mass[cells])
+
+        found = []
+        too_fine = len(self._scales)
+        for level in levels:
+            too_fine = bisect_left(
+                range(too_fine), True, key=lambda scale: densest(scale)[1][-1] < level
+            )
+            cells, reached = densest(too_fine - 1)
+            cells = cells[: int(np.searchsorted(reached, level)) + 1]
+            found.append(self._refined(too_fine - 1, cells, below, level))
+        return found
+
+    def _refined(self, scale: int, cells: Indices, below: Floats, level: float) -> Region:
+        """Split cells as long as there are fewer than 64, then leave out what can be spared."""
+        s, finer = self._scales[scale], self._scales[min(scale + 1, len(self._scales) - 1)]
+        added = s.parts[cells + 1] - s.parts[cells] - 1
+        order = np.argsort(-s.saved[cells] / np.maximum(added, 1))
+        split = np.zeros(len(cells), np.bool_)
+        split[order[np.cumsum(added[order]) <= MOST_CELLS - len(cells)]] = True
+        begin, end = s.parts[cells[split]].tolist(), s.parts[cells[split] + 1].tolist()
+        fine = np.array([k for a, b in zip(begin, end, strict=True) for k in range(a, b)], np.int64)
+        kept = cells[~split]
+        ids = np.concatenate([s.ids[kept], finer.ids[fine]])
+        areas = np.concatenate([s.areas[kept], finer.areas[fine]])
+        mass = np.concatenate(
+            [
+                below[s.starts[kept + 1]] - below[s.starts[kept]],
+                below[finer.starts[fine + 1]] - below[finer.starts[fine]],
+            ]
+        )
+        return spare(ids, _single_above(mass), mass / areas, level)
+
+
+def spare(ids: Ids, mass: Singles, density: Floats, level: float) -> Region:
+    """Leave out cells, the thinnest first, as long as the others reach the level."""
+    masses = mass.tolist()
+    total = sum(masses)
+    kept = set(range(len(masses)))
+    for k in np.argsort(density).tolist():
+        if total - masses[k] >= level:
+            total -= masses[k]
+            kept.remove(k)
+    order = sorted(kept, key=lambda k: -masses[k])
+    return ids[order], mass[order]
+
+
+def top(values: Floats, count: int) -> Indices:
+    """Indices of the greatest values, greatest first; all if there are no more than ``count``."""
+    if len(values) > count:
+        likely = np.argpartition(-values, count)[:count]
+    else:
+        likely = np.arange(len(values))
+    return likely[np.argsort(-values[likely], kind="stable")]
+
+
+def _single_above(values: Floats) -> Singles:
+    """Rounded up to single precision, so that a sum that reaches a level still does."""
+    single = values.astype(np.float32)
+    above = np.where(single < values, np.nextafter(single, np.float32(2)), single)
+    return np.minimum(above, np.float32(1))
+
+
+def _scales(ids: Ids) -> list[_Scale]:
+    """All scales that differ, from whole faces to the cells themselves."""
+    ends = ids & (~ids + np.uint64(1))
+    own = np.array([30 - (int(e).bit_length() - 1) // 2 for e in ends.tolist()])
+    pairs = zip(ids[:-1].tolist(), ids[1:].tolist(), strict=True)
+    # The level of the finest cell that holds both a cell and the next: it holds all between them.
+    shared = np.array([max(-1, (61 - (a ^ b).bit_length()) // 2) for a, b in pairs], np.int64)
+    scales: list[_Scale] = []
+    for level in np.unique(np.append(shared + 1, 0))[::-1].tolist():
+        starts = np.concatenate([[0], np.flatnonzero(shared < level) + 1, [len(ids)]])
+        meets = np.append(np.where(shared >= level, shared, 30), 30)
+        levels = np.minimum.reduceat(np.minimum(meets, own), starts[:-1])
+        bit = np.uint64(1) << (2 * (30 - levels)).astype(np.uint64)
+        areas = 4.0**-levels
+        finer = scales[-1] if scales else None
+        parts = np.searchsorted(finer.starts if finer else starts, starts)
+        covered = np.add.reduceat(finer.areas if finer else areas, parts[:-1])
+        node = (ids[starts[:-1]] & (~bit + np.uint64(1))) | bit
+        scales.append(_Scale(node, starts, areas, parts, areas - covered))
+    return scales[::-1]
