@@ -1,0 +1,78 @@
+"""What an archive holds, seen from outside: objects, their URLs, and which are worth recording.
+
+A listed object is *skipped* where it is no photograph and does not claim to be one: a "folder", a
+sidecar, a film. It is not counted and never appears in the ledger. Every other object gets an
+outcome. What it really is, its bytes will say: names without an extension, or with one that nobody
+knows, are fetched too, and camera raw or Photoshop files are recorded as unsupported, because
+somebody should be told about those.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from workers.errors import UsageError
+
+# Extensions of files that stand beside photographs in archives.
+_SIDECARS = (
+    "xmp aae thm pp3 xml json jsonl geojson csv tsv parquet yaml yml toml ini cfg lrcat lrprev db "
+    "sqlite sqlite3 ds_store gpx kml kmz nmea md5 sha1 sha256 sums log lock tmp part bak"
+)
+_DOCUMENTS = "txt md rst html htm css js py ipynb sh sql pdf doc docx odt rtf xls xlsx ods ppt pptx"
+_FILMS = "mp4 m4v mov avi mkv webm mpg mpeg mts m2ts 3gp wmv flv insv lrv"
+_SOUNDS = "mp3 m4a wav flac ogg aac opus"
+_CONTAINERS = "zip tar gz tgz bz2 xz zst 7z rar iso dmg exe dll so bin jar whl apk"
+_NOT_PICTURES = frozenset(
+    " ".join([_SIDECARS, _DOCUMENTS, _FILMS, _SOUNDS, _CONTAINERS]).split(" ")
+)
+
+
+@dataclass(frozen=True)
+class ArchiveObject:
+    """One object as the archive lists it. The ETag is without its quotes.
+
+    `version_id` is None where the bucket keeps no versions or the listing does not say.
+    """
+
+    bucket: str
+    key: str
+    etag: str
+    size: int
+    last_modified: datetime | None
+    version_id: str | None = None
+
+
+class Skip(StrEnum):
+    """Why an object is not recorded."""
+
+    FOLDER = "folder"
+    NOT_A_PICTURE = "not_a_picture"
+
+
+def triage(obj: ArchiveObject) -> Skip | None:
+    """Why a listed object is left out, by its name and size alone; None where it is recorded."""
+    if obj.key.endswith("/") and obj.size == 0:
+        return Skip.FOLDER
+    name = obj.key.rpartition("/")[2]
+    _, dot, extension = name.rpartition(".")
+    if dot and extension.lower() in _NOT_PICTURES:
+        return Skip.NOT_A_PICTURE
+    return None
+
+
+def s3_url(bucket: str, key: str) -> str:
+    """`s3://bucket/key`, the key as it is: nothing is escaped."""
+    return f"s3://{bucket}/{key}"
+
+
+def parse_s3_url(url: str) -> tuple[str, str]:
+    """(bucket, key) of an `s3://bucket/key` URL; the key is "" for a whole bucket.
+
+    The key is everything after the bucket's slash, literally: `%20`, `+`, `?`, `#`, `//` and a
+    leading slash are parts of S3 keys. Raises UsageError for anything else than an S3 URL.
+    """
+    scheme, separator, rest = url.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not separator or not bucket:
+        raise UsageError(f"not an S3 URL (s3://bucket/key): {url}")
+    return bucket, key
