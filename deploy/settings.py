@@ -1,6 +1,6 @@
 """The settings of the local stack. A service whose URL is set is used as it is and not started."""
 
-import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -9,6 +9,18 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Absolute = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+
+def _like(pattern: str, example: str) -> AfterValidator:
+    """Refuses what a client would trip over later, in words that do not repeat the value."""
+
+    def check(value: str | SecretStr | None) -> str | SecretStr | None:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if text is not None and not re.match(pattern, text):
+            raise ValueError(f"should look like {example}")
+        return value
+
+    return AfterValidator(check)
 
 
 class StackSettings(BaseSettings):
@@ -30,7 +42,7 @@ class StackSettings(BaseSettings):
         "valkey", description="Which broker `geotag up` starts when no broker URL is set."
     )
     worker_processes: int = Field(
-        max(1, min(4, (os.cpu_count() or 1) // 2)),
+        2,
         ge=1,
         le=64,
         description="Worker programs that work on the backfill queue of the local stack.",
@@ -40,20 +52,23 @@ class StackSettings(BaseSettings):
         description="Virtual environment of the local Triton server; stacks may share one.",
     )
 
-    database_url: SecretStr | None = Field(
-        None, description="An existing PostGIS, postgresql+psycopg2://…; empty to start one."
-    )
-    s3_endpoint: str | None = Field(
+    database_url: Annotated[
+        SecretStr | None,
+        _like(
+            r"postgresql(\+psycopg2)?://", "postgresql+psycopg2://user:password@host:5432/database"
+        ),
+    ] = Field(None, description="An existing PostGIS, postgresql+psycopg2://…; empty to start one.")
+    s3_endpoint: Annotated[str | None, _like(r"https?://", "https://host:port")] = Field(
         None, description="URL of an existing S3 service; empty to start one."
     )
     s3_access_key: str | None = Field(
         None, description="Access key of the existing S3; empty to use boto3's own chain."
     )
     s3_secret_key: SecretStr | None = Field(None, description="Secret key of that access key.")
-    broker_url: SecretStr | None = Field(
-        None, description="An existing broker, amqp://… or redis://…; empty to start one."
-    )
-    triton_url: str | None = Field(
+    broker_url: Annotated[
+        SecretStr | None, _like(r"(amqps?|rediss?)://", "amqp://user:password@host:5672/vhost")
+    ] = Field(None, description="An existing broker, amqp://… or redis://…; empty to start one.")
+    triton_url: Annotated[str | None, _like(r"[^/:]+:\d+$", "host:8001")] = Field(
         None, description="gRPC address (host:port) of an existing Triton; empty to start one."
     )
 

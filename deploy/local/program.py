@@ -1,6 +1,6 @@
 """What the local stack runs: the words between the services, the supervisor and the stack."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -10,14 +10,13 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Program:
-    """One entry of the supervisor. `ports` are those that it must find free when it starts."""
+    """One entry of the supervisor."""
 
     name: str
     command: tuple[str, ...]
     directory: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     user: str | None = None
-    ports: tuple[int, ...] = ()
     stop_signal: str = "TERM"
     stop_seconds: int = 20
     start_seconds: int = 60
@@ -26,11 +25,15 @@ class Program:
 
 
 class Service(Protocol):
-    """A server of the stack, in the four questions that `up` asks."""
+    """A server of the stack, in the questions that `up` asks."""
 
     @property
     def name(self) -> str:
         """What the supervisor, the log and error messages call it."""
+
+    @property
+    def ports(self) -> Sequence[int]:
+        """The loopback ports that it must find free when it starts."""
 
     def install(self, report: Report) -> None:
         """Put in place what the server needs from the system; quick when it is there."""

@@ -6,6 +6,7 @@ ready in a second, also after a crash, where `weed server` first waits for an el
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,11 @@ class S3:
     def endpoint(self) -> str:
         """The S3 service's URL."""
         return f"http://{LOOPBACK}:{self.folder.port('s3-s3')}"
+
+    @property
+    def ports(self) -> Sequence[int]:
+        """Where its parts listen."""
+        return list(self._ports().values())
 
     def install(self, report: Report) -> None:
         """Look for the wheel's program."""
@@ -88,7 +94,6 @@ class S3:
                 *("-logtostderr=true", "mini", f"-options={home / 'options'}"),
             ),
             directory=home,
-            ports=tuple(self._ports().values()),
             stop_seconds=30,
             priority=20,
         )

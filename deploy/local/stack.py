@@ -10,15 +10,15 @@ import shutil
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from deploy.errors import StackError, StackNotUp
-from deploy.local import broker, postgres, s3, triton
+from deploy.local import postgres, triton
 from deploy.local.folder import Folder
 from deploy.local.health import answers, wait_until_healthy
 from deploy.local.ports import require_free
 from deploy.local.program import Program, Report, Service
+from deploy.local.services import ask_existing, existing_servers, own_services
 from deploy.local.supervision import Supervisor
 from deploy.settings import StackSettings, python_prefix
 
@@ -66,12 +66,12 @@ def up(settings: StackSettings, model_repository: Path, *, report: Report = sile
     folder.create()
     with folder.lock():
         existing = existing_servers(settings, folder)
-        said = {name: _ask_existing(name, check) for name, check in existing.items()}
+        said = {name: ask_existing(name, check) for name, check in existing.items()}
         own = own_services(settings, folder, model_repository)
         for service in own:
             service.install(report)
         programs = [service.prepare(report) for service in own]
-        _run(Supervisor(folder), folder, programs, report)
+        _run(folder, own, programs, report)
         said |= _wait(folder, own, programs, report)
         variables = {key: value for service in own for key, value in service.variables().items()}
         folder.write_stack_env(variables)
@@ -190,60 +190,21 @@ def kill_service(settings: StackSettings, name: str) -> list[int]:
     return pids
 
 
-def own_services(
-    settings: StackSettings, folder: Folder, model_repository: Path | None = None
-) -> list[Service]:
-    """The servers that are ours to start."""
-    existing = existing_servers(settings, folder)
-    valkey = settings.local_broker == "valkey"
-    services: list[Service] = [
-        postgres.Postgres(folder),
-        s3.S3(folder),
-        broker.Valkey(folder) if valkey else broker.RabbitMQ(folder),
-        triton.Triton(folder, settings.triton_venv, model_repository),
-    ]
-    return [service for service in services if service.name not in existing]
-
-
-def existing_servers(settings: StackSettings, folder: Folder) -> dict[str, Callable[[], str]]:
-    """Name and check of each server whose URL was set.
-
-    A URL out of our own `stack.env` (somebody loaded the file into the shell) is none.
-    """
-    ours = folder.read_stack_env().values()
-    secret_key = settings.s3_secret_key.get_secret_value() if settings.s3_secret_key else None
-    database = settings.database_url.get_secret_value() if settings.database_url else None
-    queue = settings.broker_url.get_secret_value() if settings.broker_url else None
-    checks: dict[str, tuple[str | None, Callable[[str], str]]] = {
-        "postgres": (database, postgres.check_url),
-        "s3": (
-            settings.s3_endpoint,
-            lambda url: s3.check_endpoint(url, settings.s3_access_key, secret_key),
-        ),
-        "broker": (queue, broker.check_url),
-        "triton": (settings.triton_url, triton.check_url),
-    }
-    return {
-        name: partial(check, url)
-        for name, (url, check) in checks.items()
-        if url is not None and url not in ours
-    }
-
-
-def _run(supervisor: Supervisor, folder: Folder, programs: list[Program], report: Report) -> None:
+def _run(folder: Folder, services: list[Service], programs: list[Program], report: Report) -> None:
     """Start what is not running, each after a look at its ports."""
+    supervisor = Supervisor(folder)
     supervisor.write_programs(programs, of=SERVERS)
     if supervisor.is_running():
         supervisor.reload()
     else:
         supervisor.start()
-    for program in programs:
-        if not all(state.active for state in supervisor.states(program.name)):
-            require_free(program.name, program.ports, folder.ports_file)
-            if program.name == "triton":
+    for service in services:
+        if not all(state.active for state in supervisor.states(service.name)):
+            require_free(service.name, service.ports, folder.ports_file)
+            if isinstance(service, triton.Triton):
                 triton.remove_shared_memory(folder)
-            report(f"starting {program.name}")
-            supervisor.start_program(program.name)
+            report(f"starting {service.name}")
+            supervisor.start_program(service.name)
 
 
 def _wait(
@@ -288,15 +249,6 @@ def _wait_running(supervisor: Supervisor, folder: Folder, program: Program) -> N
         folder.log(name),
         seconds=program.start_seconds,
         given_up=lambda: any(state.state == "FATAL" for state in supervisor.states(program.name)),
-    )
-
-
-def _ask_existing(name: str, check: Callable[[], str]) -> str:
-    return answers(
-        f"the existing {name} server",
-        check,
-        f"check the address and the credential in the settings, or unset them "
-        f"to let `geotag up` start a {name} of its own",
     )
 
 

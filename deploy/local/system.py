@@ -97,6 +97,12 @@ def install_packages(packages: Sequence[str], reason: str, report: Report) -> No
         )
 
 
+def can_install() -> bool:
+    """Is there an apt-get, and a way to run it as root?"""
+    root = os.geteuid() == 0 or shutil.which("sudo") is not None
+    return root and shutil.which("apt-get") is not None
+
+
 def _as_root(names: str, reason: str) -> list[str]:
     """The words before a command that root must run."""
     if shutil.which("apt-get") is None:

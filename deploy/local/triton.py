@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,11 @@ class Triton:
         """The gRPC address, host:port."""
         return f"{LOOPBACK}:{self.folder.port('triton-grpc')}"
 
+    @property
+    def ports(self) -> Sequence[int]:
+        """HTTP, gRPC and metrics."""
+        return [self.folder.port(f"triton-{name}") for name in ("http", "grpc", "metrics")]
+
     def install(self, report: Report) -> None:
         """Check the machine, install libpython where it is missing, build the environment."""
         system.require_python()
@@ -93,9 +99,7 @@ class Triton:
         self.repository.mkdir(parents=True, exist_ok=True)
         home = self.folder.root / "triton"
         home.mkdir(exist_ok=True)
-        http, grpc, metrics = (
-            self.folder.port(f"triton-{name}") for name in ("http", "grpc", "metrics")
-        )
+        http, grpc, metrics = self.ports
         server = self._site_packages() / "pytriton" / "tritonserver"
         libpython = system.libpython_folder()
         return Program(
@@ -121,7 +125,6 @@ class Triton:
                 "VIRTUAL_ENV": str(self.venv),
                 **({"LD_LIBRARY_PATH": str(libpython)} if libpython else {}),
             },
-            ports=(http, grpc, metrics),
             start_seconds=300,  # models load and warm up before the ports open
             stop_seconds=30,
             priority=30,
