@@ -202,7 +202,7 @@ def open_attempts(
         connection.execute(
             text(
                 "INSERT INTO geotag.attempt (object_version_id, release_id, chunk_id, worker)"
-                " SELECT id, r.release_id, c.id, :worker FROM unnest(CAST(:ids AS bigint[])) AS id,"
+                " SELECT o.id, r.release_id, c.id, :worker FROM unnest(CAST(:ids AS bigint[])) AS o (id),"
                 " geotag.chunk c JOIN geotag.run r ON r.id = c.run_id WHERE c.id = :chunk_id"
             ),
             {"ids": list(object_version_ids), "chunk_id": chunk_id, "worker": worker},

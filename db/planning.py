@@ -100,7 +100,7 @@ def open_run(engine: Engine, source: str, queue: str) -> int:
             connection.execute(
                 text(
                     "UPDATE geotag.run SET listed = 0, skipped = 0, done_before = 0,"
-                    " planned_at = NULL WHERE id = :id"
+                    " failed_before = 0, planned_at = NULL WHERE id = :id"
                 ),
                 {"id": found},
             )
@@ -146,15 +146,23 @@ def plan_page(
             sql("pending_of_listed"), {"release_id": release_id, "run_id": run_id}
         ).all()
         pending = [row.object_version_id for row in rows if not row.done and not row.planned]
-        done_before = sum(row.done and not row.planned for row in rows)
+        before = [row.done for row in rows if row.done and not row.planned]
+        failed_before = sum(state in ("failed", "quarantined") for state in before)
         connection.execute(
             text(
                 "UPDATE geotag.run SET listed = listed + :listed, skipped = skipped + :skipped,"
-                " done_before = done_before + :done WHERE id = :id"
+                " done_before = done_before + :done, failed_before = failed_before + :failed"
+                " WHERE id = :id"
             ),
-            {"listed": len(rows), "skipped": skipped, "done": done_before, "id": run_id},
+            {
+                "listed": len(rows),
+                "skipped": skipped,
+                "done": len(before),
+                "failed": failed_before,
+                "id": run_id,
+            },
         )
-        return PlannedPage(_cut(connection, run_id, pending, chunk_size), done_before)
+        return PlannedPage(_cut(connection, run_id, pending, chunk_size), len(before))
 
 
 def _stage_listed(connection: Connection, objects: Sequence[ListedObject]) -> None:

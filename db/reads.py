@@ -24,6 +24,7 @@ class RunProgress:
     listed: int
     skipped: int
     done_before: int
+    failed_before: int
     planned: int
     geotagged: int
     abstained: int

@@ -187,6 +187,7 @@ run = Table(
     Column("listed", BigInteger, nullable=False, server_default="0"),
     Column("skipped", BigInteger, nullable=False, server_default="0", comment="not photographs"),
     Column("done_before", BigInteger, nullable=False, server_default="0"),
+    Column("failed_before", BigInteger, nullable=False, server_default="0", comment="of those"),
     _now("created_at"),
     Column("planned_at", DateTime(timezone=True), comment="when its last chunk was planned"),
     CheckConstraint("queue IN ('backfill', 'interactive')", name="queue_exists"),

@@ -128,11 +128,8 @@ def locate(
     now = context()
     progress, bucket, key = runs.locate(now, what)
     print_shown(now, bucket, key, form)
-    raise typer.Exit(failures.SOME_FAILED if _failed(progress) else failures.OK)
-
-
-def _failed(progress: object) -> bool:
-    return bool(getattr(progress, "failed", 0) or getattr(progress, "quarantined", 0))
+    failed = progress.failed + progress.quarantined + progress.failed_before
+    raise typer.Exit(failures.SOME_FAILED if failed else failures.OK)
 
 
 @app.command()
@@ -159,10 +156,9 @@ def show(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Everything that is known of one object: result, candidates, regions, facts, attempts."""
-    from workers.archive import parse_s3_url
-
     from geotag.context import context
     from geotag.show import print_shown
+    from workers.archive import parse_s3_url
 
     bucket, name = parse_s3_url(key) if key.startswith("s3://") else (None, key)
     print_shown(context(), bucket, name, form)
@@ -183,13 +179,12 @@ def results(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """One line (or record, or feature) for every photograph; see docs/results.md for the names."""
-    from workers.archive import parse_s3_url
-
     from db.reads import Filter, stream_results
     from db.schema import STATES
     from geotag.context import context
     from geotag.output import at_most, write_results
     from geotag.places import near
+    from workers.archive import parse_s3_url
     from workers.errors import UsageError
 
     if state is not None and state not in ("pending", *STATES):

@@ -9,8 +9,8 @@ from geotag.settings import Settings, gather
 if TYPE_CHECKING:
     from celery import Celery
     from sqlalchemy import Engine
-    from workers.archive import Archive
 
+    from workers.archive import Archive
     from workers.backfill import Planner
 
 

@@ -6,8 +6,6 @@ import sys
 import time
 from pathlib import Path
 
-from workers.archive import parse_s3_url
-
 from db.reads import Filter, stream_results
 from geotag import failures
 from geotag.context import Context
@@ -15,6 +13,7 @@ from geotag.output import as_feature, at_most, console, errors, results_table, w
 from geotag.places import near
 from geotag.run import job_of, run
 from geotag.watch import report
+from workers.archive import parse_s3_url
 
 _ROWS_SHOWN = 30
 _PACKAGES = Path("requirements/samples.txt")

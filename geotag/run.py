@@ -7,13 +7,12 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from workers.archive import parse_s3_url, s3_url
-
 from db.reads import RunProgress
 from geotag.context import Context
 from geotag.output import errors
 from geotag.watch import watch
 from workers.app import BACKFILL, INTERACTIVE
+from workers.archive import parse_s3_url, s3_url
 from workers.backfill import Planned
 from workers.errors import UsageError
 from workers.sources import Found, from_manifest, from_prefix, upload_folder

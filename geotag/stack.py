@@ -1,13 +1,16 @@
 """Bringing everything up: servers, model repository, schema, releases, workers."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from db import migrate
 from db.releases import CellRow, PartitionRow, activate_release, active_release, register_release
+from deploy.errors import StackError
 from deploy.local import stack
 from geotag.context import Context, context
 from geotag.settings import Settings
-from triton_models.build import build_repository
+from triton_models.build import FINGERPRINT, build_repository
 from triton_models.release import RELEASES, Release
 
 Report = Callable[[str], None]
@@ -20,13 +23,25 @@ def up(settings: Settings, report: Report) -> tuple[Context, stack.Stack]:
         StackError: a server cannot be started; the error says what to do.
     """
     directory = RELEASES / settings.command.release
-    repository = build_repository([directory], settings.stack.data_dir / "model-repository")
+    repository = settings.stack.data_dir / "model-repository"
+    served = _fingerprint(repository)
+    build_repository([directory], repository)
+    if served not in (None, _fingerprint(repository)):
+        # Triton reads its repository when it starts.
+        report("the model repository has changed: Triton starts again")
+        with suppress(StackError):
+            stack.stop_service(settings.stack, "triton")
     running = stack.up(settings.stack, repository, report=report)
     now = context()  # read again: `up` has written the addresses of what it started
     migrate.upgrade(now.engine)
     register(now, Release.load(directory))
     stack.start_workers(now.settings.stack, report=report)
     return now, running
+
+
+def _fingerprint(repository: Path) -> str | None:
+    stamp = repository / FINGERPRINT
+    return stamp.read_text() if stamp.is_file() else None
 
 
 def register(now: Context, release: Release) -> None:

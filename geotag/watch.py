@@ -4,9 +4,10 @@ import time
 from collections import deque
 from datetime import timedelta
 
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 
 from db.reads import RunProgress, failure_codes, run_progress
+from db.schema import STATES
 from geotag import failures
 from geotag.context import Context
 from geotag.output import console, errors
@@ -50,7 +51,7 @@ def watch(context: Context, run_id: int) -> RunProgress:
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f}"),
+        MofNCompleteColumn(),
         TextColumn("{task.fields[detail]}"),
     )
     with Progress(*columns, console=errors, transient=True) as bar:
@@ -88,21 +89,24 @@ def report(context: Context, progress: RunProgress, seconds: float | None = None
     """Print a finished run's totals and return the exit code that they amount to."""
     counted = ", ".join(
         f"{getattr(progress, state)} {state}"
-        for state in ("geotagged", "abstained", "failed", "quarantined")
+        for state in STATES
         if getattr(progress, state) or state == "geotagged"
     )
-    rate = (
+    before = f"{progress.done_before} done before"
+    if progress.failed_before:
+        before += f" ({progress.failed_before} of them failed)"
+    took = (
         f" in {seconds:.1f} s, {progress.done / seconds:.1f}/s" if seconds and progress.done else ""
     )
     console.print(
-        f"run {progress.id} ({progress.release}): {progress.listed} found,"
-        f" {progress.done_before} done before, {counted}{rate}"
+        f"run {progress.id} ({progress.release}):"
+        f" {progress.listed} found, {before}, {counted}{took}"
     )
     if progress.skipped:
         console.print(f"{progress.skipped} left out: no photographs (sidecars, folders)")
-    if not progress.failed + progress.quarantined:
-        return failures.OK
-    for code, count in failure_codes(context.engine, progress.id):
+    failed = progress.failed + progress.quarantined
+    for code, count in failure_codes(context.engine, progress.id) if failed else ():
         console.print(f"  [red]{count:>6} {code}[/red]")
-    console.print(f"to list them: geotag results --run {progress.id} --state failed")
-    return failures.SOME_FAILED
+    if failed:
+        console.print(f"to list them: geotag results --run {progress.id} --state failed")
+    return failures.SOME_FAILED if failed or progress.failed_before else failures.OK

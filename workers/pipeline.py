@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from db.ledger import ChunkObject, Content, Geotag, Result
 from workers.archive import Archive, ArchiveObject, Fetched
 from workers.errors import (
+    ArchiveUnavailable,
     GeotagError,
     InternalError,
     ObjectChanged,
@@ -19,6 +20,7 @@ from workers.errors import (
     PermanentError,
     ReleaseNotServed,
     TransientError,
+    UsageError,
 )
 from workers.locator import Locator, Prediction
 from workers.photo import PhotoFacts, PhotoLimits, read_photo
@@ -90,6 +92,9 @@ class Pipeline:
                 return self._locate(obj, fetched)
         except TransientError:
             raise
+        except UsageError as error:
+            # This worker lacks a credential, say: no fault of the object's.
+            raise ArchiveUnavailable(error.message) from error
         except PermanentError as error:
             return failure(obj, error, fetched)
         except Exception as error:
@@ -114,7 +119,6 @@ class Pipeline:
                 etag=obj.etag,
                 size=obj.size,
                 last_modified=obj.last_modified,
-                version_id=None,
             ),
             self._settings.max_bytes,
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 
-from workers.archive import Archive, ArchiveObject, Skip, parse_s3_url, triage
+from workers.archive import Archive, ArchiveObject, parse_s3_url, triage
 from workers.errors import PermanentError, UsageError
 
 _PAGE = 1000
@@ -36,7 +36,7 @@ def from_prefix(archive: Archive, bucket: str, prefix: str) -> Iterator[Found]:
         BucketUnknown, ObjectForbidden, ArchiveUnavailable: see workers/errors.py.
     """
     for page in archive.list_objects(bucket, prefix):
-        chosen = tuple(obj for obj in page.objects if not isinstance(triage(obj), Skip))
+        chosen = tuple(obj for obj in page.objects if triage(obj) is None)
         yield Found(chosen, len(page.objects) - len(chosen))
 
 
@@ -56,7 +56,7 @@ def from_manifest(archive: Archive, path: Path) -> Iterator[Found]:
         try:
             return archive.head(bucket, key)
         except PermanentError:
-            return ArchiveObject(bucket, key, etag="", size=0, last_modified=None, version_id=None)
+            return ArchiveObject(bucket, key, etag="", size=0, last_modified=None)
 
     with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as threads:
         while page := list(islice(urls, _PAGE)):

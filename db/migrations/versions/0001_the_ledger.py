@@ -282,6 +282,13 @@ def upgrade() -> None:
         ),
         sa.Column("done_before", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column(
+            "failed_before",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+            comment="of those",
+        ),
+        sa.Column(
             "created_at",
             sa.DateTime(timezone=True),
             server_default=sa.text("now()"),

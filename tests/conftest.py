@@ -1,0 +1,109 @@
+"""The real stack, once for a test session, in a data folder of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.local import stack as local_stack
+from geotag.context import Context
+from geotag.settings import Settings, gather
+
+PROJECT = Path(__file__).parent.parent
+SHARED = PROJECT.parent / "shared"
+DATA_DIR = PROJECT / ".geotag-test"
+
+Geotag = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever lies in tests/integration or tests/faults is marked so."""
+    for item in items:
+        folder = Path(item.path).parent.name
+        if folder in ("integration", "faults"):
+            item.add_marker(getattr(pytest.mark, folder))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared photographs and tables, where there is one."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder ../shared is not here")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def clean_environment() -> Iterator[None]:
+    """No GEOTAG_ variable of the caller's reaches a test; the test stack has its own folder."""
+    kept = {name: value for name, value in os.environ.items() if name.startswith("GEOTAG_")}
+    for name in kept:
+        del os.environ[name]
+    os.environ["GEOTAG_DATA_DIR"] = str(DATA_DIR)
+    # The environment of the Triton server holds no data, and takes a while to make.
+    os.environ["GEOTAG_TRITON_VENV"] = str(PROJECT / ".geotag" / "triton-venv")
+    os.environ["GEOTAG_CHUNK_SIZE"] = "8"
+    yield
+    for name in [name for name in os.environ if name.startswith("GEOTAG_")]:
+        del os.environ[name]
+    os.environ.update(kept)
+
+
+@pytest.fixture(scope="session")
+def running(clean_environment: None) -> Iterator[Context]:
+    """A running stack with an empty ledger and two backfill workers; stopped at the end."""
+    from geotag.stack import up
+
+    os.environ["GEOTAG_WORKER_PROCESSES"] = "2"
+    settings = gather()
+    local_stack.delete(settings.stack)
+    try:
+        context, _stack = up(settings, report=lambda line: print(line, file=sys.stderr))
+        yield context
+    finally:
+        keep = DATA_DIR.parent / ".geotag-test-log"
+        shutil.rmtree(keep, ignore_errors=True)
+        if (DATA_DIR / "log").is_dir():
+            shutil.copytree(DATA_DIR / "log", keep)
+        local_stack.delete(settings.stack)
+
+
+@pytest.fixture
+def settings(running: Context) -> Settings:
+    """The running stack's settings."""
+    return running.settings
+
+
+@pytest.fixture(scope="session")
+def triton_url(running: Context) -> str:
+    """gRPC address of the running Triton."""
+    return running.settings.worker.triton_url
+
+
+@pytest.fixture
+def bucket(running: Context) -> str:
+    """A new, empty bucket."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    running.archive.ensure_bucket(name)
+    return name
+
+
+@pytest.fixture
+def geotag(running: Context) -> Geotag:
+    """Runs the command line as a user does: `geotag("run", "s3://…")`."""
+
+    def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [str(Path(sys.executable).with_name("geotag")), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            env=os.environ | {"COLUMNS": "200"} | environment,
+        )
+
+    return run
