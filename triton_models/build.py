@@ -21,7 +21,6 @@ from typing import Any, Literal, get_args
 
 import jinja2
 
-from triton_models.decoding import Calibration, Decoder
 from triton_models.release import Release, replace_directory
 
 Target = Literal["cpu"]
@@ -147,7 +146,5 @@ def _write_versions(release: Release, out: Path) -> None:
     package.mkdir()
     for source in DECODING:
         shutil.copyfile(source, package / source.name)
-    fitted = release.manifest.calibration
-    calibration = None if fitted is None else Calibration.from_dict(dict(fitted))
-    Decoder.from_hierarchy(release.hierarchy, calibration).save(version / "decoder.npz")
+    release.decoder.save(version / "decoder.npz")
     (version / "digest").write_text(release.digest)

@@ -7,7 +7,6 @@ reproduced.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -23,9 +22,7 @@ BATCHES = (1, 3, 8)  # batch sizes at which every export is compared with its mo
 TOLERANCE = 1e-3  # largest difference of a logit, relative to the largest logit
 PIXELS = 1e-3  # largest share of pixels whose class may differ: near-ties fall either way
 
-SEGMENTATION_INPUTS = ("IMAGE",)
 SEGMENTATION_OUTPUTS = ("CLASS_MAP",)
-LOCATOR_INPUTS = ("IMAGE", "CLASS_MAP")
 LOCATOR_OUTPUTS = ("COARSE_LOGITS", "MIDDLE_LOGITS", "FINE_LOGITS", "SCENE_LOGITS")
 
 
@@ -86,26 +83,28 @@ def _export(
     model = program.model_proto
     _anonymise(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
-    _verify(module, inputs, path)
+    verify(module, inputs, path)
 
 
 def _anonymise(model: onnx.ModelProto) -> None:
     """Drop what differs between two exports of the same weights: stack traces, generated names."""
-    for holder in (model, model.graph, *model.graph.node, *model.graph.value_info):
+    model.graph.ClearField("value_info")  # inferred shapes, under generated names
+    ends = (*model.graph.input, *model.graph.output)
+    for holder in (model, model.graph, *model.graph.node, *ends):
         holder.ClearField("doc_string")
         holder.ClearField("metadata_props")
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        value.ClearField("metadata_props")
-    for value in (*model.graph.input, *model.graph.output):
+    for value in ends:
         dimensions = value.type.tensor_type.shape.dim
         if not dimensions[0].dim_param:
             raise ExportMismatch(f"{value.name} was exported with a fixed batch")
         dimensions[0].dim_param = "batch"
-    model.graph.ClearField("value_info")  # inferred shapes, under generated names
 
 
-def _verify(module: nn.Module, inputs: Mapping[str, Tensor], path: Path) -> None:
-    """Compare the file with the module at every batch size; raise ExportMismatch."""
+def verify(module: nn.Module, inputs: Mapping[str, Tensor], path: Path) -> None:
+    """Compare an ONNX file with the module at every batch size; raises ExportMismatch.
+
+    `inputs`: at least as many pictures as the largest of BATCHES, by the graph's input names.
+    """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for batch in BATCHES:
         feed = {name: x[:batch] for name, x in inputs.items()}
@@ -117,7 +116,7 @@ def _verify(module: nn.Module, inputs: Mapping[str, Tensor], path: Path) -> None
             _compare(f"{name} at batch {batch}", a.numpy(), b)
 
 
-def _compare(what: str, ours: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any]) -> None:
+def _compare(what: str, ours: np.ndarray, theirs: np.ndarray) -> None:
     if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
         raise ExportMismatch(
             f"{what}: {theirs.dtype} {theirs.shape}, not {ours.dtype} {ours.shape}"
@@ -126,5 +125,5 @@ def _compare(what: str, ours: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any]
         share = float((ours != theirs).mean())
         if share > PIXELS:
             raise ExportMismatch(f"{what}: {share:.2%} of the pixels have another class")
-    elif (difference := relative_difference(ours, theirs)) > TOLERANCE:
+    elif not (difference := relative_difference(ours, theirs)) <= TOLERANCE:  # NaN differs too
         raise ExportMismatch(f"{what}: differs by {difference:.1e} of the largest logit")

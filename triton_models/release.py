@@ -17,6 +17,7 @@ from typing import Any, Literal, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from triton_models.decoding import Calibration, Decoder
 from triton_models.geocells import LEVELS, Hierarchy, read_partitions, write_tables
 
 FILES = (
@@ -105,6 +106,7 @@ class Release:
         _check_networks(manifest, hashes)
         release = cls(directory, manifest, _digest(hashes))
         _check_cells(release)
+        _check_calibration(release)
         return release
 
     @property
@@ -131,6 +133,13 @@ class Release:
     def calibrated(self) -> bool:
         """Whether its confidence is a probability; if not, none is given."""
         return self.manifest.calibration is not None
+
+    @property
+    def decoder(self) -> Decoder:
+        """What turns its logits into an answer."""
+        fitted = self.manifest.calibration
+        calibration = None if fitted is None else Calibration.from_dict(dict(fitted))
+        return Decoder.from_hierarchy(self.hierarchy, calibration)
 
     def file(self, name: str) -> Path:
         """Return the path of one of the release's files."""
@@ -254,12 +263,20 @@ def _check_cells(release: Release) -> None:
     """Heads and partitions agree, and every cell of a partition is in the table of cells."""
     try:
         hierarchy = release.hierarchy
-    except (ValueError, KeyError, pa.ArrowException) as error:
-        raise ReleaseError(f"partitions.parquet: {error}") from error
-    known = set(release.cells()["token"].to_pylist())
+        known = set(release.cells()["token"].to_pylist())
+    except (ValueError, KeyError, OSError) as error:  # Arrow's errors are among these
+        raise ReleaseError(f"a table of cells is damaged: {error}") from error
     for level, partition in zip(LEVELS, hierarchy.partitions, strict=True):
         head = release.manifest.locator.config.get(level)
         if len(partition) != head:
             raise ReleaseError(f"{level}: {len(partition)} cells, but the locator scores {head}")
         if unknown := set(partition.tokens) - known:
             raise ReleaseError(f"{level}: {len(unknown)} cells are not in cells.parquet")
+
+
+def _check_calibration(release: Release) -> None:
+    if release.manifest.calibration is not None:
+        try:
+            Calibration.from_dict(dict(release.manifest.calibration))
+        except (TypeError, ValueError) as error:
+            raise ReleaseError(f"release.json: calibration: {error}") from error

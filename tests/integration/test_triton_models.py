@@ -12,7 +12,6 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from triton_models import untrained
-from triton_models.decoding import Decoder
 from triton_models.export import LOCATOR_OUTPUTS, PIXELS, TOLERANCE, relative_difference
 from triton_models.networks.translocator import TransLocatorConfig
 from triton_models.release import RELEASES, Release
@@ -144,7 +143,7 @@ def test_the_answer_is_the_decoding_of_its_own_logits(
     client: triton.InferenceServerClient, release: Release, pictures: np.ndarray
 ) -> None:
     """Triton runs a copy of the decoder under another NumPy: it must say the same."""
-    decoder = Decoder.from_hierarchy(release.hierarchy)
+    decoder = release.decoder
     for picture in pictures[:3]:
         answer = served(client, release, picture)
         here = decoder.decode(*(answer[name] for name in LOCATOR_OUTPUTS))
