@@ -4,6 +4,7 @@ import re
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -12,15 +13,26 @@ Absolute = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolut
 
 
 def _like(pattern: str, example: str) -> AfterValidator:
-    """Refuses what a client would trip over later, in words that do not repeat the value."""
+    """Refuses what a client would trip over later, in words that do not repeat the value.
+
+    A client's words may: a password with a bare `/` in it ends up as the "port" of a message.
+    """
 
     def check(value: str | SecretStr | None) -> str | SecretStr | None:
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if text is not None and not re.match(pattern, text):
-            raise ValueError(f"should look like {example}")
+        if text is not None and not (re.match(pattern, text) and _has_readable_port(text)):
+            raise ValueError(f"should look like {example}; special characters as %XX")
         return value
 
     return AfterValidator(check)
+
+
+def _has_readable_port(url: str) -> bool:
+    try:
+        urlsplit(url).port  # noqa: B018 - reading it parses it
+    except ValueError:
+        return False
+    return True
 
 
 class StackSettings(BaseSettings):

@@ -1,0 +1,61 @@
+import configparser
+import shlex
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from supervisor.datatypes import dict_of_key_value_pairs
+
+from deploy.errors import StackError
+from deploy.local.folder import Folder
+from deploy.local.program import Program
+from deploy.local.supervisor_files import environment_list, program_text, supervisor_text
+
+printable = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF, exclude_characters="'\""))
+
+
+@given(st.dictionaries(st.from_regex(r"\A[A-Z_]{1,9}\Z"), printable, max_size=4))
+def test_supervisor_reads_the_environment_that_we_wrote(variables: dict[str, str]) -> None:
+    # supervisor expands %(…)s before it splits the list.
+    text = environment_list(variables).replace("%%", "%")
+
+    assert dict_of_key_value_pairs(text) == variables
+
+
+@pytest.mark.parametrize("value", ["a\nb", "both ' and \"", 'ends "so"', "'"])
+def test_what_cannot_be_said_is_refused_without_its_value(value: str) -> None:
+    with pytest.raises(StackError) as raised:
+        environment_list({"GEOTAG_PASSWORD": value})
+
+    assert "GEOTAG_PASSWORD" in raised.value.message
+    assert value not in raised.value.message + raised.value.advice
+
+
+def test_a_program_with_odd_names(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "100 % mine")
+    folder.create()
+    command = ("/bin/a b", "--path=100%", "it's")
+    program = Program(name="worker", command=command, directory=folder.root, copies=2)
+
+    parser = configparser.RawConfigParser()
+    parser.read_string(program_text(program, folder))
+    options = {key: value.replace("%%", "%") for key, value in parser["program:worker"].items()}
+
+    assert tuple(shlex.split(options["command"])) == command
+    assert options["directory"] == str(folder.root)
+    assert options["stdout_logfile"] == str(folder.log("worker-%(process_num)d"))
+    assert options["numprocs"] == "2"
+    assert "user" not in options
+
+
+def test_the_supervisor_listens_on_loopback_with_a_password(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.create()
+
+    parser = configparser.RawConfigParser()
+    parser.read_string(supervisor_text(folder))
+
+    assert parser["inet_http_server"]["port"] == f"127.0.0.1:{folder.port('supervisor')}"
+    assert parser["inet_http_server"]["password"] == folder.secret("supervisor")
+    assert len(folder.secret("supervisor")) == 40
