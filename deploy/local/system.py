@@ -56,14 +56,13 @@ def require_python() -> None:
         )
 
 
-def libpython_folder() -> Path | None:
-    """Where the interpreter's own shared library lies, when Triton's stub must be told so.
+def own_libpython() -> Path | None:
+    """The shared library of an interpreter that is not the system's (pyenv, conda, uv), if any.
 
-    None where the system's loader finds it, or where it does not exist at all.
+    It fits the interpreter's standard library better than the system's does.
     """
-    name = libpython_name()
-    folder = Path(sys.base_prefix) / "lib"
-    return folder if (folder / name).exists() else None
+    library = Path(sys.base_prefix) / "lib" / libpython_name()
+    return library if library.exists() else None
 
 
 def libpython_name() -> str:
@@ -73,7 +72,7 @@ def libpython_name() -> str:
 
 def has_libpython() -> bool:
     """Is the interpreter's shared library there? CPython 3.13's comes with the Triton wheel."""
-    if sys.version_info[:2] == (3, 13) or libpython_folder() is not None:
+    if sys.version_info[:2] == (3, 13) or own_libpython() is not None:
         return True
     found = find_library(f"python{sys.version_info.major}.{sys.version_info.minor}")
     return found == libpython_name()

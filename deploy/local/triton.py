@@ -86,11 +86,11 @@ class Triton:
             system.install_packages([package], "Triton's Python backend", report)
         with locked(self.venv.with_name(f".{self.venv.name}.lock")):
             stamp = self.venv / "stamp"
-            if stamp.exists() and stamp.read_text() == _requirements_digest():
-                return
-            report("installing the Triton server in an environment of its own (a minute or two)")
-            self._build()
-            stamp.write_text(_requirements_digest())
+            if not stamp.exists() or stamp.read_text() != _requirements_digest():
+                report("installing the Triton server in an environment of its own (a minute)")
+                self._build()
+                stamp.write_text(_requirements_digest())
+            self._link_libpython()
 
     def prepare(self, report: Report) -> Program:
         """Say how to run the server over its model repository."""
@@ -101,7 +101,6 @@ class Triton:
         home.mkdir(exist_ok=True)
         http, grpc, metrics = self.ports
         server = self._site_packages() / "pytriton" / "tritonserver"
-        libpython = system.libpython_folder()
         return Program(
             name=self.name,
             command=(
@@ -123,7 +122,6 @@ class Triton:
                 # The Python backend takes the first python on PATH for its models.
                 "PATH": f"{self.venv / 'bin'}:{os.defpath}",
                 "VIRTUAL_ENV": str(self.venv),
-                **({"LD_LIBRARY_PATH": str(libpython)} if libpython else {}),
             },
             start_seconds=300,  # models load and warm up before the ports open
             stop_seconds=30,
@@ -146,6 +144,14 @@ class Triton:
     def _site_packages(self) -> Path:
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         return self.venv / "lib" / version / "site-packages"
+
+    def _link_libpython(self) -> None:
+        """Put the interpreter's library where the stub looks first, if it has one of its own."""
+        library = system.own_libpython()
+        link = self._site_packages() / "nvidia_pytriton.libs" / system.libpython_name()
+        if library is not None and not link.exists():
+            link.unlink(missing_ok=True)  # it may point to an interpreter that is gone
+            link.symlink_to(library)
 
     def _build(self) -> None:
         shutil.rmtree(self.venv, ignore_errors=True)
