@@ -35,9 +35,9 @@ FINGERPRINT = "fingerprint"
 
 MAX_BATCH_SIZE = 8
 PREFERRED_BATCH_SIZES = (4, 8)
-# How long a request waits for company. A worker sends one picture a request with several in
-# flight, so company is near; benchmarks decide.
-MAX_QUEUE_DELAY_US = 2000
+# How long a picture waits for company before a network runs. Each network adds it to the latency
+# of a lone picture; when many are in flight, batches fill while the batch before them runs.
+MAX_QUEUE_DELAY_US = 500
 
 
 def build_repository(
