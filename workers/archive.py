@@ -50,8 +50,6 @@ __all__ = [
 
 T = TypeVar("T")
 
-_CHUNK_BYTES = 1024 * 1024
-
 
 @dataclass(frozen=True)
 class Page:
@@ -117,7 +115,8 @@ class Archive:
         """The bytes of the object, of exactly the listed version and ETag.
 
         Raises EmptyFile and TooManyBytes, by the listed size without a download, and ObjectMissing
-        and ObjectChanged besides. A body that ends early counts as transient.
+        and ObjectChanged besides. The size that the answer declares is checked again before its
+        body is read, and both clients refuse a body of another length: a short one is transient.
         """
         if obj.size == 0:
             raise EmptyFile("the object has no bytes")
@@ -217,10 +216,9 @@ class Archive:
             options["version"] = obj.version_id
         with s3_errors(url):
             answer = obstore.get(self._clients.store(obj.bucket), obj.key, options=options)
-            size = answer.meta["size"]
-            _check_size(size, max_bytes)
+            _check_size(answer.meta["size"], max_bytes)
             data = bytes(answer.bytes())
-        return _fetched(url, data, size, answer.meta["e_tag"], answer.meta["version"])
+        return _fetched(data, answer.meta["e_tag"], answer.meta["version"])
 
     def _get_by_boto3(self, obj: ArchiveObject, max_bytes: int) -> Fetched:
         url = s3_url(obj.bucket, obj.key)
@@ -229,19 +227,12 @@ class Archive:
             request["IfMatch"] = f'"{obj.etag}"'
         if obj.version_id:
             request["VersionId"] = obj.version_id
-        deadline = time.monotonic() + self._settings.s3_timeout
-        chunks = []
         with s3_errors(url):
             answer = self._clients.s3.get_object(**request)
-            size = answer["ContentLength"]
             with closing(answer["Body"]) as body:
-                _check_size(size, max_bytes)
-                for chunk in body.iter_chunks(_CHUNK_BYTES):
-                    chunks.append(chunk)
-                    if time.monotonic() > deadline:
-                        seconds = self._settings.s3_timeout
-                        raise ArchiveUnavailable(f"{url}: not here after {seconds:g} s")
-        return _fetched(url, b"".join(chunks), size, answer["ETag"], answer.get("VersionId"))
+                _check_size(answer["ContentLength"], max_bytes)
+                data = body.read()
+        return _fetched(data, answer["ETag"], answer.get("VersionId"))
 
 
 def obstore_can_express(key: str) -> bool:
@@ -259,9 +250,7 @@ def _check_size(size: int, max_bytes: int) -> None:
         raise TooManyBytes(f"{size} bytes, the limit is {max_bytes}")
 
 
-def _fetched(url: str, data: bytes, size: int, etag: str | None, version_id: str | None) -> Fetched:
-    if len(data) != size:
-        raise ArchiveUnavailable(f"{url}: the body ended after {len(data)} of {size} bytes")
+def _fetched(data: bytes, etag: str | None, version_id: str | None) -> Fetched:
     return Fetched(data, hashlib.sha256(data).digest(), _bare(etag or ""), version_id)
 
 
