@@ -41,4 +41,4 @@ lock: ## Pin the newest versions that fit pyproject.toml and requirements/*.in
 
 clean: ## Stop the local stacks and delete their data
 	@for data in .geotag .geotag-test; do \
-	    if [ -d $$data ]; then GEOTAG_DATA_DIR=$$data $(BIN)/python -m deploy.local.delete; fi; done
+	    if [ -d $$data ]; then deploy/bootstrap.sh serve && GEOTAG_DATA_DIR=$$data $(BIN)/python -m deploy.local.delete; fi; done

@@ -15,14 +15,17 @@ import psycopg2
 import pytest
 import tritonclient.grpc as triton
 from botocore.exceptions import ClientError
-from kombu import Connection
+from kombu import Connection, Queue
+from pydantic import SecretStr
 
 from deploy.errors import PortTaken, StackNotUp
 from deploy.local import doctor, stack
+from deploy.local.broker import RABBITMQ_SERVER
 from deploy.local.folder import Folder
 from deploy.local.ports import LOOPBACK
 from deploy.local.postgres import database_url
 from deploy.local.strays import find_strays
+from deploy.local.system import can_install
 from deploy.settings import StackSettings
 
 PROJECT = Path(__file__).parents[2]
@@ -201,6 +204,37 @@ def test_what_is_killed_comes_back(settings: StackSettings, name: str) -> None:
         return all(line.ok and line.pid and line.pid not in killed for line in lines)
 
     wait_for(back)
+
+
+def test_rabbitmq_beside_servers_that_exist(
+    variables: dict[str, str], models: Path, tmp_path: Path
+) -> None:
+    if not RABBITMQ_SERVER.exists() and not can_install():
+        pytest.skip("RabbitMQ is not installed, and we may not install it")
+    settings = StackSettings(
+        data_dir=tmp_path / "data",
+        local_broker="rabbitmq",
+        database_url=SecretStr(variables["GEOTAG_DATABASE_URL"]),
+        s3_endpoint=variables["GEOTAG_S3_ENDPOINT"],
+        s3_access_key=variables["GEOTAG_S3_ACCESS_KEY"],
+        s3_secret_key=SecretStr(variables["GEOTAG_S3_SECRET_KEY"]),
+        triton_url=variables["GEOTAG_TRITON_URL"],
+        _env_file=None,
+    )
+    try:
+        running = stack.up(settings, models)
+
+        assert set(running.variables) == {"GEOTAG_BROKER_URL"}
+        assert sorted(running.answers) == sorted(stack.SERVERS)
+        assert [line.name for line in stack.status(settings) if line.pid] == ["broker"]
+        with Connection(running.variables["GEOTAG_BROKER_URL"]) as connection:
+            queue = Queue("jobs", routing_key="jobs", queue_arguments={"x-queue-type": "quorum"})
+            jobs = connection.SimpleQueue(queue(connection.channel()))
+            jobs.put({"chunk": 3})
+            assert jobs.get(timeout=10).payload == {"chunk": 3}
+    finally:
+        stack.delete(settings)
+    assert find_strays(settings.data_dir) == []  # epmd, too, which leaves its node's family
 
 
 def test_a_stranger_on_our_port(settings: StackSettings, models: Path) -> None:
