@@ -4,7 +4,7 @@ from functools import cache
 from importlib import resources
 
 from sqlalchemy import Engine, TextClause, create_engine, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from db.settings import DatabaseSettings
@@ -42,7 +42,8 @@ def is_away(error: Exception) -> bool:
     SQLSTATE classes 08 (connection), 53 (resources, such as a full disk) and 57P (operator
     intervention, such as a shutdown); PostgreSQL documentation, appendix A.
     """
-    if isinstance(error, (OperationalError, InterfaceError, PoolTimeout)):
+    # PendingRollbackError: a connection that is kept has been lost before.
+    if isinstance(error, (OperationalError, InterfaceError, PoolTimeout, PendingRollbackError)):
         return True
     code = getattr(getattr(error, "orig", None), "pgcode", None) or ""
     return isinstance(error, DBAPIError) and (

@@ -5,7 +5,9 @@ from collections import deque
 from datetime import timedelta
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
+from sqlalchemy.exc import SQLAlchemyError
 
+from db.engine import is_away
 from db.reads import RunProgress, failure_codes, run_progress
 from db.schema import STATES
 from geotag import failures
@@ -57,24 +59,35 @@ def watch(context: Context, run_id: int) -> RunProgress:
     with Progress(*columns, console=errors, transient=True) as bar:
         task = bar.add_task("geotagging", total=None, detail="")
         while True:
-            (progress,) = run_progress(context.engine, run_id)
-            bar.update(
-                task,
-                total=progress.planned or 1,
-                completed=progress.done,
-                detail=_detail(progress, rate.update(progress.done)),
-            )
-            if progress.finished:
-                return progress
-            if progress.done != done:
-                moved_at, done = time.monotonic(), progress.done
+            progress = _progress(context, run_id)
+            if progress is not None:
+                bar.update(
+                    task,
+                    total=progress.planned or 1,
+                    completed=progress.done,
+                    detail=_detail(progress, rate.update(progress.done)),
+                )
+                if progress.finished:
+                    return progress
+                if progress.done != done:
+                    moved_at, done = time.monotonic(), progress.done
             if time.monotonic() - moved_at > context.settings.command.wait_seconds:
                 raise ServiceStayedAway(
-                    f"nothing moved for {context.settings.command.wait_seconds:.0f} s;"
-                    f" {progress.pending} objects of run {run_id} are still queued and go on when"
-                    " the service is back"
+                    f"nothing moved for {context.settings.command.wait_seconds:.0f} s; the objects"
+                    f" of run {run_id} are still queued and go on when the service is back"
                 )
             time.sleep(_POLL_SECONDS)
+
+
+def _progress(context: Context, run_id: int) -> RunProgress | None:
+    """The run's progress, or None while the database is away: it may be back in a moment."""
+    try:
+        (progress,) = run_progress(context.engine, run_id)
+    except SQLAlchemyError as error:
+        if is_away(error):
+            return None
+        raise
+    return progress
 
 
 def _detail(progress: RunProgress, rate: float | None) -> str:

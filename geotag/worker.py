@@ -5,7 +5,8 @@ import logging
 from geotag.settings import gather
 from workers.app import BACKFILL, INTERACTIVE, make_app
 from workers.errors import UsageError
-from workers.tasks import Workplace, register
+from workers.tasks import register
+from workers.workplace import Workplace
 
 
 def work(queue: str, processes: int, log_level: str) -> None:

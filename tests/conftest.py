@@ -16,7 +16,8 @@ from geotag.settings import Settings, gather
 
 PROJECT = Path(__file__).parent.parent
 SHARED = PROJECT.parent / "shared"
-DATA_DIR = PROJECT / ".geotag-test"
+# Two test sessions at once in one checkout need a folder each.
+DATA_DIR = PROJECT / os.environ.get("GEOTAG_TEST_STACK", ".geotag-test")
 
 Geotag = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -65,7 +66,7 @@ def running(clean_environment: None) -> Iterator[Context]:
         context, _stack = up(settings, report=lambda line: print(line, file=sys.stderr))
         yield context
     finally:
-        keep = DATA_DIR.parent / ".geotag-test-log"
+        keep = DATA_DIR.with_name(f"{DATA_DIR.name}-log")
         shutil.rmtree(keep, ignore_errors=True)
         if (DATA_DIR / "log").is_dir():
             shutil.copytree(DATA_DIR / "log", keep)

@@ -25,6 +25,7 @@ GeotagError                       code, message
 │   ├── InferenceUnavailable      triton_unavailable
 │   ├── InferenceTimeout          triton_timeout
 │   ├── ReleaseNotServed          release_not_served
+│   ├── ContentBusy               content_busy
 │   └── LedgerUnavailable         database_unavailable
 └── UsageError                    wrong usage or settings; nothing was recorded
 ```
@@ -187,6 +188,12 @@ class ReleaseNotServed(TransientError):
     """Triton is up but does not serve the release's ensemble (yet)."""
 
     code = "release_not_served"
+
+
+class ContentBusy(TransientError):
+    """Another worker is having the same bytes inferred."""
+
+    code = "content_busy"
 
 
 class LedgerUnavailable(TransientError):

@@ -58,7 +58,7 @@ class Pipeline:
         settings: limits and timeouts.
         archive: the S3 service that the settings name.
         locator: Triton, for the chunk's release.
-        known_state: the state of the geotag that some bytes already have under the release.
+        claim: claims some bytes for inference, or says the state of the geotag that they have.
         code_version: what wrote the row, for its provenance.
     """
 
@@ -67,13 +67,13 @@ class Pipeline:
         settings: WorkerSettings,
         archive: Archive,
         locator: Locator,
-        known_state: Callable[[bytes], str | None],
+        claim: Callable[[bytes], str | None],
         code_version: str,
     ) -> None:
         self._settings = settings
         self._archive = archive
         self._locator = locator
-        self._known_state = known_state
+        self._claim = claim
         self._code_version = code_version
         self._limits = PhotoLimits(settings.max_bytes, settings.max_pixels, settings.decode_seconds)
         self._one_at_a_time = _OneAtATime()
@@ -125,7 +125,7 @@ class Pipeline:
 
     def _locate(self, obj: ChunkObject, fetched: Fetched) -> Result:
         """The caller holds the bytes' lock, so that identical bytes are inferred once."""
-        state = self._located.get(fetched.sha256) or self._known_state(fetched.sha256)
+        state = self._located.get(fetched.sha256) or self._claim(fetched.sha256)
         if state is not None:
             content = Content(sha256=fetched.sha256, bytes=len(fetched.data))
             return Result(

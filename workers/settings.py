@@ -35,7 +35,7 @@ class WorkerSettings(BaseSettings):
         SecretStr("redis://127.0.0.1:6379/0"),
         description="Broker: redis:// (Valkey) or amqp:// (RabbitMQ, quorum queues).",
     )
-    chunk_size: int = Field(32, ge=1, le=1000, description="Objects in one message.")
+    chunk_size: int = Field(32, ge=1, le=256, description="Objects in one message.")
     in_flight: int = Field(8, ge=1, le=64, description="Objects a worker process works on at once.")
     transient_tries: int = Field(
         6, ge=1, description="Tries of a chunk's transient failures before they are recorded."

@@ -125,7 +125,7 @@ def test_changed_object_gets_a_new_version_and_keeps_the_old_one(
 def test_odd_keys_arrive(running: Context, bucket: str, geotag: Geotag) -> None:
     keys = [
         "with space.jpg", "a+b.jpg", "100%.jpg", "%2F.jpg", "ünï/漢字.jpg", "q?x=1#f.jpg",
-        "tab\there.jpg", "quote'\".jpg", "[bold]x[/bold].jpg", "back\\slash.jpg",
+        "tab\there.jpg", "quote'\".jpg", "[bold]x[/bold].jpg",
     ]  # fmt: skip
     picture = good_files()["plain.jpg"]
     upload(running, bucket, dict.fromkeys(keys, picture))

@@ -1,0 +1,251 @@
+"""Working on one chunk of objects: each to its outcome, or back to the queue.
+
+- An object's permanent error is its outcome, and the rest of the chunk goes on.
+- A transient error is tried again within the chunk, with back-off, and recorded in the end.
+- While a service is away nothing is counted: the worker waits, then hands the chunk back.
+- A worker that dies leaves open attempts behind. Whoever gets the message next splits the chunk,
+  and an object whose workers keep dying ends in quarantine.
+"""
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import wait
+from dataclasses import replace
+from typing import TypeVar
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from db import ledger, planning
+from db.engine import is_away
+from db.ledger import ChunkObject, Result
+from workers.errors import (
+    ArchiveUnavailable,
+    ContentBusy,
+    InferenceUnavailable,
+    InternalError,
+    LedgerUnavailable,
+    ReleaseNotServed,
+    RetriesExhausted,
+    TransientError,
+    WorkerKilled,
+)
+from workers.pipeline import Pipeline, failure
+from workers.workplace import Workplace
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Left = list[tuple[ChunkObject, TransientError]]
+
+_HEARTBEAT_SECONDS = 10.0
+_POLL_SECONDS = 1.0
+_BUSY_SECONDS = 0.2
+_LONGEST_BACKOFF = 8.0
+
+
+def work_chunk(
+    place: Workplace,
+    chunk_id: int,
+    delivery: int,
+    send: Callable[[planning.PlannedChunk], None],
+) -> bool:
+    """Work on a chunk; True where its message is done with, False where it must come again.
+
+    Raises:
+        LedgerUnavailable: the database stayed away.
+    """
+    try:
+        hold = patiently(place, lambda: ledger.Hold(place.engine, chunk_id))
+    except ledger.ChunkHeldElsewhere:
+        # Valkey delivers a long chunk twice. Should its holder die, this message is the one that
+        # is left, so it must not be dropped.
+        time.sleep(_POLL_SECONDS * random.uniform(2, 4))
+        return False
+    try:
+        chunk = patiently(place, lambda: ledger.begin_chunk(place.engine, chunk_id, delivery))
+        if chunk is None or not chunk.objects:
+            return True
+        if len(chunk.objects) > 1 and any(obj.kills for obj in chunk.objects):
+            log.warning("chunk %d killed a worker: its objects go on one by one", chunk_id)
+            for single in patiently(place, lambda: planning.split_chunk(place.engine, chunk_id)):
+                send(single)
+            return True
+        return _ChunkWork(place, hold, chunk).run()
+    finally:
+        hold.let_go()
+
+
+def patiently(place: Workplace, ask: Callable[[], T]) -> T:
+    """Ask the ledger, waiting while it is away.
+
+    Raises:
+        LedgerUnavailable: it stayed away for longer than the patience that the settings grant.
+    """
+    until = time.monotonic() + place.settings.patience
+    while True:
+        try:
+            return ask()
+        except SQLAlchemyError as error:
+            if not is_away(error):
+                raise
+            if time.monotonic() >= until:
+                raise LedgerUnavailable("the database is away") from error
+        time.sleep(_POLL_SECONDS * random.uniform(0.5, 1.5))
+
+
+class _ChunkWork:
+    """The objects of one chunk on their way; `todo` have no result yet."""
+
+    def __init__(self, place: Workplace, hold: ledger.Hold, chunk: ledger.Chunk) -> None:
+        self.place = place
+        self.hold = hold
+        self.release = chunk.release
+        self.todo = list(chunk.objects)
+        self.results: list[Result] = []
+        self.pipeline = Pipeline(
+            place.settings,
+            place.archive,
+            place.locator(chunk.release),
+            self._claim,
+            place.code_version,
+        )
+
+    def run(self) -> bool:
+        """Work until each object has an outcome; False where some were handed back."""
+        self._quarantine()
+        ids = [obj.object_version_id for obj in self.todo]
+        patiently(self.place, lambda: self._open_attempts(ids))
+        tries = 1
+        while self.todo:
+            left = self._one_pass()
+            self.todo = [obj for obj, _error in left]
+            errors = [error for _obj, error in left]
+            if any(isinstance(error, LedgerUnavailable) for error in errors):
+                # Our hold went with the session: write what we have, and begin again.
+                return self._hand_back(left)
+            if any(isinstance(error, ContentBusy) for error in errors):
+                self._let_others_see()
+            away = self._service_away(errors)
+            if away is not None:
+                if not self._wait_for(away):
+                    return self._hand_back(left)
+            elif any(not isinstance(error, ContentBusy) for error in errors):
+                if tries >= self.place.settings.transient_tries:
+                    self._give_up(left, tries)
+                    continue
+                time.sleep(min(_LONGEST_BACKOFF, 0.25 * 2**tries) * random.uniform(0.5, 1.0))
+                tries += 1
+        self._write(self.results)
+        return True
+
+    def _claim(self, sha256: bytes) -> str | None:
+        try:
+            claim = self.hold.claim(sha256, self.release)
+        except SQLAlchemyError as error:
+            if is_away(error):
+                raise LedgerUnavailable("the database is away") from error
+            raise
+        if not claim.held:
+            raise ContentBusy("another worker is having the same bytes inferred")
+        return claim.state
+
+    def _quarantine(self) -> None:
+        poison = [obj for obj in self.todo if obj.kills >= self.place.settings.crash_tries]
+        for obj in poison:
+            killed = WorkerKilled(f"{obj.kills} workers died with it")
+            self.results.append(failure(obj, killed, state="quarantined"))
+            self.todo.remove(obj)
+
+    def _open_attempts(self, ids: Sequence[int]) -> None:
+        ledger.open_attempts(self.place.engine, self.hold.chunk_id, ids, self.place.name)
+
+    def _one_pass(self) -> Left:
+        """Try each object once; those whose error may pass are left."""
+        futures = {self.place.threads.submit(self.pipeline.run, obj): obj for obj in self.todo}
+        running = set(futures)
+        while running:
+            _done, running = wait(running, timeout=_HEARTBEAT_SECONDS)
+            if running:
+                self._beat()
+        left: Left = []
+        for future, obj in futures.items():
+            error = future.exception()
+            if isinstance(error, TransientError):
+                left.append((obj, error))
+            else:
+                self.results.append(future.result())
+        return left
+
+    def _let_others_see(self) -> None:
+        """Write what we have and give up its bytes: two chunks could wait for each other's."""
+        self._write(self.results)
+        self.results = []
+        patiently(self.place, lambda: self.hold.release_contents(self.release))
+        time.sleep(_BUSY_SECONDS * random.uniform(0.5, 1.5))
+
+    def _service_away(self, errors: Iterable[TransientError]) -> Callable[[], bool] | None:
+        """A question that turns true when the service that is away is back; None if none is."""
+        for error in errors:
+            if isinstance(error, (InferenceUnavailable, ReleaseNotServed)):
+                ready = self.place.locator(self.release).ready
+            elif isinstance(error, ArchiveUnavailable):
+                ready = self.place.archive.reachable
+            else:
+                continue
+            if not ready():
+                return ready
+        return None
+
+    def _wait_for(self, ready: Callable[[], bool]) -> bool:
+        """Whether the service came back within the patience that the settings grant."""
+        until = time.monotonic() + self.place.settings.patience
+        while time.monotonic() < until:
+            time.sleep(_POLL_SECONDS * random.uniform(0.5, 1.5))
+            if ready():
+                return True
+            self._beat()
+        return False
+
+    def _give_up(self, left: Left, tries: int) -> None:
+        """Record the errors that outlasted their tries; busy bytes are no error and stay to do."""
+        for obj, error in left:
+            if not isinstance(error, ContentBusy):
+                self.results.append(failure(obj, RetriesExhausted(error, tries)))
+                self.todo.remove(obj)
+
+    def _hand_back(self, left: Left) -> bool:
+        handed = [Result(obj.object_version_id, None, error.code) for obj, error in left]
+        self._write([*self.results, *handed])
+        return False
+
+    def _beat(self) -> None:
+        try:
+            ledger.heartbeat(self.place.engine, self.hold.chunk_id)
+        except SQLAlchemyError as error:
+            if not is_away(error):
+                raise
+
+    def _write(self, results: Sequence[Result]) -> None:
+        """Write results; one that the database refuses fails alone."""
+        try:
+            patiently(self.place, lambda: self._write_together(results))
+        except DBAPIError as error:
+            log.exception("chunk %d: the database refused its results", self.hold.chunk_id)
+            if len(results) > 1:
+                for result in results:
+                    self._write([result])
+                return
+            refused = InternalError(f"the database refused it: {error.orig}")
+            bare = replace(
+                results[0],
+                state="failed",
+                code=refused.code,
+                message=refused.message[:2000],
+                content=None,
+                geotag=None,
+            )
+            patiently(self.place, lambda: self._write_together([bare]))
+
+    def _write_together(self, results: Sequence[Result]) -> None:
+        ledger.write_results(self.place.engine, self.hold.chunk_id, results)

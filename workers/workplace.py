@@ -1,0 +1,56 @@
+"""What one worker process works with: its clients, its threads, its name."""
+
+import os
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+
+from sqlalchemy import Engine
+
+from db.engine import make_engine
+from db.settings import DatabaseSettings
+from workers.archive import Archive
+from workers.locator import Locator
+from workers.settings import WorkerSettings
+
+
+@dataclass
+class Workplace:
+    """Clients of one worker process; each is made on first use, which is after the fork."""
+
+    settings: WorkerSettings
+    database: DatabaseSettings
+    _locators: dict[str, Locator] = field(default_factory=dict)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Connections to the ledger."""
+        return make_engine(self.database)
+
+    @cached_property
+    def archive(self) -> Archive:
+        """The S3 service."""
+        return Archive(self.settings)
+
+    @cached_property
+    def threads(self) -> ThreadPoolExecutor:
+        """As many threads as objects may be in flight."""
+        return ThreadPoolExecutor(self.settings.in_flight, thread_name_prefix="object")
+
+    @cached_property
+    def name(self) -> str:
+        """This process, as attempts name it."""
+        return f"{socket.gethostname()}:{os.getpid()}"
+
+    @cached_property
+    def code_version(self) -> str:
+        """What writes the rows, for their provenance."""
+        return version("geotag-archive")
+
+    def locator(self, release: str) -> Locator:
+        """Triton, for a release."""
+        if release not in self._locators:
+            self._locators[release] = Locator(self.settings, release)
+        return self._locators[release]
