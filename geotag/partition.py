@@ -1,47 +1,20 @@
 """`geotag partition`: build geo-cells from a table of coordinates, and print a file's tokens."""
 
 import csv
-from array import array
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from rich.table import Table
 
+from geotag.coordinates import BadRows, is_parquet, read_coordinates
 from geotag.output import console, errors
 from triton_models import published
-from triton_models.distance import Floats
 from triton_models.geocells import LEVELS, write_tables
 from triton_models.partitioning import BuildReport, Limits, Small, build_hierarchy
 from workers.errors import UsageError
-
-LONGITUDE = ("longitude", "lon", "lng", "long")
-LATITUDE = ("latitude", "lat")
-"""What the columns may be called; upper and lower case are the same."""
-
-_CHUNK = 1 << 16
-_NAMED = 10
-
-
-@dataclass
-class BadRows:
-    """Rows whose coordinates cannot be used: how many, and the first of them."""
-
-    count: int = 0
-    first: list[int] = field(default_factory=list)
-    """Line numbers in a CSV (the header is line 1), row numbers from 1 in Parquet."""
-
-    def note(self, coordinates: Floats, numbers: Sequence[int]) -> None:
-        """Find the bad ones among coordinates [k, 2] that stand in these lines or rows."""
-        # Comparisons with NaN are false, so NaN is bad too.
-        bad = ~(np.abs(coordinates) <= (180, 90)).all(axis=1)
-        self.count += int(bad.sum())
-        missing = _NAMED - len(self.first)
-        self.first += [numbers[k] for k in np.flatnonzero(bad)[:missing].tolist()]
 
 
 def build(
@@ -71,8 +44,8 @@ def build(
         min_count: a cell of fewer photographs has no class.
         max_level: no cell is split beyond this S2 level.
         small: `drop` the photographs of such a cell, or `merge` them into the nearest one.
-        longitude_column: its name; found among LONGITUDE where it is not given.
-        latitude_column: its name; found among LATITUDE where it is not given.
+        longitude_column: its name; without one, lon, longitude, lng or long is looked for.
+        latitude_column: its name; without one, lat or latitude is looked for.
 
     Raises:
         UsageError: the table cannot be read, or the limits leave no cell.
@@ -82,7 +55,7 @@ def build(
     if small not in ("drop", "merge"):
         raise UsageError(f"small cells are dropped or merged (drop, merge); got {small}")
     bad = BadRows()
-    chunks = _read(coordinates, longitude_column, latitude_column, bad)
+    chunks = read_coordinates(coordinates, longitude_column, latitude_column, bad)
     try:
         hierarchy, reports = build_hierarchy(
             chunks,
@@ -98,7 +71,7 @@ def build(
     write_tables(hierarchy, out)
     console.print(_table(reports, small))
     _say_bad(coordinates, bad)
-    errors.print(f"written: {out}/partitions.parquet, {out}/cells.parquet", highlight=False)
+    _say(f"written: {out / 'partitions.parquet'}, {out / 'cells.parquet'}")
 
 
 def _table(reports: Sequence[BuildReport], small: Small) -> Table:
@@ -117,94 +90,16 @@ def _table(reports: Sequence[BuildReport], small: Small) -> Table:
 
 def _say_bad(path: Path, bad: BadRows) -> None:
     if bad.count:
-        unit = "row" if _is_parquet(path) else "line"
+        unit = "row" if is_parquet(path) else "line"
         named = ", ".join(map(str, bad.first)) + (" …" if bad.count > len(bad.first) else "")
-        errors.print(
+        _say(
             f"left out: {bad.count:,} rows whose coordinates are missing, no numbers or out of"
-            f" range ({unit} {named})",
-            highlight=False,
+            f" range ({unit} {named})"
         )
 
 
-def _is_parquet(path: Path) -> bool:
-    return path.suffix.lower() == ".parquet"
-
-
-def _read(
-    path: Path, longitude: str | None, latitude: str | None, bad: BadRows
-) -> Iterator[Floats]:
-    """Chunks of longitude and latitude, [k, 2]; what is no number is NaN."""
-    try:
-        if _is_parquet(path):
-            yield from _read_parquet(path, longitude, latitude, bad)
-        else:
-            yield from _read_csv(path, longitude, latitude, bad)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, csv.Error, pa.ArrowInvalid) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
-
-
-def _read_csv(
-    path: Path, longitude: str | None, latitude: str | None, bad: BadRows
-) -> Iterator[Floats]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = csv.reader(file)
-        header = next(lines, [])
-        lon = header.index(_column(path, header, longitude, LONGITUDE))
-        lat = header.index(_column(path, header, latitude, LATITUDE))
-        while True:
-            flat, numbers = array("d"), array("q")
-            for cells in islice(lines, _CHUNK):
-                if cells:
-                    flat.extend(_pair(cells, lon, lat))
-                    numbers.append(lines.line_num)
-            if not flat:
-                return
-            chunk = np.frombuffer(flat).reshape(-1, 2)
-            bad.note(chunk, numbers)
-            yield chunk
-
-
-_NOTHING = (float("nan"), float("nan"))
-
-
-def _pair(cells: list[str], lon: int, lat: int) -> tuple[float, float]:
-    try:
-        return float(cells[lon]), float(cells[lat])
-    except (ValueError, IndexError):
-        return _NOTHING
-
-
-def _read_parquet(
-    path: Path, longitude: str | None, latitude: str | None, bad: BadRows
-) -> Iterator[Floats]:
-    with pq.ParquetFile(path) as file:
-        names = file.schema_arrow.names
-        columns = [
-            _column(path, names, longitude, LONGITUDE),
-            _column(path, names, latitude, LATITUDE),
-        ]
-        row = 1
-        for batch in file.iter_batches(batch_size=_CHUNK, columns=columns):
-            # ArrowInvalid where a column holds text that is no number.
-            pair = [batch.column(c).cast(pa.float64()).to_numpy(False) for c in columns]
-            chunk = np.stack(pair, axis=1)
-            bad.note(chunk, range(row, row + len(chunk)))
-            row += len(chunk)
-            yield chunk
-
-
-def _column(path: Path, there: Sequence[str], given: str | None, names: Sequence[str]) -> str:
-    """The column to read: the one given, or the only one with one of the names."""
-    found = [c for c in there if (c == given if given else c.strip().casefold() in names)]
-    if len(found) == 1:
-        return found[0]
-    wanted = given or " or ".join(names)
-    option = f"--{names[0]}-column"
-    if found:
-        raise UsageError(f"{path}: several columns are {wanted}: {', '.join(found)}; give {option}")
-    raise UsageError(f"{path}: no column {wanted}; it has {', '.join(there)}; give {option}")
+def _say(line: str) -> None:
+    errors.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_tokens(path: Path, partition: str | None = None) -> None:
@@ -216,7 +111,7 @@ def print_tokens(path: Path, partition: str | None = None) -> None:
     Raises:
         UsageError: it is no such file, or its tokens cannot be repaired with certainty.
     """
-    found = _parquet_tokens(path, partition) if _is_parquet(path) else _published_tokens(path)
+    found = _parquet_tokens(path, partition) if is_parquet(path) else _published_tokens(path)
     for token in found:
         print(token)
 
@@ -227,12 +122,11 @@ def _published_tokens(path: Path) -> Sequence[str]:
     except (published.PartitionFileError, OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(str(error)) from error
     for r in repairs:
-        errors.print(f"line {r.line}: {r.written} is {r.token}", highlight=False)
+        _say(f"line {r.line}: {r.written} is {r.token}")
     alone = sum(r.choices == 1 for r in repairs)
-    errors.print(
+    _say(
         f"{len(repairs):,} of {len(loaded):,} tokens repaired: {alone:,} by their mean position"
-        f" alone, {len(repairs) - alone:,} by their neighbours too",
-        highlight=False,
+        f" alone, {len(repairs) - alone:,} by their neighbours too"
     )
     return loaded.tokens
 
@@ -240,9 +134,9 @@ def _published_tokens(path: Path) -> Sequence[str]:
 def _parquet_tokens(path: Path, partition: str | None) -> Sequence[str]:
     if partition is not None and partition not in LEVELS:
         raise UsageError(f"no partition {partition}: {', '.join(LEVELS)}")
-    filters = [("partition", "=", partition)] if partition else None
+    chosen = pc.field("partition") == partition if partition else None
     try:
-        tokens = pq.read_table(path, columns=["token"], filters=filters)["token"]
+        tokens = pq.read_table(path, columns=["token"], filters=chosen)["token"]
     except (OSError, KeyError, IndexError, pa.ArrowException) as error:
         raise UsageError(f"{path}: no column of tokens can be read: {error}") from error
     return [str(token) for token in tokens.to_pylist()]

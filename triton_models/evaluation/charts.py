@@ -1,0 +1,123 @@
+"""The geometry of the report's charts: from numbers to SVG coordinates and path data.
+
+A path is rounded to a tenth of a unit, so that a page of 25,600 photographs stays small.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from triton_models.distance import Floats, from_vectors, to_unit_vectors
+from triton_models.gazetteer import cities
+from triton_models.radii import RADII_KM
+
+MAP_WIDTH, MAP_HEIGHT = 1000.0, 500.0
+"""Plate carrée: 360 by 180 degrees."""
+
+_SMALLEST_TOWN = 15_000
+_STEP = math.radians(3)
+"""A great circle is drawn in straight pieces of three degrees."""
+_LEAST_KM, _MOST_KM = 0.1, 20_037.5
+"""Half a great circle is the largest error that there is."""
+
+Point = tuple[float, float]
+
+
+def project(longitude: npt.ArrayLike, latitude: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Degrees to the map's x and y."""
+    x = (np.asarray(longitude, np.float64) + 180) * (MAP_WIDTH / 360)
+    y = (90 - np.asarray(latitude, np.float64)) * (MAP_HEIGHT / 180)
+    return x, y
+
+
+@cache
+def land() -> str:
+    """Path data of a dot at every degree square with a town in it: land, where people live."""
+    towns = cities(_SMALLEST_TOWN)
+    degrees = np.unique(np.floor(np.stack([towns.longitude, towns.latitude])), axis=1) + 0.5
+    x, y = project(degrees[0], degrees[1])
+    return "".join(f"M{a:.1f} {b:.1f}h0" for a, b in zip(x, y, strict=True))
+
+
+def graticule(step: int = 30) -> str:
+    """Path data of meridians and parallels."""
+    x, y = project(np.arange(-180, 181, step), np.zeros(360 // step + 1))
+    lines = [f"M{a:.1f} 0V{MAP_HEIGHT:.0f}" for a in x]
+    _x, y = project(np.zeros(180 // step + 1), np.arange(-90, 91, step))
+    return "".join(lines + [f"M0 {b:.1f}H{MAP_WIDTH:.0f}" for b in y])
+
+
+def arc(start: Point, end: Point) -> str:
+    """Path data of the great circle between two positions (longitude, latitude in degrees).
+
+    It is cut where it leaves the map at the antimeridian.
+    """
+    a, b = to_unit_vectors(*zip(start, end, strict=True))
+    angle = math.atan2(float(np.linalg.norm(np.cross(a, b))), float(a @ b))
+    share = np.linspace(0, 1, max(2, math.ceil(angle / _STEP) + 1))[:, None]
+    if math.sin(angle) > 1e-9:  # else a point, or antipodes, between which every way is shortest
+        vectors = (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / math.sin(angle)
+        x, y = project(*from_vectors(vectors))
+    else:
+        x, y = project(*zip(start, end, strict=True))
+    jumps = np.concatenate([[True], np.abs(np.diff(x)) > MAP_WIDTH / 2])
+    return "".join(
+        f"{'M' if jump else 'L'}{p:.1f} {q:.1f}" for jump, p, q in zip(jumps, x, y, strict=True)
+    )
+
+
+def error_class(error_km: Floats) -> npt.NDArray[np.int64]:
+    """0 for an error within the smallest of RADII_KM, … 5 beyond the largest: [n]."""
+    return np.searchsorted(np.array(RADII_KM), error_km, side="left").astype(np.int64)
+
+
+def spread_evenly(order: Sequence[int], most: int) -> list[int]:
+    """At most so many of them, evenly from first to last."""
+    if len(order) <= most:
+        return list(order)
+    return [order[k] for k in np.linspace(0, len(order) - 1, most).round().astype(int)]
+
+
+class Plot:
+    """A plot area of given size: shares to its coordinates, the y axis upwards."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.width, self.height = width, height
+
+    def at(self, x: float, y: float) -> Point:
+        """The coordinates of a point given as shares (0 to 1) of the axes."""
+        return x * self.width, (1 - y) * self.height
+
+    def line(self, points: Iterable[Point], *, steps: bool = False) -> str:
+        """Path data through points given as shares; in steps: across, then up."""
+        text = ""
+        for x, y in points:
+            a, b = self.at(x, y)
+            text += (
+                (f"H{a:.1f}V{b:.1f}" if steps else f"L{a:.1f} {b:.1f}")
+                if text
+                else (f"M{a:.1f} {b:.1f}")
+            )
+        return text
+
+
+def log_share(km: float) -> float:
+    """Where an error lies on a logarithmic axis from 100 m to half a great circle: 0 to 1."""
+    within = min(max(km, _LEAST_KM), _MOST_KM)
+    return math.log(within / _LEAST_KM) / math.log(_MOST_KM / _LEAST_KM)
+
+
+def distribution(error_km: Floats, most: int = 400) -> list[Point]:
+    """The share of photographs (NaN: no answer) within each error, on the logarithmic axis.
+
+    At most so many points of the curve; it ends at the share that is answered.
+    """
+    errors = np.sort(error_km[~np.isnan(error_km)])
+    if not len(errors):
+        return [(0.0, 0.0), (1.0, 0.0)]
+    ranks = spread_evenly(range(len(errors)), most)
+    points = [(log_share(float(errors[k])), (k + 1) / len(error_km)) for k in ranks]
+    return [(0.0, 0.0), *points, (1.0, len(errors) / len(error_km))]

@@ -1,0 +1,62 @@
+"""What confidence is worth: reliability of the 200 km confidence, and accuracy against coverage."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from triton_models.distance import Floats
+from triton_models.evaluation.scores import accuracy, hits
+from triton_models.radii import RADII_KM
+from triton_models.reliability import ConfidenceReport, Flags, assess_confidence
+
+CONFIDENCE_KM = 200.0
+_MOST_POINTS = 50
+
+
+@dataclass(frozen=True)
+class CoveragePoint:
+    """Answering only at that confidence or above."""
+
+    threshold: float | None
+    """The least confidence that is answered; None for every answer, whatever its confidence."""
+    coverage: float
+    """Share of all photographs that is answered, in per cent."""
+    accuracy: tuple[float, ...]
+    """Of the answered ones, within each of RADII_KM, in per cent."""
+
+
+def calibration(error_km: Floats, confidence: Floats, *, seed: int = 0) -> ConfidenceReport | None:
+    """How true the confidences [n] of the answers are; None where none is stated."""
+    answered = ~np.isnan(error_km)
+    if np.isnan(confidence[answered]).all():
+        return None
+    right = hits(error_km)[:, RADII_KM.index(CONFIDENCE_KM)]
+    return assess_confidence(confidence[answered], right[answered], seed=seed)
+
+
+def coverage_curve(error_km: Floats, confidence: Floats) -> tuple[CoveragePoint, ...]:
+    """Accuracy against coverage, from the surest answers to all of them.
+
+    Equal confidences are answered together: no threshold can tell them apart. The last point is
+    every answer, with or without a confidence; it is the only one where none is stated.
+    """
+    answered = ~np.isnan(error_km)
+    if not answered.any():
+        return ()
+    stated = confidence[answered & ~np.isnan(confidence)]
+    thresholds = np.unique(stated)[::-1]
+    if len(thresholds) > _MOST_POINTS:
+        share = np.linspace(0, len(thresholds) - 1, _MOST_POINTS).round().astype(int)
+        thresholds = thresholds[share]
+    points = [_point(error_km, answered & (confidence >= t), float(t)) for t in thresholds]
+    if len(stated) < answered.sum():
+        points.append(_point(error_km, answered, None))
+    return tuple(points)
+
+
+def _point(error_km: Floats, chosen: Flags, threshold: float | None) -> CoveragePoint:
+    return CoveragePoint(
+        threshold=threshold,
+        coverage=float(100 * chosen.mean()),
+        accuracy=tuple(accuracy(error_km[chosen]).tolist()),
+    )

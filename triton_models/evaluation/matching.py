@@ -1,0 +1,107 @@
+"""Lay what several systems say beside the truth, photograph by photograph."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from triton_models.distance import Floats, great_circle_km
+from triton_models.evaluation.predictions import Answer, Prediction, Predictions, by_id
+from triton_models.evaluation.tables import EvaluationError, Remark
+from triton_models.evaluation.truth import Truths, contradictions, merge
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """One system's answers in the order of the truths, [n]; NaN where there is no answer."""
+
+    name: str
+    answers: tuple[Answer, ...]
+    longitude: Floats
+    latitude: Floats
+    confidence: Floats
+    scenes: tuple[str | None, ...]
+    error_km: Floats
+    """Great-circle distance from the truth."""
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """Truths, and every system's answers to them."""
+
+    truths: Truths
+    systems: tuple[System, ...]
+    remarks: tuple[Remark, ...]
+    """All that was found wrong in any file, and what had no partner."""
+
+
+def known_truths(truths: Truths | None, predictions: Sequence[Predictions]) -> Truths:
+    """The given truths or, where none are, those that the predictions carry.
+
+    Raises EvaluationError where there are neither.
+    """
+    carried = [p.truths for p in predictions if p.truths is not None]
+    if truths is not None:
+        said = [r for other in carried for r in (*other.remarks, *contradictions(truths, other))]
+        return truths.only([True] * len(truths), said)
+    if not carried:
+        raise EvaluationError("nothing says where the photographs were taken: give --truth")
+    merged = carried[0]
+    for other in carried[1:]:
+        merged = merge(merged, other)
+    return merged
+
+
+def match(truths: Truths, predictions: Sequence[Predictions]) -> Matched:
+    """Match predictions to truths by id, or by the id without its first folder.
+
+    Our keys are ``<folder>/<path in it>``, truths name the path in the folder. A truth that no
+    system says anything of is left out; of the others every system is scored on all.
+
+    Raises EvaluationError where nothing matches.
+    """
+    remarks = [*truths.remarks, *(r for p in predictions for r in p.remarks)]
+    tables = [_by_truth(p, truths, remarks) for p in predictions]
+    answered = [any(name in table for table in tables) for name in truths.ids]
+    if not any(answered):
+        example = next((name for p in predictions for name in p.rows), None)
+        raise EvaluationError(
+            f"no prediction has the id of a truth: predicted is {example!r},"
+            f" true is {next(iter(truths.ids), None)!r}"
+        )
+    silent = (k for k, has in enumerate(answered) if not has)
+    remarks += [
+        Remark(truths.source, truths.lines[k], truths.ids[k], "no_prediction") for k in silent
+    ]
+    scored = truths.only(answered)
+    systems = (_system(p.name, scored, table) for p, table in zip(predictions, tables, strict=True))
+    return Matched(scored, tuple(systems), tuple(remarks))
+
+
+def _by_truth(
+    predictions: Predictions, truths: Truths, remarks: list[Remark]
+) -> dict[str, Prediction]:
+    known, refused = set(truths.ids), {remark.id for remark in truths.remarks}
+    found: list[Prediction] = []
+    for name, row in predictions.rows.items():
+        at = name if name in known else name.partition("/")[2]
+        if at in known:
+            found.append(replace(row, id=at))
+        elif name not in refused and at not in refused:
+            remarks.append(Remark(predictions.name, row.line, name, "no_truth"))
+    return by_id(found, predictions.name, remarks)
+
+
+def _system(name: str, truths: Truths, table: Mapping[str, Prediction]) -> System:
+    rows = [table.get(key, Prediction(key, None, Answer.MISSING)) for key in truths.ids]
+    longitude = np.array([row.longitude for row in rows], np.float64)
+    latitude = np.array([row.latitude for row in rows], np.float64)
+    return System(
+        name=name,
+        answers=tuple(row.answer for row in rows),
+        longitude=longitude,
+        latitude=latitude,
+        confidence=np.array([row.confidence for row in rows], np.float64),
+        scenes=tuple(row.scene for row in rows),
+        error_km=great_circle_km(truths.longitude, truths.latitude, longitude, latitude),
+    )
