@@ -11,6 +11,7 @@ credible regions.
 from __future__ import annotations
 
 import json
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -176,6 +177,12 @@ class Decoder:
             calibration = None if values is None else Calibration.from_dict(values)
             return cls(calibration=calibration, **{name: stored[name] for name in _ARRAYS})
 
+    def calibrated(self, calibration: Calibration | None) -> Decoder:
+        """The same cells, read with another calibration."""
+        other = copy(self)
+        other.calibration = calibration
+        return other
+
     def decode(
         self,
         coarse: Singles,
@@ -222,7 +229,6 @@ class Decoder:
         coarse: Singles,
         middle: Singles,
         fine: Singles,
-        calibration: Calibration | None = None,
     ) -> Floats:
         """f*: the probability of each fine cell, [n], which sums to one.
 
@@ -230,7 +236,7 @@ class Decoder:
         4), each averaged over the crops, then mixed with the world prior. Where a cell has no
         ancestor, that head says nothing about it: the factor is one over the head's classes.
         """
-        c = calibration or self.calibration or Calibration()
+        c = self.calibration or Calibration()
         heads = zip(
             (coarse, middle, fine),
             (len(self.coarse_tokens), len(self.middle_tokens), len(self.fine_tokens)),
@@ -265,9 +271,8 @@ class Decoder:
         """Calibrated probabilities for the masses, [5]; NaN as ``Decoded`` says."""
         if self.calibration is None:
             return np.full(len(RADII_KM), np.nan, np.float32)
-        inside = np.clip(masses, 1e-6, 1 - 1e-6)
-        odds = np.log(inside / (1 - inside)) * self.calibration.slopes
-        confidence = 1 / (1 + np.exp(-(odds + self.calibration.intercepts)))
+        odds = log_odds(masses) * self.calibration.slopes + self.calibration.intercepts
+        confidence = 1 / (1 + np.exp(-odds))
         # Each radius has a curve of its own, but a larger circle holds the smaller.
         confidence = np.maximum.accumulate(confidence)
         return np.where(self.resolved(chosen), confidence, np.nan).astype(np.float32)
@@ -325,6 +330,13 @@ _ARRAYS = (
     "spread_km",
     "prior",
 )
+
+
+def log_odds(masses: Floats) -> Floats:
+    """Probabilities, kept a millionth from 0 and 1, on the scale of a logistic curve."""
+    inside = np.clip(masses, 1e-6, 1 - 1e-6)
+    odds: Floats = np.log(inside / (1 - inside))
+    return odds
 
 
 def _softmax(logits: Singles, classes: int, temperature: float = 1.0) -> Floats:

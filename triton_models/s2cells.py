@@ -8,6 +8,7 @@ along a Hilbert curve, a one, then zeros. So the descendants of a cell are a con
 ids, and a *token* is the id in hexadecimal without its trailing zeros.
 """
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -21,6 +22,7 @@ FACES = 6
 Ids = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 
+_TOKEN = re.compile(r"[0-9a-f]{0,15}[1-9a-f]")
 _ONE = np.uint64(1)
 _SWAP, _INVERT = 1, 2
 _IJ_OF_POSITION = ((0, 1, 3, 2), (0, 2, 3, 1), (3, 2, 0, 1), (3, 1, 0, 2))
@@ -147,12 +149,13 @@ def tokens_of(ids: Ids) -> list[str]:
 
 
 def ids_of(tokens: Iterable[str]) -> Ids:
-    """The ids of tokens.
+    """The ids of tokens: lower-case hexadecimal without trailing zeros, as ``tokens_of`` gives.
 
     Raises ValueError for a text that is no S2 token.
     """
     given = list(tokens)
-    ids = np.array([int(t.ljust(16, "0"), 16) if len(t) <= 16 else 0 for t in given], np.uint64)
+    hexadecimal = [t if _TOKEN.fullmatch(t) else "0" for t in given]
+    ids = np.array([int(t.ljust(16, "0"), 16) for t in hexadecimal], np.uint64)
     bad = [t for t, ok in zip(given, are_valid(ids), strict=True) if not ok]
     if bad:
         raise ValueError(f"not an S2 token: {', '.join(map(repr, bad[:5]))}")
