@@ -1,0 +1,75 @@
+"""`geotag doctor`: every check of the machine, the settings and the services, and what to do."""
+
+from collections.abc import Callable, Iterator
+
+from rich.table import Table
+
+from deploy.local.doctor import Check, checks
+from geotag import failures
+from geotag.context import Context, context
+from geotag.output import console
+
+
+def diagnose() -> int:
+    """Print every check, each with advice where it fails; 0 if all is well, else 4.
+
+    Raises:
+        UsageError: a setting is wrong.
+    """
+    now = context()
+    found = [*checks(now.settings.stack), *_ledger(now)]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for check in found:
+        mark = "[green]ok[/green]" if check.ok else "[red]no[/red]"
+        table.add_row(mark, check.name, check.detail)
+        if not check.ok:
+            table.add_row("", "", f"[dim]what to do:[/dim] {check.advice}")
+    console.print(table)
+    return failures.OK if all(check.ok for check in found) else failures.SERVICE_AWAY
+
+
+def _ledger(now: Context) -> Iterator[Check]:
+    from db.releases import active_release
+
+    release: list[str] = []
+
+    def schema() -> str:
+        found = active_release(now.engine)
+        release.extend(found or ())
+        return "the schema is there"
+
+    def active() -> str:
+        if not release:
+            raise LookupError
+        name, digest = release
+        return f"{name} {digest[:12]}"
+
+    yield _check("ledger", schema)
+    yield _check("active release", active)
+    if release:
+        yield _check("ensemble", lambda: _served(now, *release))
+
+
+def _served(now: Context, name: str, digest: str) -> str:
+    from workers.errors import ReleaseNotServed
+    from workers.locator import Locator
+
+    served = Locator(now.settings.worker, name).served()
+    if served.digest != digest:
+        raise ReleaseNotServed(
+            f"Triton serves {served.digest[:12]} as {name}, the ledger has {digest[:12]}"
+        )
+    size = f"{served.spec.width} x {served.spec.height} px"
+    return f"geotag_{name}, {size}, " + ("calibrated" if served.calibrated else "not calibrated")
+
+
+def _check(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look(), "")
+    except LookupError:
+        return Check(name, False, "none", "geotag up registers one")
+    except Exception as error:
+        failure = failures.explain(error)
+        if failure is None:
+            raise
+        return Check(name, False, failure.message, failure.advice)
