@@ -16,6 +16,8 @@ from geotag.formats import Format
 console = Console()
 errors = Console(stderr=True)
 
+_WIDE = 110  # columns, from which a table shows coordinates and whole keys
+
 STATE_STYLES = {
     "geotagged": "green",
     "abstained": "yellow",
@@ -83,27 +85,37 @@ def confidence_text(confidence: float | None) -> str:
 
 
 def results_table(rows: Iterable[ResultRow], near: Callable[[float, float], str]) -> Table:
-    """The table of `results` and `demo`; `near` names what lies by a longitude and latitude."""
+    """The table of `results` and `demo`; `near` names what lies by a longitude and latitude.
+
+    A narrow terminal gets the end of a long key, and the place without its coordinates.
+    """
+    wide = console.width >= _WIDE
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("object", overflow="fold", max_width=44)
-    table.add_column("place on Earth")
-    table.add_column("confidence", justify="right")
-    table.add_column("scene")
-    table.add_column("state")
+    table.add_column("object", no_wrap=True)
+    table.add_column("place on Earth", no_wrap=True, overflow="ellipsis")
+    table.add_column("confidence", justify="right", min_width=10)
+    table.add_column("scene", min_width=7)
+    table.add_column("state", min_width=9)
     for row in rows:
-        place = position_text(row.longitude, row.latitude)
+        place = "–"
         if row.longitude is not None and row.latitude is not None:
-            place += f" [dim]{near(row.longitude, row.latitude)}[/dim]"
+            place = near(row.longitude, row.latitude)
+            if wide:
+                place = f"{position_text(row.longitude, row.latitude)}  [dim]{place}[/dim]"
         state = f"{row.state} ({row.code})" if row.code else row.state
         style = STATE_STYLES[row.state]
         table.add_row(
-            _escaped(row.key),
+            _escaped(_end_of(row.key, 60 if wide else 24)),
             place,
             confidence_text(row.confidence),
             row.scene or "–",
             f"[{style}]{state}[/{style}]",
         )
     return table
+
+
+def _end_of(key: str, width: int) -> str:
+    return key if len(key) <= width else f"…{key[1 - width :]}"
 
 
 def _escaped(text: str) -> str:

@@ -112,20 +112,21 @@ def _print(shown: Shown) -> None:
         facts.add_row(name, str(value))
     facts.add_row("sha256", result.sha256 or "–")
     console.print(facts)
+    measure = "probability" if prediction and prediction["calibrated"] else "uncalibrated score"
     if shown.candidates:
-        console.print(_candidates(shown))
+        console.print(_candidates(shown, measure))
     for region in shown.regions:
         console.print(
             f"{region['level']} % region: {region['cells']} cells, {region['area_km2']:,.0f} km²,"
-            f" probability {region['probability']:.1%}",
+            f" {measure} {region['probability']:.1%}",
             highlight=False,
         )
 
 
-def _candidates(shown: Shown) -> Table:
+def _candidates(shown: Shown, measure: str) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, title_justify="left")
     table.add_column("candidate")
-    table.add_column("probability", justify="right")
+    table.add_column(measure, justify="right")
     table.add_column("place")
     for candidate in shown.candidates:
         place = position_text(candidate.longitude, candidate.latitude)

@@ -16,6 +16,7 @@ from geotag.output import console, errors
 from workers.errors import TransientError
 
 _POLL_SECONDS = 0.5
+_LINE_SECONDS = 10.0
 _RATE_WINDOW_SECONDS = 20.0
 
 
@@ -48,7 +49,8 @@ def watch(context: Context, run_id: int) -> RunProgress:
         ServiceStayedAway: nothing moved for GEOTAG_WAIT_SECONDS.
     """
     rate = Rate()
-    moved_at, done = time.monotonic(), -1
+    moved_at = said_at = time.monotonic()
+    done = -1
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -56,7 +58,8 @@ def watch(context: Context, run_id: int) -> RunProgress:
         MofNCompleteColumn(),
         TextColumn("{task.fields[detail]}"),
     )
-    with Progress(*columns, console=errors, transient=True) as bar:
+    bar = Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal)
+    with bar:
         task = bar.add_task("geotagging", total=None, detail="")
         while True:
             progress = _progress(context, run_id)
@@ -69,6 +72,7 @@ def watch(context: Context, run_id: int) -> RunProgress:
                 )
                 if progress.finished:
                     return progress
+                said_at = _say_sometimes(progress, said_at)
                 if progress.done != done:
                     moved_at, done = time.monotonic(), progress.done
             if time.monotonic() - moved_at > context.settings.command.wait_seconds:
@@ -88,6 +92,15 @@ def _progress(context: Context, run_id: int) -> RunProgress | None:
             return None
         raise
     return progress
+
+
+def _say_sometimes(progress: RunProgress, said_at: float) -> float:
+    """A line now and then where there is no terminal to draw a bar on; when the last was said."""
+    if errors.is_terminal or time.monotonic() - said_at < _LINE_SECONDS:
+        return said_at
+    failed = progress.failed + progress.quarantined
+    errors.print(f"run {progress.id}: {progress.done} of {progress.planned} done, {failed} failed")
+    return time.monotonic()
 
 
 def _detail(progress: RunProgress, rate: float | None) -> str:
