@@ -16,7 +16,8 @@ from triton_models.calibration import (
     fit_prior_weight,
     minimise,
 )
-from triton_models.decoding import REGION_LEVELS, Calibration, Decoded, Decoder
+from triton_models.confidence import Calibration
+from triton_models.decoding import REGION_LEVELS, Decoded, Decoder
 from triton_models.distance import Floats, from_vectors, great_circle_km
 from triton_models.geocells import Hierarchy
 from triton_models.partitioning import Limits, build_hierarchy

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triton_models import s2cells
-from triton_models.decoding import REGION_LEVELS, Calibration, Decoder
+from triton_models.confidence import Calibration
+from triton_models.decoding import REGION_LEVELS, STANDALONE, Decoder
 from triton_models.distance import Floats, from_vectors, great_circle_km
 from triton_models.geocells import Hierarchy, Partition, overlaps
 from triton_models.partitioning import Limits, build_hierarchy
@@ -164,6 +165,15 @@ def test_heads_that_contradict_each_other_still_answer(small: Hierarchy) -> None
     assert p.sum() == pytest.approx(1)
 
 
+def test_an_unresolved_radius_raises_no_other() -> None:
+    """Its curve was fitted on other cells: what it would state must not lift what is stated."""
+    calibration = Calibration(intercepts=(9, 9, 0, 0, 0))
+    resolved = np.array([False, False, True, True, True])
+    stated = calibration.confidence(np.array([0.1, 0.2, 0.3, 0.4, 0.5]), resolved)
+    assert np.isnan(stated[:2]).all()
+    assert stated[2:] == pytest.approx([0.3, 0.4, 0.5])
+
+
 def test_save_and_load(small: Hierarchy, tmp_path: Path) -> None:
     calibration = Calibration((1.5, 1, 2), 0.1, (1, 2, 3, 4, 5), (0, 0, 0, 0, 1), 0.2)
     args = logits([0.6, 0.4]), logits([0.5, 0.2, 0.3]), logits([0.1, 0.2, 0.3, 0.4]), SCENE
@@ -189,7 +199,7 @@ def test_it_stands_alone(small: Hierarchy, tmp_path: Path) -> None:
     import triton_models.decoding as module
 
     Decoder.from_hierarchy(small).save(tmp_path / "decoder.npz")
-    for name in ("decoding.py", "radii.py", "regions.py"):
+    for name in STANDALONE:
         (tmp_path / name).write_text((Path(module.__file__).parent / name).read_text())
     script = (
         "import sys, decoding; decoding.Decoder.load('decoder.npz'); "

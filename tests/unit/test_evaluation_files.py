@@ -112,6 +112,7 @@ def test_a_position_that_is_none(
         ("", "not even a header"),
         ("img_id,lat\na,1\n", "no column lon or longitude or lng or long; it has img_id, lat"),
         ("img_id,lat,latitude,lon\n", "which column is meant, lat or latitude"),
+        ("img_id,lat,LAT,lon\n", "which column is meant, lat or lat"),
         ("img_id;lat;lon\n", "no column img_id or file"),
     ],
 )
@@ -239,6 +240,12 @@ def test_nothing_to_match_is_said_with_an_example(tmp_path: Path) -> None:
         match(truths, [found])
     with pytest.raises(EvaluationError, match="--truth"):
         known_truths(None, [found])
+    swapped = read_truths(written(tmp_path, "img_id,lat,lon\na,100,1\nb,,\n", "swapped.csv"))
+    with pytest.raises(EvaluationError, match="swapped 1, missing_coordinates 1"):
+        match(swapped, [found])
+    empty = read_predictions(written(tmp_path, "key,latitude,longitude\n", "empty.csv"))
+    with pytest.raises(EvaluationError, match="empty: no predictions"):
+        match(truths, [empty])
 
 
 def test_published_results_rise_with_the_radius() -> None:

@@ -134,7 +134,7 @@ def test_a_large_map_is_a_sample_and_says_so() -> None:
         ((5, 5), (5, 5), 1),
     ],
 )
-def test_an_arc_is_cut_at_the_antimeridian_only(
+def test_an_arc_is_drawn_twice_where_it_crosses_the_antimeridian(
     start: tuple[float, float], end: tuple[float, float], pieces: int
 ) -> None:
     path = charts.arc(start, end)

@@ -22,13 +22,13 @@ def test_rice_against_simulation(offset: float) -> None:
     margin = np.linspace(max(-offset, -5), 5, 81)
     seen = np.searchsorted(drawn, offset + margin) / count
     # 0.0026 is where Kolmogorov and Smirnov would reject one true sample in 200.
-    assert np.abs(rice(np.full(81, float(offset)), margin) - seen).max() < 0.0026 + 3e-4
+    assert np.abs(rice(np.full(81, float(offset)), margin) - seen).max() < 0.0026 + 4e-4
 
 
 @given(st.floats(0, 30))
 def test_at_the_mean_it_is_rayleigh(radius: float) -> None:
     exact = 1 - np.exp(-(radius**2) / 2)
-    assert rice(np.zeros(1), np.array([radius]))[0] == pytest.approx(exact, abs=3e-4)
+    assert rice(np.zeros(1), np.array([radius]))[0] == pytest.approx(exact, abs=4e-4)
 
 
 @given(st.floats(0, 1e4), st.lists(st.floats(-5, 5), min_size=2, max_size=20))

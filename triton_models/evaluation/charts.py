@@ -53,19 +53,22 @@ def graticule(step: int = 30) -> str:
 def arc(start: Point, end: Point) -> str:
     """Path data of the great circle between two positions (longitude, latitude in degrees).
 
-    It is cut where it leaves the map at the antimeridian.
+    Where it crosses the antimeridian it is there twice, each time partly beyond the map.
     """
-    a, b = to_unit_vectors(*zip(start, end, strict=True))
-    angle = math.atan2(float(np.linalg.norm(np.cross(a, b))), float(a @ b))
+    u, v = to_unit_vectors(*zip(start, end, strict=True))
+    angle = math.atan2(float(np.linalg.norm(np.cross(u, v))), float(u @ v))
     share = np.linspace(0, 1, max(2, math.ceil(angle / _STEP) + 1))[:, None]
     if math.sin(angle) > 1e-9:  # else a point, or antipodes, between which every way is shortest
-        vectors = (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / math.sin(angle)
+        vectors = (np.sin((1 - share) * angle) * u + np.sin(share * angle) * v) / math.sin(angle)
         x, y = project(*from_vectors(vectors))
     else:
         x, y = project(*zip(start, end, strict=True))
-    jumps = np.concatenate([[True], np.abs(np.diff(x)) > MAP_WIDTH / 2])
+    # The whole arc is drawn from its start beyond the map's edge, and again up to its end.
+    whole = np.unwrap(x, period=MAP_WIDTH)
+    shift = x[-1] - whole[-1]
+    copies = [whole, whole + shift] if abs(shift) > 1 else [whole]
     return "".join(
-        f"{'M' if jump else 'L'}{p:.1f} {q:.1f}" for jump, p, q in zip(jumps, x, y, strict=True)
+        "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in zip(copy, y, strict=True)) for copy in copies
     )
 
 

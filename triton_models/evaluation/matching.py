@@ -1,5 +1,6 @@
 """Lay what several systems say beside the truth, photograph by photograph."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -64,11 +65,7 @@ def match(truths: Truths, predictions: Sequence[Predictions]) -> Matched:
     tables = [_by_truth(p, truths, remarks) for p in predictions]
     answered = [any(name in table for table in tables) for name in truths.ids]
     if not any(answered):
-        example = next((name for p in predictions for name in p.rows), None)
-        raise EvaluationError(
-            f"no prediction has the id of a truth: predicted is {example!r},"
-            f" true is {next(iter(truths.ids), None)!r}"
-        )
+        raise EvaluationError(_why_nothing(truths, predictions))
     silent = (k for k, has in enumerate(answered) if not has)
     remarks += [
         Remark(truths.source, truths.lines[k], truths.ids[k], "no_prediction") for k in silent
@@ -76,6 +73,19 @@ def match(truths: Truths, predictions: Sequence[Predictions]) -> Matched:
     scored = truths.only(answered)
     systems = (_system(p.name, scored, table) for p, table in zip(predictions, tables, strict=True))
     return Matched(scored, tuple(systems), tuple(remarks))
+
+
+def _why_nothing(truths: Truths, predictions: Sequence[Predictions]) -> str:
+    reasons = Counter(remark.reason for remark in truths.remarks)
+    if not truths.ids:
+        found = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+        return f"{truths.source}: no truth that can be used ({found or 'no rows'})"
+    example = next((name for p in predictions for name in p.rows), None)
+    if example is None:
+        return f"{', '.join(p.name for p in predictions)}: no predictions"
+    return (
+        f"no prediction has the id of a truth: predicted is {example!r}, true is {truths.ids[0]!r}"
+    )
 
 
 def _by_truth(

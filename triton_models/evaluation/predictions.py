@@ -160,13 +160,13 @@ def _ours(
 
 def _theirs(table: Table, name: str) -> Predictions:
     """A file that carries truth and prediction: distances are computed anew and compared."""
-    column = table.column(ID)
+    column, *coordinates = (table.column(names) for names in (ID, *((c,) for c in _THEIRS)))
     said = list(table.remarks)
     found: list[Prediction] = []
     records: list[Record] = []
     for row in table.rows:
         key = row.values[column]
-        gt_lat, lat, gt_long, long = (row.values[c] for c in _THEIRS)
+        gt_lat, lat, gt_long, long = (row.values[c] for c in coordinates)
         truth, place = position(gt_long, gt_lat), position(long, lat)
         no_pair = not (_numbers(gt_long, gt_lat) or _numbers(long, lat))
         if no_pair or key.casefold().split("@")[0].strip(": ") in _SUMMARIES:

@@ -80,7 +80,7 @@ class Table:
 
         Raises EvaluationError where several are: which is meant is not ours to guess.
         """
-        found = [name for name in names if name in self.columns]
+        found = [column for column in self.columns if column in names]
         if len(found) > 1:
             raise EvaluationError(f"{self.source}: which column is meant, {' or '.join(found)}?")
         return found[0] if found else None
