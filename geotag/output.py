@@ -92,7 +92,7 @@ def results_table(rows: Iterable[ResultRow], near: Callable[[float, float], str]
     wide = console.width >= _WIDE
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("object", no_wrap=True)
-    table.add_column("place on Earth", no_wrap=True, overflow="ellipsis")
+    table.add_column("place on Earth", no_wrap=True, max_width=None if wide else 24)
     table.add_column("confidence", justify="right", min_width=10)
     table.add_column("scene", min_width=7)
     table.add_column("state", min_width=9)

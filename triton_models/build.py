@@ -29,7 +29,7 @@ TEMPLATES = Path(__file__).parent / "repository"
 # What geodecode runs: these need numpy alone, and travel as a package of their own.
 DECODING = tuple(
     Path(__file__).with_name(name)
-    for name in ("__init__.py", "decoding.py", "radii.py", "regions.py")
+    for name in ("__init__.py", "confidence.py", "decoding.py", "radii.py", "regions.py")
 )
 FINGERPRINT = "fingerprint"
 

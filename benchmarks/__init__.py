@@ -1,0 +1,1 @@
+"""Measurements, each one command; results with date and machine lie in `benchmarks/results`."""
