@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from geotag import failures
-from geotag.formats import Format
+from geotag.formats import Format, ReportFormat, Small
 
 app = typer.Typer(
     name="geotag",
@@ -17,6 +17,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
+partition_app = typer.Typer(
+    no_args_is_help=True, help="Build partitions of the Earth, and read the published ones."
+)
+app.add_typer(partition_app, name="partition")
 _errors = Console(stderr=True)
 
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print it.")]
@@ -223,3 +227,89 @@ def demo(
     now, running = stack.up(gather(), _say)
     folders = [photos] if photos else demonstration.sample_folders(now.settings.stack.data_dir)
     raise typer.Exit(demonstration.demo(now, folders, running.psql))
+
+
+@app.command()
+def evaluate(
+    images: Annotated[
+        Path | None, typer.Option(help="Geotag this folder and score the results.")
+    ] = None,
+    run_id: Annotated[int | None, typer.Option("--run", help="Score the results of a run.")] = None,
+    predictions: Annotated[
+        list[Path] | None,
+        typer.Option(help="Score a file of predictions, ours or as other projects publish theirs."),
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="CSV with an id or file name and a position for each row.")
+    ] = None,
+    form: Annotated[
+        ReportFormat, typer.Option("--format", "-f", help="How to print it.")
+    ] = ReportFormat.TABLE,
+    output: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
+    benchmark: Annotated[
+        str | None,
+        typer.Option(help="Im2GPS, Im2GPS3k, YFCC4k or YFCC26k, where the ids do not tell."),
+    ] = None,
+) -> None:
+    """Score one or more systems against ground truth; see docs/evaluation.md."""
+    from geotag.evaluate import run_evaluation
+    from geotag.scored import results_of_folder, results_of_run
+
+    run_evaluation(
+        images=images,
+        run=run_id,
+        predictions=predictions or (),
+        truth=truth,
+        form=form,
+        output=output,
+        benchmark=benchmark,
+        results_for_folder=results_of_folder,
+        results_for_run=results_of_run,
+    )
+
+
+@partition_app.command("build")
+def partition_build(
+    coordinates: Annotated[Path, typer.Argument(help="CSV or Parquet with a position a row.")],
+    out: Annotated[Path, typer.Option(help="Folder for the two tables.")],
+    coarse_max: Annotated[int, typer.Option(help="Most photographs in a coarse cell.")] = 5000,
+    middle_max: Annotated[int, typer.Option(help="Most photographs in a middle cell.")] = 2000,
+    fine_max: Annotated[int, typer.Option(help="Most photographs in a fine cell.")] = 1000,
+    min_count: Annotated[
+        int, typer.Option("--min", help="Fewest photographs in a cell; see --small.")
+    ] = 50,
+    max_level: Annotated[int, typer.Option(min=0, max=30, help="Finest S2 level.")] = 30,
+    small: Annotated[
+        Small, typer.Option(help="What becomes of a cell with too few photographs.")
+    ] = Small.DROP,
+    longitude_column: Annotated[str | None, typer.Option(help="Its name.")] = None,
+    latitude_column: Annotated[str | None, typer.Option(help="Its name.")] = None,
+) -> None:
+    """Divide the Earth into coarse, middle and fine cells by where photographs were taken."""
+    from geotag.partition import build
+
+    build(
+        coordinates,
+        out,
+        coarse_max=coarse_max,
+        middle_max=middle_max,
+        fine_max=fine_max,
+        min_count=min_count,
+        max_level=max_level,
+        small=small.value,
+        longitude_column=longitude_column,
+        latitude_column=latitude_column,
+    )
+
+
+@partition_app.command("tokens")
+def partition_tokens(
+    path: Annotated[Path, typer.Argument(help="A published CSV, or a table of ours.")],
+    partition: Annotated[
+        str | None, typer.Option(help="Of our table: coarse, middle or fine.")
+    ] = None,
+) -> None:
+    """Print a partition's S2 tokens in the file's order; damaged ones are repaired and reported."""
+    from geotag.partition import print_tokens
+
+    print_tokens(path, partition)

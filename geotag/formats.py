@@ -10,3 +10,18 @@ class Format(StrEnum):
     JSON = "json"
     CSV = "csv"
     GEOJSON = "geojson"
+
+
+class ReportFormat(StrEnum):
+    """What `--format` of `geotag evaluate` takes."""
+
+    TABLE = "table"
+    JSON = "json"
+    HTML = "html"
+
+
+class Small(StrEnum):
+    """What becomes of a cell with too few photographs."""
+
+    DROP = "drop"
+    MERGE = "merge"

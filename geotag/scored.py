@@ -1,0 +1,23 @@
+"""Results for the evaluator: of a folder that is geotagged first, or of a run that was."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from db.reads import Filter, ResultRow, stream_results
+from geotag.context import context
+from geotag.run import job_of, run
+from workers.archive import parse_s3_url
+
+
+def results_of_folder(folder: Path) -> Iterator[ResultRow]:
+    """Geotag a folder through the running system, and yield what is recorded of its pictures."""
+    now = context()
+    job = job_of(now, str(folder))
+    run(now, job)
+    bucket, prefix = parse_s3_url(job.source)
+    yield from stream_results(now.engine, Filter(bucket=bucket, prefix=prefix))
+
+
+def results_of_run(run_id: int) -> Iterator[ResultRow]:
+    """What is recorded of the objects of a run."""
+    yield from stream_results(context().engine, Filter(run_id=run_id))
