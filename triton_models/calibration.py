@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from triton_models.decoding import Calibration, Decoder, Singles, log_odds
+from triton_models.confidence import Calibration, log_odds
+from triton_models.decoding import Decoder, Singles
 from triton_models.distance import Floats, great_circle_km
 from triton_models.geocells import Hierarchy
 from triton_models.radii import RADII_KM
@@ -169,7 +170,8 @@ def minimise(f: Callable[[Floats], float], start: Floats, bound: float) -> Float
         eigenvalues, vectors = np.linalg.eigh(curvature)
         # Always downhill, also where the function is flat or not convex.
         size = np.maximum(np.abs(eigenvalues), 1e-3)
-        step = np.clip(-vectors @ ((vectors.T @ gradient) / size), -0.7, 0.7)
+        step = -vectors @ ((vectors.T @ gradient) / size)
+        step *= min(1.0, 0.7 / max(float(np.abs(step).max()), 1e-12))
         moved, new_value = x, value
         while new_value >= value and np.abs(step).max() > 1e-3:
             moved = np.clip(x + step, -bound, bound)

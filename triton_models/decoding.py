@@ -1,7 +1,7 @@
 """From scores over geo-cells to a place, how sure it is, and where else it may be.
 
-This file, ``radii`` and ``regions`` stand alone: they need NumPy ≥ 1.26 and nothing else, because
-Triton's Python backend runs copies of them in an environment of its own.
+The files in STANDALONE need each other, NumPy ≥ 1.26 and nothing else: Triton's Python backend
+runs copies of them in an environment of its own.
 
 The way of one photograph: logits → probabilities of each head → f* over the fine cells → mixture
 with the world prior → chosen cell and point → mass within each radius → confidence; and f* again →
@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import json
 from copy import copy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from triton_models.geocells import Hierarchy
 
 if TYPE_CHECKING or __package__:
+    from triton_models.confidence import Calibration
     from triton_models.radii import RADII_KM, Circles
     from triton_models.regions import MOST_CELLS, Coarsening, Region, top
 else:  # copied beside the model.py of Triton's Python backend
+    from confidence import Calibration
     from radii import RADII_KM, Circles
     from regions import MOST_CELLS, Coarsening, Region, top
 
@@ -35,43 +37,15 @@ Ids = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
 Strings = npt.NDArray[np.str_]
 
+STANDALONE = ("confidence.py", "decoding.py", "radii.py", "regions.py")
+
 REGION_LEVELS = (0.50, 0.80, 0.95)
 CANDIDATES = 10
 
 Point = Literal["top", "best"]
 
-_CONFIDENCE_RADIUS = RADII_KM.index(200.0)
 _LEAST_PROBABILITY = 1e-30
 _TRIED = 16
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """What was fitted on held-out photographs (``calibration.fit``); kept in ``release.json``.
-
-    ``temperatures`` divide the logits of the coarse, middle and fine head. ``prior_weight`` is the
-    share of the world prior in the mixture. ``slopes`` and ``intercepts`` turn the mass within
-    each of RADII_KM into a probability on the log-odds scale (Platt 1999). Below
-    ``abstain_below`` of confidence at 200 km there is no answer; None: always answer.
-    """
-
-    temperatures: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    prior_weight: float = 0.0
-    slopes: tuple[float, ...] = (1.0,) * len(RADII_KM)
-    intercepts: tuple[float, ...] = (0.0,) * len(RADII_KM)
-    abstain_below: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain numbers and lists, for JSON."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Calibration:
-        """The inverse of ``to_dict``; TypeError for a name that it does not have."""
-        plain: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
-        }
-        return cls(**plain)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +178,7 @@ class Decoder:
         region_cells = np.full((len(REGION_LEVELS), MOST_CELLS), "", "U16")
         region_probabilities = np.zeros(region_cells.shape, np.float32)
         for row, (ids, mass) in enumerate(self.regions(p, ranked)):
-            region_cells[row, : len(ids)] = [f"{i:016x}".rstrip("0") for i in ids.tolist()]
+            region_cells[row, : len(ids)] = _tokens(ids)
             region_probabilities[row, : len(ids)] = mass
         best = ranked[:CANDIDATES]
         candidates = np.full(CANDIDATES, "", self.fine_tokens.dtype)
@@ -221,7 +195,7 @@ class Decoder:
             region_cells=region_cells,
             region_probabilities=region_probabilities,
             scene=_softmax(scene, scene.shape[-1]).astype(np.float32),
-            abstention=self._abstention(confidence),
+            abstention=self.calibration.abstention(confidence) if self.calibration else "",
         )
 
     def distribution(
@@ -271,11 +245,7 @@ class Decoder:
         """Calibrated probabilities for the masses, [5]; NaN as ``Decoded`` says."""
         if self.calibration is None:
             return np.full(len(RADII_KM), np.nan, np.float32)
-        odds = log_odds(masses) * self.calibration.slopes + self.calibration.intercepts
-        confidence = 1 / (1 + np.exp(-odds))
-        # Each radius has a curve of its own, but a larger circle holds the smaller.
-        confidence = np.maximum.accumulate(confidence)
-        return np.where(self.resolved(chosen), confidence, np.nan).astype(np.float32)
+        return self.calibration.confidence(masses, self.resolved(chosen))
 
     def best_cell(self, p: Floats, ranked: Indices) -> int:
         """Of the most probable cells, the one at whose mean position most radii are expected hit.
@@ -311,13 +281,6 @@ class Decoder:
         masses.append(p[chosen])
         return np.array(tokens), np.minimum(masses, 1.0).astype(np.float32)
 
-    def _abstention(self, confidence: Singles) -> str:
-        threshold = self.calibration.abstain_below if self.calibration else None
-        # NaN is not above any threshold: a radius that is not resolved is no evidence.
-        if threshold is None or confidence[_CONFIDENCE_RADIUS] >= threshold:
-            return ""
-        return "too_little_evidence"
-
 
 _ARRAYS = (
     "coarse_tokens",
@@ -332,11 +295,10 @@ _ARRAYS = (
 )
 
 
-def log_odds(masses: Floats) -> Floats:
-    """Probabilities, kept a millionth from 0 and 1, on the scale of a logistic curve."""
-    inside = np.clip(masses, 1e-6, 1 - 1e-6)
-    odds: Floats = np.log(inside / (1 - inside))
-    return odds
+def _tokens(ids: Ids) -> list[str]:
+    """S2 tokens: hexadecimal without trailing zeros."""
+    text = ids.astype(">u8").tobytes().hex()
+    return [text[k : k + 16].rstrip("0") for k in range(0, len(text), 16)]
 
 
 def _softmax(logits: Singles, classes: int, temperature: float = 1.0) -> Floats:

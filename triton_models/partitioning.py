@@ -23,6 +23,8 @@ Small = Literal["drop", "merge"]
 
 _BLOCK = 1 << 18
 """Photographs whose vectors are held at a time: 24 bytes each."""
+_MERGE_BLOCK = 1 << 9
+"""Photographs that are compared with every cell at a time: 8 bytes for each cell."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,10 @@ def build_partition(
     squares = _squared_distances(leaves.ids, starts[kept], ends[kept], means)
     photographs = counts[kept]
     if small == "merge":
-        lost = zip(starts[~kept], ends[~kept], strict=True)
-        for block in _blocks(
-            np.concatenate([leaves.ids[a:b] for a, b in lost] or [leaves.ids[:0]])
-        ):
-            cosines = block @ means.T
-            nearest = np.argmax(cosines, axis=1)
+        slices = zip(starts[~kept], ends[~kept], strict=True)
+        lost = np.concatenate([leaves.ids[:0], *(leaves.ids[a:b] for a, b in slices)])
+        for block in _blocks(lost, _MERGE_BLOCK):
+            nearest = np.argmax(block @ means.T, axis=1)
             photographs = photographs + np.bincount(nearest, minlength=len(means))
             squares += np.bincount(nearest, _square_km(block, means[nearest]), minlength=len(means))
     longitude, latitude = from_vectors(means)
@@ -189,10 +189,10 @@ def _split(leaves: Ids, max_count: int, max_level: int) -> tuple[Ids, Ints, Ints
     return ids[order], starts[order], ends[order]
 
 
-def _blocks(leaves: Ids) -> Iterator[Floats]:
+def _blocks(leaves: Ids, size: int = _BLOCK) -> Iterator[Floats]:
     """Unit vectors of leaf cells, some at a time."""
-    for at in range(0, len(leaves), _BLOCK):
-        vectors = s2cells.centres(leaves[at : at + _BLOCK])
+    for at in range(0, len(leaves), size):
+        vectors = s2cells.centres(leaves[at : at + size])
         yield vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 

@@ -29,9 +29,10 @@ class Circles:
         self._vectors = vectors
         self._sigma = np.maximum(spread_km, 1e-3) / np.sqrt(2)
         radii, reach = np.array(RADII_KM)[:, None], _MARGIN * self._sigma
-        # Cosines of the distances below which a cell is wholly inside, and above which outside.
-        self._inside = np.where(radii > reach, _cosine(radii - reach), 2.0)
-        self._outside = _cosine(radii + reach)
+        # Below the first a cell is wholly inside, from the second on outside; in 1 - cosine, which
+        # stays exact for short distances in single precision, and takes half the memory traffic.
+        self._inside = np.where(radii > reach, _versine(radii - reach), -1.0).astype(np.float32)
+        self._outside = _versine(radii + reach).astype(np.float32)
 
     def masses(self, vector: Floats, p: Floats) -> Floats:
         """The probability within each of RADII_KM of a unit vector, where cells have p [n]; [5].
@@ -40,8 +41,9 @@ class Circles:
         together they hold less than 1e-4.
         """
         cosine = self._vectors @ vector
-        inside = cosine >= self._inside
-        cut = (cosine > self._outside) & ~inside & (p > 1e-4 / len(p))
+        versine = (1 - cosine).astype(np.float32)
+        inside = versine < self._inside
+        cut = (versine < self._outside) & ~inside & (p > 1e-4 / len(p))
         circle, cell = np.divmod(np.flatnonzero(cut), len(p))
         distance = EARTH_RADIUS_KM * np.arccos(np.clip(cosine[cell], -1.0, 1.0))
         sigma = self._sigma[cell]
@@ -50,15 +52,15 @@ class Circles:
         return np.clip(inside @ p + partly, 0.0, 1.0)
 
 
-def _cosine(km: Floats) -> Floats:
-    cosine: Floats = np.cos(np.minimum(km / EARTH_RADIUS_KM, np.pi))
-    return cosine
+def _versine(km: Floats) -> Floats:
+    versine: Floats = 2 * np.sin(np.minimum(km / EARTH_RADIUS_KM, np.pi) / 2) ** 2
+    return versine
 
 
 def rice(offset: Floats, margin: Floats) -> Floats:
     """Rice's distribution function at offset + margin, all in units of sigma; |margin| ≤ 5.
 
-    Interpolated in a table over offset / (1 + offset) and margin, which is off by 3e-4 at most,
+    Interpolated in a table over offset / (1 + offset) and margin, which is off by 4e-4 at most,
     rises with the margin, and takes no special function that NumPy lacks.
     """
     x = offset / (1 + offset) * (_OFFSETS - 1)

@@ -41,8 +41,9 @@ class Coarsening:
     Not the fine cells that a region would consist of are merged: where they lie scattered, their
     ancestors soon cover everything. Instead the whole posterior is seen at a coarser scale, and
     the densest cells of that scale make the region. Cells left over of the 64 then go into
-    splitting the region's cells where that saves most area. Against covering the fine cells this
-    takes 2 to 10 times less area, and within 1.7 times of the least that is possible.
+    splitting the region's cells where that saves most area. On posteriors from a province to the
+    world this took up to seven times less area than covering the fine cells did, and at most twice
+    the least that any 64 cells could take (by Lagrangian relaxation).
     """
 
     def __init__(self, ids: Ids) -> None:
@@ -55,12 +56,14 @@ class Coarsening:
         ``p``: the probability of each cell, [n]. The probabilities of a region add up to its level
         at least, and without any one of its cells they would not.
         """
-        below = np.concatenate([[0.0], np.cumsum(p)])
+        below = np.zeros(len(p) + 1)
+        np.cumsum(p, out=below[1:])
 
         @cache
         def densest(scale: int) -> tuple[Indices, Floats]:
             s = self._scales[scale]
-            mass = np.diff(below[s.starts])
+            reached = below[s.starts]
+            mass = reached[1:] - reached[:-1]
             cells = top(mass / s.areas, MOST_CELLS)
             return cells, np.cumsum(mass[cells])
 
@@ -126,7 +129,7 @@ def _single_above(values: Floats) -> Singles:
 
 
 def _scales(ids: Ids) -> list[_Scale]:
-    """All scales that differ, from whole faces to the cells themselves."""
+    """Scales that differ, from whole faces to the cells themselves."""
     ends = ids & (~ids + np.uint64(1))
     own = np.array([30 - (int(e).bit_length() - 1) // 2 for e in ends.tolist()])
     pairs = zip(ids[:-1].tolist(), ids[1:].tolist(), strict=True)
@@ -135,6 +138,8 @@ def _scales(ids: Ids) -> list[_Scale]:
     scales: list[_Scale] = []
     for level in np.unique(np.append(shared + 1, 0))[::-1].tolist():
         starts = np.concatenate([[0], np.flatnonzero(shared < level) + 1, [len(ids)]])
+        if scales and len(starts) > 0.9 * len(scales[-1].starts):
+            continue  # nearly the same: not worth looking at for every photograph
         meets = np.append(np.where(shared >= level, shared, 30), 30)
         levels = np.minimum.reduceat(np.minimum(meets, own), starts[:-1])
         bit = np.uint64(1) << (2 * (30 - levels)).astype(np.uint64)

@@ -29,17 +29,29 @@ _IJ_OF_POSITION = ((0, 1, 3, 2), (0, 2, 3, 1), (3, 2, 0, 1), (3, 1, 0, 2))
 _TURN_OF_POSITION = (_SWAP, 0, 0, _INVERT | _SWAP)
 
 
-def _hilbert_tables() -> tuple[Ints, Ints]:
-    """One step of the curve: (orientation, two bits of ij) to (orientation, position), and back.
+_STEP = 3
+"""Levels that one look into the tables descends: they have 4 · 64 entries, and 30 = 10 · 3."""
+_SIDE, _CELLS = 1 << _STEP, 1 << 2 * _STEP
 
-    Both are indexed by ``orientation * 4 + value`` and hold ``next_orientation * 4 + value``.
+
+def _hilbert_tables() -> tuple[Ints, Ints]:
+    """Down _STEP levels: from (orientation, i, j) to (orientation, position), and back.
+
+    Both are indexed by ``orientation * 64 + value``, and hold the orientation that the next step
+    starts with in the same way; a value is a position, or ``i * 8 + j``.
     """
-    to_position, to_ij = np.empty(16, np.int64), np.empty(16, np.int64)
-    for orientation in range(4):
-        for position, ij in enumerate(_IJ_OF_POSITION[orientation]):
-            turned = orientation ^ _TURN_OF_POSITION[position]
-            to_position[orientation * 4 + ij] = turned * 4 + position
-            to_ij[orientation * 4 + position] = turned * 4 + ij
+    to_position, to_ij = np.empty(4 * _CELLS, np.int64), np.empty(4 * _CELLS, np.int64)
+    for start in range(4):
+        for position in range(_CELLS):
+            orientation, i, j = start, 0, 0
+            for level in range(_STEP - 1, -1, -1):
+                quarter = position >> 2 * level & 3
+                ij = _IJ_OF_POSITION[orientation][quarter]
+                i, j = i * 2 + (ij >> 1), j * 2 + (ij & 1)
+                orientation ^= _TURN_OF_POSITION[quarter]
+            at = i * _SIDE + j
+            to_position[start * _CELLS + at] = orientation * _CELLS + position
+            to_ij[start * _CELLS + position] = orientation * _CELLS + at
     return to_position, to_ij
 
 
@@ -61,12 +73,12 @@ def leaf_ids(longitude: npt.ArrayLike, latitude: npt.ArrayLike) -> Ids:
 
 
 def _leaf_ids_of_ij(face: Ints, i: Ints, j: Ints) -> Ids:
-    state = (face & _SWAP) * 4
+    state = (face & _SWAP) * _CELLS
     ids = face.copy()
-    for bit in range(MAX_LEVEL - 1, -1, -1):
-        ij = ((i >> bit) & 1) * 2 + ((j >> bit) & 1)
-        state = _TO_POSITION[(state & 12) | ij]
-        ids = (ids << 2) | (state & 3)
+    for bits in range(MAX_LEVEL - _STEP, -1, -_STEP):
+        ij = (i >> bits & _SIDE - 1) * _SIDE + (j >> bits & _SIDE - 1)
+        state = _TO_POSITION[(state & -_CELLS) + ij]
+        ids = (ids << 2 * _STEP) + (state & _CELLS - 1)
     return (ids.astype(np.uint64) << _ONE) | _ONE
 
 
@@ -165,13 +177,13 @@ def ids_of(tokens: Iterable[str]) -> Ids:
 def face_ij(ids: Ids) -> tuple[Ints, Ints, Ints]:
     """Face, and the cell's least i and j on it, in units of leaf cells."""
     face = (ids >> np.uint64(61)).astype(np.int64)
-    state = (face & _SWAP) * 4
+    along = (range_of(ids)[0] >> _ONE).astype(np.int64)
+    state = (face & _SWAP) * _CELLS
     i, j = np.zeros_like(face), np.zeros_like(face)
-    first = range_of(ids)[0]
-    for level in range(1, MAX_LEVEL + 1):
-        shift = np.uint64(2 * (MAX_LEVEL - level) + 1)
-        state = _TO_IJ[(state & 12) | ((first >> shift) & np.uint64(3)).astype(np.int64)]
-        i, j = i * 2 + ((state >> 1) & 1), j * 2 + (state & 1)
+    for bits in range(MAX_LEVEL - _STEP, -1, -_STEP):
+        state = _TO_IJ[(state & -_CELLS) + (along >> 2 * bits & _CELLS - 1)]
+        ij = state & _CELLS - 1
+        i, j = i * _SIDE + ij // _SIDE, j * _SIDE + ij % _SIDE
     # The curve enters a cell at any of its corners: clear what lies below the cell's own level.
     size = np.int64(1) << (MAX_LEVEL - levels(ids))
     return face, i & -size, j & -size
