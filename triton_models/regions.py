@@ -41,9 +41,9 @@ class Coarsening:
     Not the fine cells that a region would consist of are merged: where they lie scattered, their
     ancestors soon cover everything. Instead the whole posterior is seen at a coarser scale, and
     the densest cells of that scale make the region. Cells left over of the 64 then go into
-    splitting the region's cells where that saves most area. On posteriors from a province to the
-    world this took up to seven times less area than covering the fine cells did, and at most twice
-    the least that any 64 cells could take (by Lagrangian relaxation).
+    splitting the region's cells where that saves most area. This is greedy, not the least area: on
+    41 simulated regions a slow search (Lagrangian, itself no lower bound) found 0.5 to 1.07 times
+    the area, 0.8 in the median. Covering the fine cells and pruning never took less than this.
     """
 
     def __init__(self, ids: Ids) -> None:
