@@ -43,7 +43,8 @@ class Coarsening:
     the densest cells of that scale make the region. Cells left over of the 64 then go into
     splitting the region's cells where that saves most area. This is greedy, not the least area: on
     41 simulated regions a slow search (Lagrangian, itself no lower bound) found 0.5 to 1.07 times
-    the area, 0.8 in the median. Covering the fine cells and pruning never took less than this.
+    the area, 0.8 in the median. Covering the fine cells and dropping the thinnest took from
+    as much (0.96 times) to several times the area.
     """
 
     def __init__(self, ids: Ids) -> None:
