@@ -31,6 +31,11 @@ faults: ## The long tests that kill and stop real servers
 	@deploy/bootstrap.sh dev
 	$(BIN)/pytest -m faults
 
+.PHONY: docs
+docs: ## Write docs/settings.md and docs/commands.md from the code
+	@deploy/bootstrap.sh serve
+	@$(BIN)/python -m geotag.documents
+
 COMPILE = $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 --no-header
 lock: ## Pin the newest versions that fit pyproject.toml and requirements/*.in
 	@deploy/bootstrap.sh dev
