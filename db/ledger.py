@@ -77,11 +77,11 @@ class Geotag:
     confidence_25_km: float | None
     confidence_750_km: float | None
     confidence_2500_km: float | None
-    coarse_cell: str
-    middle_cell: str
+    coarse_cell: str | None
+    middle_cell: str | None
     fine_cell: str
-    coarse_probability: float
-    middle_probability: float
+    coarse_probability: float | None
+    middle_probability: float | None
     fine_probability: float
     candidate_cells: tuple[str, ...]
     candidate_probabilities: tuple[float, ...]

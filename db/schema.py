@@ -244,11 +244,15 @@ geotag = Table(
     _position("position", nullable=True),
     Column("confidence", REAL, comment="probability that the place is within 200 km"),
     *(Column(name, REAL) for name in _RADII),
+    # A fine cell may lie in no coarser cell of its partitions, if those were built apart.
     *(
-        Column(f"{name}_cell", Text, ForeignKey(s2_cell.c.token), nullable=False)
+        Column(f"{name}_cell", Text, ForeignKey(s2_cell.c.token), nullable=name != "fine")
         for name in ("coarse", "middle", "fine")
     ),
-    *(Column(f"{name}_probability", REAL, nullable=False) for name in ("coarse", "middle", "fine")),
+    *(
+        Column(f"{name}_probability", REAL, nullable=name != "fine")
+        for name in ("coarse", "middle", "fine")
+    ),
     Column("candidate_cells", ARRAY(Text), nullable=False, comment="most probable first"),
     Column("candidate_probabilities", ARRAY(REAL), nullable=False),
     *(Column(f"{name}_cells", ARRAY(Text), nullable=False) for name in _REGIONS),

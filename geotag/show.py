@@ -105,7 +105,9 @@ def _print(shown: Shown) -> None:
         facts.add_row("scene", ", ".join(f"{name} {value:.0%}" for name, value in scenes))
         facts.add_row("release", f"{result.release} {prediction['release_digest'][:12]}")
         cells = (
-            f"{c['partition']} {c['token']} {c['probability']:.2%}" for c in prediction["cells"]
+            f"{c['partition']} {c['token']} {c['probability']:.2%}"
+            for c in prediction["cells"]
+            if c["token"]
         )
         facts.add_row("cells", ", ".join(cells))
     for name, value in shown.content.items():

@@ -1,0 +1,1 @@
+"""What runs inside Triton, and how it is made. Imports nothing of ours."""

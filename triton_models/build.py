@@ -21,16 +21,14 @@ from typing import Any, Literal, get_args
 
 import jinja2
 
+from triton_models.decoding import STANDALONE
 from triton_models.release import Release, replace_directory
 
 Target = Literal["cpu"]
 
 TEMPLATES = Path(__file__).parent / "repository"
 # What geodecode runs: these need numpy alone, and travel as a package of their own.
-DECODING = tuple(
-    Path(__file__).with_name(name)
-    for name in ("__init__.py", "confidence.py", "decoding.py", "radii.py", "regions.py")
-)
+DECODING = tuple(Path(__file__).with_name(name) for name in ("__init__.py", *STANDALONE))
 FINGERPRINT = "fingerprint"
 
 MAX_BATCH_SIZE = 8

@@ -17,7 +17,8 @@ from typing import Any, Literal, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from triton_models.decoding import Calibration, Decoder
+from triton_models.confidence import Calibration
+from triton_models.decoding import Decoder
 from triton_models.geocells import LEVELS, Hierarchy, read_partitions, write_tables
 
 FILES = (

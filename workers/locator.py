@@ -62,13 +62,16 @@ class Prediction:
     """What a release says of one picture.
 
     Longitude and latitude in degrees, WGS 84. `confidence` maps a radius in km to the calibrated
-    probability that the place lies within it; None where that is not known.
+    probability that the place lies within it; None where that is not known. `coarse` and `middle`
+    are None where the fine cell lies in no cell of that partition.
     """
 
     release_digest: str
     longitude: float
     latitude: float
-    cells: tuple[CellProbability, CellProbability, CellProbability]
+    coarse: CellProbability | None
+    middle: CellProbability | None
+    fine: CellProbability
     confidence: dict[int, float | None]
     candidates: tuple[CellProbability, ...]
     regions: dict[int, tuple[CellProbability, ...]]
@@ -184,14 +187,21 @@ def _prediction(tensors: dict[str, NDArray[np.generic]]) -> Prediction:
             if token
         )
 
-    coarse, middle, fine = cells(tensors["CELLS"], tensors["CELL_PROBABILITIES"])
+    coarse, middle, fine = (
+        CellProbability(token.decode(), mass)
+        for token, mass in zip(
+            tensors["CELLS"].tolist(), tensors["CELL_PROBABILITIES"].tolist(), strict=True
+        )
+    )
     longitude, latitude = tensors["POSITION"].tolist()
     confidence = [None if np.isnan(value) else value for value in tensors["CONFIDENCE"].tolist()]
     return Prediction(
         release_digest=tensors["RELEASE"][0].decode(),
         longitude=longitude,
         latitude=latitude,
-        cells=(coarse, middle, fine),
+        coarse=coarse if coarse.token else None,
+        middle=middle if middle.token else None,
+        fine=fine,
         confidence=dict(zip(RADII_KM, confidence, strict=True)),
         candidates=cells(tensors["CANDIDATE_CELLS"], tensors["CANDIDATE_PROBABILITIES"]),
         regions={

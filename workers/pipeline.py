@@ -181,7 +181,6 @@ def _content(fetched: Fetched, facts: PhotoFacts) -> Content:
 
 
 def _geotag(sha256: bytes, said: Prediction, code_version: str) -> Geotag:
-    coarse, middle, fine = said.cells
     regions = {
         f"region_{level}_{name}": tuple(getattr(cell, field) for cell in cells)
         for level, cells in said.regions.items()
@@ -199,12 +198,12 @@ def _geotag(sha256: bytes, said: Prediction, code_version: str) -> Geotag:
         confidence_25_km=said.confidence[25],
         confidence_750_km=said.confidence[750],
         confidence_2500_km=said.confidence[2500],
-        coarse_cell=coarse.token,
-        middle_cell=middle.token,
-        fine_cell=fine.token,
-        coarse_probability=coarse.probability,
-        middle_probability=middle.probability,
-        fine_probability=fine.probability,
+        coarse_cell=said.coarse.token if said.coarse else None,
+        middle_cell=said.middle.token if said.middle else None,
+        fine_cell=said.fine.token,
+        coarse_probability=said.coarse.probability if said.coarse else None,
+        middle_probability=said.middle.probability if said.middle else None,
+        fine_probability=said.fine.probability,
         candidate_cells=tuple(cell.token for cell in said.candidates),
         candidate_probabilities=tuple(cell.probability for cell in said.candidates),
         scene=max(said.scene, key=lambda name: said.scene[name]),
