@@ -2,11 +2,11 @@
 
 import csv
 import json
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from io import StringIO
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -15,9 +15,10 @@ import pytest
 from db.reads import ResultRow
 from deploy.local import stack
 from geotag.context import Context
+from geotag.run import job_of, run
 from tests.conftest import PROJECT, Geotag
 from tests.images import good_files
-from tests.stack_helpers import parsed, until, upload
+from tests.stack_helpers import parsed, results, until, upload
 
 SCHEMA = json.loads((PROJECT / "docs" / "results.schema.json").read_text(encoding="utf-8"))
 NAMES = [field.name for field in fields(ResultRow)]
@@ -39,23 +40,22 @@ class Ledger:
     run_id: int
 
 
-@pytest.fixture
-def ledger(running: Context, bucket: str, geotag: Geotag) -> Iterator[Ledger]:
-    """Made before a test, put back to work after it."""
+@pytest.fixture(scope="module")
+def ledger(running: Context) -> Iterator[Ledger]:
+    """Made once: these tests only read."""
+    bucket = f"test-{uuid.uuid4().hex[:12]}"
+    running.archive.ensure_bucket(bucket)
     upload(running, bucket, {"good.jpg": good_files()["gps.jpg"], ODD_KEY: b"no picture"})
-    assert geotag("run", f"s3://{bucket}").returncode == 3
-    (first,) = parsed(geotag("status", "--format", "json"))[:1]
+    finished, _seconds = run(running, job_of(running, f"s3://{bucket}"))
+    assert finished is not None
     upload(running, bucket, {"pending.jpg": good_files()["plain.png"] + bucket.encode()})
     stack.stop_service(running.settings.stack, "worker-backfill")
     try:
-        assert geotag("run", f"s3://{bucket}", "--no-wait").returncode == 0
-        yield Ledger(bucket, first["id"])
+        run(running, job_of(running, f"s3://{bucket}"), wait=False)
+        yield Ledger(bucket, finished.id)
     finally:
         stack.start_service(running.settings.stack, "worker-backfill")
-    until(lambda: not parsed(geotag("results", f"s3://{bucket}", *PENDING)))
-
-
-PENDING = ("--state", "pending", "--format", "json")
+    until(lambda: results(running, bucket)["pending.jpg"].state != "pending")
 
 
 def test_json_of_results_is_as_the_schema_says(ledger: Ledger, geotag: Geotag) -> None:
@@ -136,7 +136,7 @@ def test_geojson_of_results_is_valid(ledger: Ledger, geotag: Geotag) -> None:
             assert feature["geometry"] is None
 
 
-def test_filters(ledger: Ledger, geotag: Geotag, tmp_path: Path) -> None:
+def test_filters(ledger: Ledger, geotag: Geotag) -> None:
     source = f"s3://{ledger.bucket}"
 
     def keys(*arguments: str) -> list[str]:
