@@ -32,6 +32,9 @@ def make_engine(settings: DatabaseSettings) -> Engine:
         connect_args={
             "connect_timeout": max(2, round(settings.database_timeout)),
             "application_name": "geotag",
+            # A worker whose machine is gone must not hold its chunk until TCP's own two hours.
+            "options": "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10"
+            " -c tcp_keepalives_count=3",
         },
     )
 

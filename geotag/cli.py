@@ -139,18 +139,23 @@ def locate(
 @app.command()
 def status(
     run_id: RunOption = None,
-    watch: Annotated[bool, typer.Option("--watch", help="With --run: follow it.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow the run, or the newest one.")
+    ] = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """How far the newest runs are, and how many objects are in which state."""
+    from db.reads import run_progress
     from geotag.context import context
     from geotag.status import print_status
     from geotag.watch import report
     from geotag.watch import watch as follow
 
     now = context()
-    if watch and run_id is not None:
-        raise typer.Exit(report(now, follow(now, run_id)))
+    if watch:
+        newest = run_progress(now.engine, run_id, most=1)
+        if newest:
+            raise typer.Exit(report(now, follow(now, newest[0].id)))
     print_status(now, run_id, form)
 
 

@@ -72,4 +72,5 @@ def _check(name: str, look: Callable[[], str]) -> Check:
         failure = failures.explain(error)
         if failure is None:
             raise
-        return Check(name, False, failure.message, failure.advice)
+        advice = failure.advice if "doctor" not in failure.advice else "geotag up starts it"
+        return Check(name, False, failure.message, advice)

@@ -28,10 +28,12 @@ def explain(error: Exception) -> Failure | None:
     from db.releases import ReleaseNameTaken
     from deploy.errors import StackError
     from triton_models.release import ReleaseError
-    from workers.errors import GeotagError, TransientError, UsageError
+    from workers.errors import CredentialRefused, GeotagError, TransientError, UsageError
 
     if isinstance(error, UsageError):
         return Failure(error.message, "geotag --help shows the commands", USAGE)
+    if isinstance(error, CredentialRefused):
+        return Failure(error.message, "check GEOTAG_S3_ACCESS_KEY and GEOTAG_S3_SECRET_KEY", USAGE)
     if isinstance(error, TransientError):
         return Failure(error.message, "geotag doctor says which service is away", SERVICE_AWAY)
     if isinstance(error, GeotagError):
@@ -48,6 +50,9 @@ def explain(error: Exception) -> Failure | None:
         return Failure(str(error), "see docs/architecture.md", USAGE)
     if isinstance(error, SQLAlchemyError) and is_away(error):
         cause = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        # A refused login comes without a SQLSTATE, as psycopg2 was not connected yet.
+        if "authentication failed" in cause or " does not exist" in cause:
+            return Failure(f"the database refuses us: {cause}", "check GEOTAG_DATABASE_URL", USAGE)
         return Failure(f"the database is away: {cause}", "geotag up starts it", SERVICE_AWAY)
     if isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) in ("42P01", "3F000"):
         return Failure("the database has no geotag schema", "geotag up creates it", USAGE)

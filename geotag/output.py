@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from db.reads import ResultRow
 from geotag.formats import Format
@@ -97,19 +98,19 @@ def results_table(rows: Iterable[ResultRow], near: Callable[[float, float], str]
     table.add_column("scene", min_width=7)
     table.add_column("state", min_width=9)
     for row in rows:
-        place = "–"
+        place = Text("–")
         if row.longitude is not None and row.latitude is not None:
-            place = near(row.longitude, row.latitude)
+            place = plain(near(row.longitude, row.latitude))
             if wide:
-                place = f"{position_text(row.longitude, row.latitude)}  [dim]{place}[/dim]"
+                place.stylize("dim")
+                place = Text.assemble(position_text(row.longitude, row.latitude), "  ", place)
         state = f"{row.state} ({row.code})" if row.code else row.state
-        style = STATE_STYLES[row.state]
         table.add_row(
-            _escaped(_end_of(row.key, 60 if wide else 24)),
+            plain(_end_of(row.key, 60 if wide else 24)),
             place,
             confidence_text(row.confidence),
             row.scene or "–",
-            f"[{style}]{state}[/{style}]",
+            Text(state, STATE_STYLES[row.state]),
         )
     return table
 
@@ -118,10 +119,9 @@ def _end_of(key: str, width: int) -> str:
     return key if len(key) <= width else f"…{key[1 - width :]}"
 
 
-def _escaped(text: str) -> str:
-    """A key as it can be printed: Rich reads brackets, terminals obey control characters."""
-    printable = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-    return printable.replace("[", r"\[")
+def plain(text: str) -> Text:
+    """Somebody else's text as it can be printed: no markup, no control characters."""
+    return Text("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))
 
 
 def write_results(

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from db.reads import Shown, show
 from geotag.context import Context
@@ -14,6 +15,7 @@ from geotag.output import (
     as_record,
     confidence_text,
     console,
+    plain,
     position_text,
     write_csv,
     write_geojson,
@@ -88,12 +90,11 @@ def _features(shown: Shown) -> list[dict[str, Any]]:
 
 def _print(shown: Shown) -> None:
     result, prediction = shown.result, shown.prediction
-    console.print(f"[bold]s3://{result.bucket}/[/bold]", end="")
-    console.print(result.key, markup=False, highlight=False)
+    console.print(plain(f"s3://{result.bucket}/{result.key}"), style="bold", soft_wrap=True)
     facts = Table.grid(padding=(0, 2))
     facts.add_row("state", f"{result.state} ({result.code})" if result.code else result.state)
     if shown.message:
-        facts.add_row("message", shown.message)
+        facts.add_row("message", plain(shown.message))
     if result.longitude is not None and result.latitude is not None:
         place = position_text(result.longitude, result.latitude)
         facts.add_row("place", f"{place}  {near(result.longitude, result.latitude)}")
@@ -111,7 +112,7 @@ def _print(shown: Shown) -> None:
         )
         facts.add_row("cells", ", ".join(cells))
     for name, value in shown.content.items():
-        facts.add_row(name, str(value))
+        facts.add_row(name, plain(str(value)))
     facts.add_row("sha256", result.sha256 or "–")
     console.print(facts)
     measure = "probability" if prediction and prediction["calibrated"] else "uncalibrated score"
@@ -135,7 +136,7 @@ def _candidates(shown: Shown, measure: str) -> Table:
         table.add_row(
             candidate.token,
             f"{candidate.probability:.2%}",
-            f"{place} [dim]{near(candidate.longitude, candidate.latitude)}[/dim]",
+            Text.assemble(place, "  ", (near(candidate.longitude, candidate.latitude), "dim")),
         )
     listed = sum(candidate.probability for candidate in shown.candidates)
     table.add_row("[dim]not listed[/dim]", f"{max(0.0, 1 - listed):.2%}", "")

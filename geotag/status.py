@@ -10,7 +10,7 @@ from db.reads import RunProgress, run_progress, totals
 from db.schema import STATES
 from geotag.context import Context
 from geotag.formats import Format
-from geotag.output import console, write_csv, write_json
+from geotag.output import console, plain, write_csv, write_json
 from workers.errors import UsageError
 
 
@@ -56,7 +56,7 @@ def _table(runs: list[RunProgress]) -> Table:
         state = "finished" if run.finished else "planning" if run.planned_at is None else "working"
         table.add_row(
             str(run.id),
-            run.source,
+            plain(run.source),
             run.release,
             str(run.listed),
             str(run.done_before),

@@ -133,6 +133,7 @@ def report(context: Context, progress: RunProgress, seconds: float | None = None
     failed = progress.failed + progress.quarantined
     for code, count in failure_codes(context.engine, progress.id) if failed else ():
         console.print(f"  [red]{count:>6} {code}[/red]")
-    if failed:
-        console.print(f"to list them: geotag results --run {progress.id} --state failed")
+    for state in ("failed", "quarantined"):
+        if getattr(progress, state):
+            console.print(f"to list them: geotag results --run {progress.id} --state {state}")
     return failures.SOME_FAILED if failed or progress.failed_before else failures.OK

@@ -6,6 +6,7 @@ the two is found again: planning the same source again publishes every chunk tha
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 
 from celery import Celery
 from sqlalchemy import Engine
@@ -59,12 +60,15 @@ class Planner:
             BrokerUnavailable: a chunk could not be published; planning again publishes it.
             GeotagError: the source's own errors.
         """
+        # The first page comes first: a source that cannot be read leaves no run behind.
+        pages = iter(pages)
+        first = next(pages, Found((), 0))
         planned = Planned(planning.open_run(self.engine, source, queue))
         for chunk in planning.redeliver(self.engine, planned.run_id):
             self._publish(queue, chunk)
             planned.published += len(chunk.object_version_ids)
         report(planned)
-        for page in pages:
+        for page in chain([first], pages):
             self._plan_page(planned, queue, page)
             report(planned)
         planning.close_plan(self.engine, planned.run_id)

@@ -22,6 +22,7 @@ GeotagError                       code, message
 │   └── RetriesExhausted          the transient error's code, after its last try
 ├── TransientError                retried with back-off, within a bound, then recorded
 │   ├── ArchiveUnavailable        s3_unavailable
+│   │   └── CredentialRefused     credential_refused
 │   ├── InferenceUnavailable      triton_unavailable
 │   ├── InferenceTimeout          triton_timeout
 │   ├── ReleaseNotServed          release_not_served
@@ -170,6 +171,12 @@ class ArchiveUnavailable(TransientError):
     """S3 did not answer, or answered with a server error."""
 
     code = "s3_unavailable"
+
+
+class CredentialRefused(ArchiveUnavailable):
+    """S3 refuses our credential itself: a fault of the set-up, not of any object."""
+
+    code = "credential_refused"
 
 
 class InferenceUnavailable(TransientError):

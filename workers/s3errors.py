@@ -30,6 +30,7 @@ from obstore.exceptions import (
 from workers.errors import (
     ArchiveUnavailable,
     BucketUnknown,
+    CredentialRefused,
     GeotagError,
     ObjectChanged,
     ObjectForbidden,
@@ -94,7 +95,7 @@ def s3_error(status: int | None, code: str, what: str) -> GeotagError:
     if code == "NoSuchBucket":
         return BucketUnknown(said)
     if code in _CREDENTIAL_CODES:
-        return ObjectForbidden(
+        return CredentialRefused(
             f"{what}: the archive refuses our credential: {_CREDENTIAL_CODES[code]} ({code})"
         )
     if code in _REGION_CODES or status == 301:

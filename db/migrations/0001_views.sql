@@ -42,7 +42,8 @@ SELECT c.object_version_id,
        s.polygon::geometry(MultiPolygon, 4326) AS polygon
 FROM geotag.current_geotag c
 JOIN geotag.release r ON r.name = c.release
-JOIN geotag.geotag g ON g.sha256 = decode(c.sha256, 'hex') AND g.release_id = r.id
+JOIN geotag.outcome o ON o.object_version_id = c.object_version_id AND o.release_id = r.id
+JOIN geotag.geotag g ON g.sha256 = o.sha256 AND g.release_id = r.id
 CROSS JOIN LATERAL unnest(g.candidate_cells, g.candidate_probabilities)
     WITH ORDINALITY AS listed (token, probability, rank)
 JOIN geotag.s2_cell s ON s.token = listed.token;
@@ -60,7 +61,8 @@ SELECT c.object_version_id,
        region.polygon
 FROM geotag.current_geotag c
 JOIN geotag.release r ON r.name = c.release
-JOIN geotag.geotag g ON g.sha256 = decode(c.sha256, 'hex') AND g.release_id = r.id
+JOIN geotag.outcome o ON o.object_version_id = c.object_version_id AND o.release_id = r.id
+JOIN geotag.geotag g ON g.sha256 = o.sha256 AND g.release_id = r.id
 CROSS JOIN LATERAL (
     SELECT stated.level,
            sum(cell.probability) AS probability,

@@ -1,20 +1,32 @@
-SELECT c.bucket,
-       c.key,
-       c.state,
-       c.code,
-       c.longitude,
-       c.latitude,
-       c.confidence,
-       c.scene,
-       c.release,
-       c.sha256,
-       c.at
-FROM geotag.current_geotag c
-WHERE (CAST(:release AS text) IS NULL OR c.release = :release)
-  AND (CAST(:bucket AS text) IS NULL OR c.bucket = :bucket)
-  AND starts_with(c.key, :prefix)
-  AND (CAST(:state AS text) IS NULL OR c.state = :state)
+-- As the view `current_geotag` has it; with a release, what that release said (or is yet to say).
+SELECT a.bucket,
+       v.key,
+       coalesce(o.state, 'pending') AS state,
+       coalesce(o.code, g.abstention) AS code,
+       ST_X(g.position::geometry) AS longitude,
+       ST_Y(g.position::geometry) AS latitude,
+       g.confidence,
+       g.scene,
+       o.release,
+       encode(v.sha256, 'hex') AS sha256,
+       o.at
+FROM geotag.object_version v
+JOIN geotag.archive a ON a.id = v.archive_id
+LEFT JOIN LATERAL (
+    SELECT o.*, r.name AS release
+    FROM geotag.outcome o
+    JOIN geotag.release r ON r.id = o.release_id
+    WHERE o.object_version_id = v.id
+      AND (CAST(:release AS text) IS NULL OR r.name = :release)
+    ORDER BY r.active DESC, r.registered_at DESC
+    LIMIT 1
+) o ON true
+LEFT JOIN geotag.geotag g ON g.sha256 = o.sha256 AND g.release_id = o.release_id
+WHERE v.superseded_at IS NULL
+  AND (CAST(:bucket AS text) IS NULL OR a.bucket = :bucket)
+  AND starts_with(v.key, :prefix)
+  AND (CAST(:state AS text) IS NULL OR coalesce(o.state, 'pending') = :state)
   AND (CAST(:run_id AS bigint) IS NULL OR EXISTS (
         SELECT FROM geotag.run_object ro
-        WHERE ro.run_id = :run_id AND ro.object_version_id = c.object_version_id))
-ORDER BY c.bucket, c.key
+        WHERE ro.run_id = :run_id AND ro.object_version_id = v.id))
+ORDER BY a.bucket, v.key

@@ -19,6 +19,7 @@ from workers.archive import Archive, ArchiveObject
 from workers.errors import (
     ArchiveUnavailable,
     BucketUnknown,
+    CredentialRefused,
     EmptyFile,
     ObjectChanged,
     ObjectForbidden,
@@ -325,9 +326,9 @@ def test_a_slow_answer_is_given_up(fault, key):
     ("status", "code", "error"),
     [
         (403, "AccessDenied", ObjectForbidden),
-        (403, "InvalidAccessKeyId", ObjectForbidden),
-        (403, "SignatureDoesNotMatch", ObjectForbidden),
-        (400, "ExpiredToken", ObjectForbidden),
+        (403, "InvalidAccessKeyId", CredentialRefused),
+        (403, "SignatureDoesNotMatch", CredentialRefused),
+        (400, "ExpiredToken", CredentialRefused),
         (401, "Unauthorized", ObjectForbidden),
         (404, "NoSuchKey", ObjectMissing),
         (404, "NoSuchBucket", BucketUnknown),
@@ -350,7 +351,7 @@ def test_what_cannot_pass_is_not_tried_again(status, code, error, key):
 def test_a_head_says_why_although_its_answer_has_no_body():
     with Misbehaving(answer(403, "InvalidAccessKeyId")) as server:
         archive = archive_at(server.endpoint)
-        with pytest.raises(ObjectForbidden, match="credential"):
+        with pytest.raises(CredentialRefused, match="credential"):
             archive.head("bucket", FAST)
     assert server.requests == 2
 
