@@ -1,0 +1,110 @@
+"""The Celery application: what it guarantees, on which broker, and a broker that is away."""
+
+import socket
+from typing import Any
+
+import pytest
+from kombu import Connection
+
+from workers.app import (
+    BACKFILL,
+    INTERACTIVE,
+    PROCESS_CHUNK,
+    BrokerUnavailable,
+    make_app,
+    publish,
+    queued,
+)
+from workers.settings import WorkerSettings
+
+
+def settings(url: str = "memory://", **changes: Any) -> WorkerSettings:
+    return WorkerSettings(broker_url=url, **changes)
+
+
+RABBITMQ = "amqp://user:password@127.0.0.1:1/vhost"
+VALKEY = "redis://:password@127.0.0.1:1/0"
+
+
+@pytest.mark.parametrize("url", [RABBITMQ, VALKEY])
+def test_a_message_goes_when_its_chunk_is_done_and_not_before(url: str) -> None:
+    conf = make_app(settings(url)).conf
+    assert conf.task_acks_late
+    assert conf.task_reject_on_worker_lost
+    assert conf.worker_prefetch_multiplier == 1
+    assert conf.task_ignore_result
+    assert conf.accept_content == ["json"]
+    assert conf.task_serializer == "json"
+
+
+def test_rabbitmq_queues_are_quorum_queues_with_a_way_out() -> None:
+    queues = {queue.name: queue for queue in make_app(settings(RABBITMQ)).conf.task_queues}
+    assert {BACKFILL, INTERACTIVE} < set(queues)
+    for name in (BACKFILL, INTERACTIVE):
+        arguments = queues[name].queue_arguments
+        assert arguments["x-queue-type"] == "quorum"
+        assert arguments["x-delivery-limit"] > settings().crash_tries
+        assert arguments["x-dead-letter-exchange"] in {q.exchange.name for q in queues.values()}
+    assert make_app(settings(RABBITMQ)).conf.broker_transport_options == {"confirm_publish": True}
+
+
+def test_valkey_gives_a_chunk_back_as_the_settings_say() -> None:
+    conf = make_app(settings(VALKEY, visibility_timeout=77)).conf
+    assert conf.broker_transport_options["visibility_timeout"] == 77
+    assert {queue.name for queue in conf.task_queues} == {BACKFILL, INTERACTIVE}
+
+
+@pytest.mark.parametrize("scheme", ["amqps", "rediss"])
+def test_encrypted_brokers_are_of_their_kind(scheme: str) -> None:
+    queues = make_app(settings(f"{scheme}://u:p@host:1/0")).conf.task_queues
+    is_quorum = any("x-queue-type" in (queue.queue_arguments or {}) for queue in queues)
+    assert is_quorum == (scheme == "amqps")
+
+
+def test_the_password_is_not_in_what_the_application_shows() -> None:
+    app = make_app(settings("redis://:hunter2@127.0.0.1:1/0"))
+    assert "hunter2" not in repr(app) + repr(app.connection()) + str(app.conf.humanize())
+
+
+def test_message_names_its_chunk_and_its_objects() -> None:
+    app = make_app(settings("memory://"))
+    publish(app, INTERACTIVE, 7, 2, (3, 4))
+    with app.connection_for_read() as connection:
+        message = connection.SimpleQueue(INTERACTIVE).get(block=False)
+        _arguments, keywords, _embedded = message.payload
+        message.ack()
+    assert message.headers["task"] == PROCESS_CHUNK
+    expected = {"chunk_id": 7, "delivery": 2, "objects": [3, 4], "queue": INTERACTIVE}
+    assert keywords.items() >= expected.items()
+
+
+def test_messages_that_wait_are_counted_by_queue() -> None:
+    app = make_app(settings("memory://"))
+    with app.connection_for_write() as connection:
+        connection.SimpleQueue(BACKFILL).clear()
+    before = queued(app, BACKFILL)
+    publish(app, BACKFILL, 1, 1, (1,))
+    publish(app, BACKFILL, 2, 1, (2,))
+    assert queued(app, BACKFILL) == before + 2
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:hunter2@127.0.0.1:{}/0", "amqp://u:hunter2@127.0.0.1:{}/v"]
+)
+def test_broker_that_is_away_is_said_without_its_password(url: str, free_port: int) -> None:
+    app = make_app(settings(url.format(free_port)))
+    for ask in (lambda: publish(app, BACKFILL, 1, 1, (1,)), lambda: queued(app, BACKFILL)):
+        with pytest.raises(BrokerUnavailable) as caught:
+            ask()
+        assert "hunter2" not in caught.value.message
+
+
+def test_kombu_knows_the_schemes() -> None:
+    for url in (RABBITMQ, VALKEY):
+        assert Connection(url).transport_cls

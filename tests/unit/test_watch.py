@@ -1,0 +1,128 @@
+"""The rate that is shown, and what a finished run's totals amount to."""
+
+import io
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from db.reads import RunProgress
+from geotag.watch import Rate, report
+
+DONE = RunProgress(
+    id=7,
+    source="s3://b/[bold]p[/]",
+    queue="backfill",
+    release="untrained",
+    created_at=datetime(2026, 1, 1, tzinfo=UTC),
+    planned_at=datetime(2026, 1, 1, tzinfo=UTC),
+    listed=10,
+    skipped=0,
+    done_before=0,
+    failed_before=0,
+    planned=10,
+    geotagged=10,
+    abstained=0,
+    failed=0,
+    quarantined=0,
+    finished=True,
+    last_finished_at=None,
+    heartbeat_at=None,
+)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    now = SimpleNamespace(seconds=100.0)
+    monkeypatch.setattr("geotag.watch.time.monotonic", lambda: now.seconds)
+    return now
+
+
+def test_rate_is_unknown_until_something_moves(clock: SimpleNamespace) -> None:
+    rate = Rate()
+    assert rate.update(5) is None
+    clock.seconds += 10
+    assert rate.update(5) is None
+    clock.seconds += 10
+    assert rate.update(25) == 1.0
+
+
+def test_rate_forgets_what_is_long_ago(clock: SimpleNamespace) -> None:
+    rate, done = Rate(), 0
+    for step in [*[1] * 100, *[5] * 30]:
+        done += step
+        clock.seconds += 1
+        latest = rate.update(done)
+    assert latest == pytest.approx(5.0)
+
+
+def test_rate_of_a_run_that_stands_still_is_none(clock: SimpleNamespace) -> None:
+    rate = Rate()
+    rate.update(0)
+    for _ in range(60):
+        clock.seconds += 1
+        latest = rate.update(100)
+    assert latest is None
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What `report` prints, and the failure codes that the ledger would tell it."""
+    console = Console(width=300, record=True, file=io.StringIO())
+    ledger = SimpleNamespace(codes=[], asked=0, text=console.export_text)
+
+    def failure_codes(_engine: object, _run_id: int) -> list[tuple[str, int]]:
+        ledger.asked += 1
+        return list(ledger.codes)
+
+    monkeypatch.setattr("geotag.watch.console", console)
+    monkeypatch.setattr("geotag.watch.failure_codes", failure_codes)
+    return ledger
+
+
+CONTEXT: Any = SimpleNamespace(engine=None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, 0),
+        ({"geotagged": 4, "abstained": 6}, 0),
+        ({"planned": 0, "geotagged": 0, "done_before": 10}, 0),
+        ({"listed": 0, "planned": 0, "geotagged": 0}, 0),
+        ({"geotagged": 9, "failed": 1}, 3),
+        ({"geotagged": 9, "quarantined": 1}, 3),
+        ({"planned": 0, "geotagged": 0, "done_before": 10, "failed_before": 1}, 3),
+    ],
+)
+def test_exit_code_is_what_became_of_the_objects(
+    said: Any, changes: dict[str, int], code: int
+) -> None:
+    assert report(CONTEXT, replace(DONE, **changes), 5.0) == code  # type: ignore[arg-type]
+
+
+def test_failures_are_counted_by_code_and_how_to_list_them(said: Any) -> None:
+    said.codes = [("corrupt", 2), ("empty", 1)]
+    report(CONTEXT, replace(DONE, geotagged=7, failed=3), 2.0)
+    text = said.text()
+    assert "10 found" in text
+    assert "7 geotagged, 3 failed in 2.0 s, 5.0/s" in text
+    assert "2 corrupt" in text
+    assert "geotag results --run 7 --state failed" in text
+
+
+def test_quarantined_objects_are_listed_by_their_own_state(said: Any) -> None:
+    said.codes = [("worker_killed", 1)]
+    report(CONTEXT, replace(DONE, geotagged=9, quarantined=1))
+    assert "--state quarantined" in said.text()
+
+
+def test_nothing_is_asked_where_nothing_failed(said: Any) -> None:
+    report(CONTEXT, DONE)
+    assert said.asked == 0
+    assert "left out" not in said.text()
+    report(CONTEXT, replace(DONE, skipped=3))
+    assert "3 left out" in said.text()
