@@ -1,0 +1,111 @@
+"""Photographs that kill the worker which reads them: they end in quarantine, and nothing else."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from deploy.local import stack
+from geotag.context import Context
+from tests.conftest import PROJECT, Geotag
+from tests.images import good_files
+from tests.stack_helpers import distinct_pictures, outcomes_of, results, until, upload
+
+MARKER = b"kill your reader"
+# `geotag worker`, but for a decoder that dies of the marker, as one does of a hostile file.
+WORKER = f"""
+import os, signal
+from workers import pipeline
+
+read_photo = pipeline.read_photo
+
+def deadly(data, *rest):
+    if {MARKER!r} in data:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read_photo(data, *rest)
+
+pipeline.read_photo = deadly
+from geotag.worker import work
+work("backfill", 1, "INFO")
+"""
+
+
+@pytest.fixture
+def deadly_worker(running: Context, tmp_path: Path) -> Iterator[Path]:
+    """The only backfill worker there is; its log."""
+    settings = running.settings.stack
+    stack.stop_service(settings, "worker-backfill")
+    log = tmp_path / "worker.log"
+    with log.open("w") as file:
+        worker = subprocess.Popen(
+            [sys.executable, "-c", WORKER], cwd=PROJECT, stdout=file, stderr=file, env=os.environ
+        )
+    try:
+        yield log
+    finally:
+        worker.terminate()
+        worker.wait(60)
+        stack.start_service(settings, "worker-backfill")
+
+
+def attempts(context: Context, bucket: str) -> dict[str, list[str | None]]:
+    """How each try at each object ended, by key and in order."""
+    query = text(
+        "SELECT v.key, array_agg(t.code ORDER BY t.id) FROM geotag.attempt t"
+        " JOIN geotag.object_version v ON v.id = t.object_version_id"
+        " JOIN geotag.archive a ON a.id = v.archive_id WHERE a.bucket = :bucket GROUP BY v.key"
+    )
+    with context.engine.connect() as connection:
+        return {row[0]: row[1] for row in connection.execute(query, {"bucket": bucket})}
+
+
+@pytest.mark.parametrize("poisons", [1, 3])
+def test_poison_is_quarantined_and_its_neighbours_are_geotagged(
+    running: Context, bucket: str, geotag: Geotag, deadly_worker: Path, poisons: int
+) -> None:
+    picture = good_files()["plain.jpg"]
+    good = distinct_pictures(picture, 12, prefix=bucket)
+    poison = {f"{bucket}/0003-{i}.jpg": picture + MARKER + b"%d" % i for i in range(poisons)}
+    upload(running, bucket, good | poison)
+
+    done = geotag("run", f"s3://{bucket}")
+
+    assert done.returncode == 3, done.stderr + deadly_worker.read_text()
+    found = results(running, bucket)
+    ended = {key: (row.state, row.code) for key, row in found.items()}
+    assert ended == dict.fromkeys(good, ("geotagged", None)) | dict.fromkeys(
+        poison, ("quarantined", "worker_killed")
+    )
+    assert set(outcomes_of(running, bucket).values()) == {1}
+    tries = attempts(running, bucket)
+    for key in poison:
+        assert tries[key] == ["worker_killed"] * running.settings.worker.crash_tries
+    for key in good:
+        assert tries[key][-1] is None
+        assert tries[key][:-1] in ([], ["worker_killed"])  # it was beside one, at most once
+    assert f"{poisons} quarantined" in done.stdout
+
+    again = geotag("run", f"s3://{bucket}")  # and a quarantine is not left by itself
+
+    assert again.returncode == 3
+    assert attempts(running, bucket) == tries
+
+
+def test_queue_is_empty_of_poison_afterwards(
+    running: Context, bucket: str, geotag: Geotag, deadly_worker: Path
+) -> None:
+    """Whoever comes next is not killed by what is left."""
+    picture = good_files()["plain.jpg"]
+    upload(running, bucket, {"poison.jpg": picture + MARKER})
+    assert geotag("run", f"s3://{bucket}").returncode == 3
+    kills = deadly_worker.read_text().count("SIGKILL")
+
+    upload(running, bucket, {"good.jpg": picture + b"good"})
+    assert geotag("run", f"s3://{bucket}").returncode == 3  # of what failed before
+
+    until(lambda: results(running, bucket)["good.jpg"].state == "geotagged")
+    assert deadly_worker.read_text().count("SIGKILL") == kills > 0
