@@ -215,11 +215,12 @@ def _content_lock(sha256: bytes, release: str) -> str:
     return f"geotag.content:{release}:{sha256.hex()}"
 
 
-def begin_chunk(engine: Engine, chunk_id: int, delivery: int) -> Chunk | None:
+def begin_chunk(engine: Engine, chunk_id: int, delivery: int, forgiven: int = 0) -> Chunk | None:
     """The chunk, with its objects that have no outcome yet; None where the message is stale.
 
-    Attempts that are found open belong to a worker that died, and are closed as `worker_killed`.
-    The caller holds the chunk.
+    Attempts that are found open belong to a worker that died, and are closed as `worker_killed`;
+    those up to the id `forgiven` belong to one that lived and lost the database, and are closed as
+    `handed_back`. The caller holds the chunk.
     """
     with engine.begin() as connection:
         current = connection.execute(
@@ -235,10 +236,11 @@ def begin_chunk(engine: Engine, chunk_id: int, delivery: int) -> Chunk | None:
             return None
         connection.execute(
             text(
-                "UPDATE geotag.attempt SET finished_at = now(), code = 'worker_killed'"
+                "UPDATE geotag.attempt SET finished_at = now(), code ="
+                " CASE WHEN id <= :forgiven THEN 'handed_back' ELSE 'worker_killed' END"
                 " WHERE chunk_id = :id AND finished_at IS NULL"
             ),
-            {"id": chunk_id},
+            {"id": chunk_id, "forgiven": forgiven},
         )
         rows = connection.execute(sql("begin_chunk"), {"chunk_id": chunk_id}).all()
         if not rows:
@@ -249,18 +251,24 @@ def begin_chunk(engine: Engine, chunk_id: int, delivery: int) -> Chunk | None:
 
 def open_attempts(
     engine: Engine, chunk_id: int, object_version_ids: Sequence[int], worker: str
-) -> None:
-    """Write that this worker is about to try these objects: the row that isolates poison."""
+) -> int:
+    """Write that this worker is about to try these objects: the row that isolates poison.
+
+    Returns:
+        The id of the last attempt, 0 where there is none.
+    """
     with engine.begin() as connection:
-        connection.execute(
+        opened = connection.execute(
             text(
                 "INSERT INTO geotag.attempt (object_version_id, release_id, chunk_id, worker)"
                 " SELECT o.id, r.release_id, c.id, :worker"
                 " FROM unnest(CAST(:ids AS bigint[])) AS o (id),"
                 " geotag.chunk c JOIN geotag.run r ON r.id = c.run_id WHERE c.id = :chunk_id"
+                " RETURNING id"
             ),
             {"ids": list(object_version_ids), "chunk_id": chunk_id, "worker": worker},
         )
+        return max(opened.scalars(), default=0)
 
 
 def heartbeat(engine: Engine, chunk_id: int) -> None:

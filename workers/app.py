@@ -81,9 +81,14 @@ def make_app(settings: WorkerSettings) -> Celery:
 
 
 def publish(
-    app: Celery, queue: str, chunk_id: int, delivery: int, object_version_ids: Sequence[int]
+    app: Celery,
+    queue: str,
+    chunk_id: int,
+    delivery: int,
+    object_version_ids: Sequence[int],
+    forgiven: int = 0,
 ) -> None:
-    """Put a chunk's message on a queue.
+    """Put a chunk's message on a queue; for `forgiven` see `db.ledger.begin_chunk`.
 
     Raises:
         BrokerUnavailable: the broker did not take it, after a few tries.
@@ -96,6 +101,7 @@ def publish(
                 "delivery": delivery,
                 "objects": list(object_version_ids),
                 "queue": queue,
+                "forgiven": forgiven,
             },
             queue=queue,
             retry=True,

@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import wait
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -44,34 +44,53 @@ _BUSY_SECONDS = 0.2
 _LONGEST_BACKOFF = 8.0
 
 
+@dataclass(frozen=True)
+class End:
+    """How work on a message ended.
+
+    Args:
+        handed_back: why the message must come again; None where it is done with.
+        forgiven: the last attempt that is no sign of a death (`db.ledger.begin_chunk`).
+    """
+
+    handed_back: str | None = None
+    forgiven: int = 0
+
+
+DONE = End()
+
+
 def work_chunk(
     place: Workplace,
     chunk_id: int,
     delivery: int,
+    forgiven: int,
     send: Callable[[planning.PlannedChunk], None],
-) -> bool:
-    """Work on a chunk; True where its message is done with, False where it must come again.
-
-    Raises:
-        LedgerUnavailable: the database stayed away.
-    """
+) -> End:
+    """Work on a chunk's message: `delivery` and `forgiven` are what it says."""
     try:
         hold = patiently(place, lambda: ledger.Hold(place.engine, chunk_id))
     except ledger.ChunkHeldElsewhere:
         # Valkey delivers a long chunk twice. Should its holder die, this message is the one that
         # is left, so it must not be dropped.
         time.sleep(_POLL_SECONDS * random.uniform(2, 4))
-        return False
+        return End("another worker holds it", forgiven)
+    except LedgerUnavailable as error:
+        return End(error.message, forgiven)
     try:
-        chunk = patiently(place, lambda: ledger.begin_chunk(place.engine, chunk_id, delivery))
+        chunk = patiently(
+            place, lambda: ledger.begin_chunk(place.engine, chunk_id, delivery, forgiven)
+        )
         if chunk is None or not chunk.objects:
-            return True
+            return DONE
         if len(chunk.objects) > 1 and any(obj.kills for obj in chunk.objects):
             log.warning("chunk %d killed a worker: its objects go on one by one", chunk_id)
             for single in patiently(place, lambda: planning.split_chunk(place.engine, chunk_id)):
                 send(single)
-            return True
+            return DONE
         return _ChunkWork(place, hold, chunk).run()
+    except LedgerUnavailable as error:
+        return End(error.message, forgiven)
     finally:
         hold.let_go()
 
@@ -103,6 +122,7 @@ class _ChunkWork:
         self.release = chunk.release
         self.todo = list(chunk.objects)
         self.results: list[Result] = []
+        self.last_attempt = 0
         self.pipeline = Pipeline(
             place.settings,
             place.archive,
@@ -111,11 +131,16 @@ class _ChunkWork:
             place.code_version,
         )
 
-    def run(self) -> bool:
-        """Work until each object has an outcome; False where some were handed back."""
+    def run(self) -> End:
+        """Work until each object has an outcome, or is handed back."""
         self._quarantine()
-        ids = [obj.object_version_id for obj in self.todo]
-        patiently(self.place, lambda: self._open_attempts(ids))
+        try:
+            self.last_attempt = patiently(self.place, self._open_attempts)
+            return self._run()
+        except LedgerUnavailable as error:
+            return End(error.message, self.last_attempt)
+
+    def _run(self) -> End:
         tries = 1
         while self.todo:
             left = self._one_pass()
@@ -137,7 +162,7 @@ class _ChunkWork:
                 time.sleep(min(_LONGEST_BACKOFF, 0.25 * 2**tries) * random.uniform(0.5, 1.0))
                 tries += 1
         self._write(self.results)
-        return True
+        return DONE
 
     def _claim(self, sha256: bytes) -> str | None:
         try:
@@ -157,8 +182,9 @@ class _ChunkWork:
             self.results.append(failure(obj, killed, state="quarantined"))
             self.todo.remove(obj)
 
-    def _open_attempts(self, ids: Sequence[int]) -> None:
-        ledger.open_attempts(self.place.engine, self.hold.chunk_id, ids, self.place.name)
+    def _open_attempts(self) -> int:
+        ids = [obj.object_version_id for obj in self.todo]
+        return ledger.open_attempts(self.place.engine, self.hold.chunk_id, ids, self.place.name)
 
     def _one_pass(self) -> Left:
         """Try each object once; those whose error may pass are left."""
@@ -214,10 +240,10 @@ class _ChunkWork:
                 self.results.append(failure(obj, RetriesExhausted(error, tries)))
                 self.todo.remove(obj)
 
-    def _hand_back(self, left: Left) -> bool:
+    def _hand_back(self, left: Left) -> End:
         handed = [Result(obj.object_version_id, None, error.code) for obj, error in left]
         self._write([*self.results, *handed])
-        return False
+        return End(left[0][1].message, self.last_attempt)
 
     def _beat(self) -> None:
         try:

@@ -51,7 +51,7 @@ class WorkerSettings(BaseSettings):
         "about ten seconds after this (RabbitMQ notices at once).",
     )
     patience: float = Field(
-        60.0,
+        30.0,
         gt=0,
         description="Seconds that a worker waits for a service that is away before it hands its "
         "chunk back to the queue (where it goes on waiting, and nothing is counted as a failure).",

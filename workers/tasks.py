@@ -12,7 +12,6 @@ from celery.exceptions import Reject
 from db.planning import PlannedChunk
 from workers.app import PROCESS_CHUNK, BrokerUnavailable, publish
 from workers.chunk import work_chunk
-from workers.errors import TransientError
 from workers.workplace import Workplace
 
 log = logging.getLogger(__name__)
@@ -22,18 +21,17 @@ def register(app: Celery, place: Workplace) -> None:
     """Teach the application its one task."""
 
     @app.task(name=PROCESS_CHUNK)
-    def process_chunk(chunk_id: int, delivery: int, objects: list[int], queue: str) -> None:
+    def process_chunk(
+        chunk_id: int, delivery: int, objects: list[int], queue: str, forgiven: int = 0
+    ) -> None:
         def send(chunk: PlannedChunk) -> None:
             publish(app, queue, chunk.chunk_id, chunk.delivery, chunk.object_version_ids)
 
         try:
-            try:
-                done = work_chunk(place, chunk_id, delivery, send)
-            except TransientError as error:
-                log.warning("chunk %d goes back to the queue: %s", chunk_id, error.message)
-                done = False
-            if not done:
-                send(PlannedChunk(chunk_id, delivery, tuple(objects)))
+            end = work_chunk(place, chunk_id, delivery, forgiven, send)
+            if end.handed_back:
+                log.warning("chunk %d goes back to the queue: %s", chunk_id, end.handed_back)
+                publish(app, queue, chunk_id, delivery, objects, end.forgiven)
         except BrokerUnavailable as error:
             # The broker still has this message, and gives it to somebody when it is back.
             raise Reject(error.message, requeue=True) from error
