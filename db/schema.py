@@ -71,7 +71,17 @@ def _position(name: str, *, nullable: bool) -> "Column[object]":
     return Column(name, Geography("POINT", 4326, spatial_index=False), nullable=nullable)
 
 
+def _on_earth(name: str) -> CheckConstraint:
+    # PostGIS wraps coordinates that are too large, and keeps NaN.
+    return CheckConstraint(
+        f"ST_X({name}::geometry) BETWEEN -180 AND 180"
+        f" AND ST_Y({name}::geometry) BETWEEN -90 AND 90",
+        name=f"{name}_is_on_earth",
+    )
+
+
 def _probability(name: str) -> CheckConstraint:
+    # NaN is greater than every number (PostgreSQL documentation, section 8.1.3).
     return CheckConstraint(f"{name} BETWEEN 0 AND 1", name=f"{name}_is_probability")
 
 
@@ -102,6 +112,7 @@ content = Table(
     _now("at"),
     CheckConstraint("octet_length(sha256) = 32", name="sha256_has_32_bytes"),
     CheckConstraint("bytes >= 0", name="bytes_not_negative"),
+    _on_earth("exif_position"),
 )
 
 object_version = Table(
@@ -158,6 +169,7 @@ partition_cell = Table(
     Column("photographs", BigInteger, nullable=False),
     Column("spread_km", REAL, comment="root mean square distance of its photographs"),
     UniqueConstraint("partition_id", "token"),
+    _on_earth("position"),
 )
 
 release = Table(
@@ -214,7 +226,7 @@ chunk = Table(
     ),
     UniqueConstraint("id", "run_id"),
     Index("ix_chunk_run_id", "run_id"),
-    Index("ix_chunk_unfinished", "run_id", postgresql_where=text("finished_at IS NULL")),
+    Index("ix_chunk_unfinished", "run_id", "id", postgresql_where=text("finished_at IS NULL")),
 )
 
 run_object = Table(
@@ -229,6 +241,9 @@ run_object = Table(
 
 _REGIONS = tuple(f"region_{level}" for level in (50, 80, 95))
 """Credible regions: the fewest cells of mixed level whose probability reaches 50, 80, 95 %."""
+
+_PARTITIONS = ("coarse", "middle", "fine")
+_SCENES = ("indoor", "natural", "urban")
 
 _RADII = ("confidence_1_km", "confidence_25_km", "confidence_750_km", "confidence_2500_km")
 """Calibrated probabilities at the other radii; `confidence` itself is the one at 200 km."""
@@ -247,18 +262,15 @@ geotag = Table(
     # A fine cell may lie in no coarser cell of its partitions, if those were built apart.
     *(
         Column(f"{name}_cell", Text, ForeignKey(s2_cell.c.token), nullable=name != "fine")
-        for name in ("coarse", "middle", "fine")
+        for name in _PARTITIONS
     ),
-    *(
-        Column(f"{name}_probability", REAL, nullable=name != "fine")
-        for name in ("coarse", "middle", "fine")
-    ),
+    *(Column(f"{name}_probability", REAL, nullable=name != "fine") for name in _PARTITIONS),
     Column("candidate_cells", ARRAY(Text), nullable=False, comment="most probable first"),
     Column("candidate_probabilities", ARRAY(REAL), nullable=False),
     *(Column(f"{name}_cells", ARRAY(Text), nullable=False) for name in _REGIONS),
     *(Column(f"{name}_probabilities", ARRAY(REAL), nullable=False) for name in _REGIONS),
     Column("scene", Text, nullable=False),
-    *(Column(f"scene_{name}", REAL, nullable=False) for name in ("indoor", "natural", "urban")),
+    *(Column(f"scene_{name}", REAL, nullable=False) for name in _SCENES),
     Column("run_id", BigInteger, ForeignKey(run.c.id), nullable=False),
     Column("code_version", Text, nullable=False),
     _now("at"),
@@ -269,11 +281,20 @@ geotag = Table(
         name="state_says_whether_it_abstained",
     ),
     CheckConstraint("(position IS NULL) = (state = 'abstained')", name="position_unless_abstained"),
+    _on_earth("position"),
     CheckConstraint(
         f"calibrated OR coalesce(confidence, {', '.join(_RADII)}) IS NULL",
         name="only_calibrated_is_confidence",
     ),
     *(_probability(name) for name in ("confidence", *_RADII)),
+    *(_probability(f"{name}_probability") for name in _PARTITIONS),
+    *(_probability(f"scene_{name}") for name in _SCENES),
+    *(
+        CheckConstraint(
+            f"({name}_cell IS NULL) = ({name}_probability IS NULL)", name=f"{name}_is_paired"
+        )
+        for name in ("coarse", "middle")
+    ),
     CheckConstraint("scene IN ('indoor', 'natural', 'urban')", name="scene_exists"),
     *(
         CheckConstraint(

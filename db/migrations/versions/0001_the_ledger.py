@@ -75,6 +75,10 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "octet_length(sha256) = 32", name=op.f("ck_content_sha256_has_32_bytes")
         ),
+        sa.CheckConstraint(
+            "ST_X(exif_position::geometry) BETWEEN -180 AND 180 AND ST_Y(exif_position::geometry) BETWEEN -90 AND 90",
+            name=op.f("ck_content_exif_position_is_on_earth"),
+        ),
         sa.PrimaryKeyConstraint("sha256", name=op.f("pk_content")),
         schema="geotag",
     )
@@ -206,6 +210,10 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(
             ["token"], ["geotag.s2_cell.token"], name=op.f("fk_partition_cell_token")
+        ),
+        sa.CheckConstraint(
+            "ST_X(position::geometry) BETWEEN -180 AND 180 AND ST_Y(position::geometry) BETWEEN -90 AND 90",
+            name=op.f("ck_partition_cell_position_is_on_earth"),
         ),
         sa.PrimaryKeyConstraint("partition_id", "class_index", name=op.f("pk_partition_cell")),
         sa.UniqueConstraint(
@@ -360,7 +368,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_chunk_unfinished",
         "chunk",
-        ["run_id"],
+        ["run_id", "id"],
         unique=False,
         schema="geotag",
         postgresql_where=sa.text("finished_at IS NULL"),
@@ -470,6 +478,39 @@ def upgrade() -> None:
         sa.CheckConstraint(
             "confidence_750_km BETWEEN 0 AND 1",
             name=op.f("ck_geotag_confidence_750_km_is_probability"),
+        ),
+        sa.CheckConstraint(
+            "ST_X(position::geometry) BETWEEN -180 AND 180 AND ST_Y(position::geometry) BETWEEN -90 AND 90",
+            name=op.f("ck_geotag_position_is_on_earth"),
+        ),
+        sa.CheckConstraint(
+            "coarse_probability BETWEEN 0 AND 1",
+            name=op.f("ck_geotag_coarse_probability_is_probability"),
+        ),
+        sa.CheckConstraint(
+            "middle_probability BETWEEN 0 AND 1",
+            name=op.f("ck_geotag_middle_probability_is_probability"),
+        ),
+        sa.CheckConstraint(
+            "fine_probability BETWEEN 0 AND 1",
+            name=op.f("ck_geotag_fine_probability_is_probability"),
+        ),
+        sa.CheckConstraint(
+            "scene_indoor BETWEEN 0 AND 1", name=op.f("ck_geotag_scene_indoor_is_probability")
+        ),
+        sa.CheckConstraint(
+            "scene_natural BETWEEN 0 AND 1", name=op.f("ck_geotag_scene_natural_is_probability")
+        ),
+        sa.CheckConstraint(
+            "scene_urban BETWEEN 0 AND 1", name=op.f("ck_geotag_scene_urban_is_probability")
+        ),
+        sa.CheckConstraint(
+            "(coarse_cell IS NULL) = (coarse_probability IS NULL)",
+            name=op.f("ck_geotag_coarse_is_paired"),
+        ),
+        sa.CheckConstraint(
+            "(middle_cell IS NULL) = (middle_probability IS NULL)",
+            name=op.f("ck_geotag_middle_is_paired"),
         ),
         sa.ForeignKeyConstraint(
             ["coarse_cell"], ["geotag.s2_cell.token"], name=op.f("fk_geotag_coarse_cell")

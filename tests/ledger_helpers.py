@@ -1,0 +1,110 @@
+"""Rows of the ledger made directly, without an archive, a broker or a worker."""
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import cache
+
+from sqlalchemy import Engine, text
+
+from db import planning
+from db.ledger import Content, Geotag, Result
+from db.planning import ListedObject, PlannedChunk
+
+ENDPOINT = "http://ledger.invalid"
+
+
+def new_archive(engine: Engine) -> int:
+    """The id of an archive that no worker can reach and no other test uses."""
+    return planning.register_archive(engine, ENDPOINT, f"ledger-{uuid.uuid4().hex[:12]}")
+
+
+def listed(archive_id: int, keys: Iterable[str], *, etag: str = "1") -> list[ListedObject]:
+    """Objects as a listing names them."""
+    return [ListedObject(archive_id, key, etag, 10, None) for key in keys]
+
+
+def new_run(engine: Engine) -> int:
+    """The id of a new run of the active release."""
+    return planning.open_run(engine, f"test {uuid.uuid4()}", "backfill")
+
+
+def planned(
+    engine: Engine, keys: Sequence[str], *, chunk_size: int = 8
+) -> tuple[int, tuple[PlannedChunk, ...]]:
+    """A run over new objects with these keys, and its chunks, which nobody has published."""
+    run_id = new_run(engine)
+    page = planning.plan_page(
+        engine, run_id, listed(new_archive(engine), keys), skipped=0, chunk_size=chunk_size
+    )
+    planning.close_plan(engine, run_id)
+    return run_id, page.chunks
+
+
+def sha(name: str) -> bytes:
+    """Some distinct bytes' SHA-256."""
+    return hashlib.sha256(name.encode()).digest()
+
+
+@cache
+def a_cell(engine: Engine) -> tuple[str, str]:
+    """Digest of the active release, and the token of a cell that it can name."""
+    with engine.connect() as connection:
+        row = connection.execute(
+            text(
+                "SELECT r.digest, min(p.token) AS token FROM geotag.release r"
+                " JOIN geotag.partition_cell p ON p.partition_id = r.fine_partition_id"
+                " WHERE r.active GROUP BY r.digest"
+            )
+        ).one()
+        return row.digest, row.token
+
+
+def geotag(engine: Engine, sha256: bytes, **changes: object) -> Geotag:
+    """A prediction of the active release, in its first fine cell; not a real one."""
+    digest, token = a_cell(engine)
+    said = Geotag(
+        sha256=sha256,
+        release_digest=digest,
+        state="geotagged",
+        abstention=None,
+        longitude=10.4,
+        latitude=43.7,
+        confidence=None,
+        confidence_1_km=None,
+        confidence_25_km=None,
+        confidence_750_km=None,
+        confidence_2500_km=None,
+        coarse_cell=token,
+        middle_cell=token,
+        fine_cell=token,
+        coarse_probability=0.5,
+        middle_probability=0.25,
+        fine_probability=0.125,
+        candidate_cells=(token,),
+        candidate_probabilities=(0.125,),
+        region_50_cells=(token,),
+        region_80_cells=(token,),
+        region_95_cells=(token,),
+        region_50_probabilities=(0.5,),
+        region_80_probabilities=(0.8,),
+        region_95_probabilities=(0.95,),
+        scene="urban",
+        scene_indoor=0.1,
+        scene_natural=0.2,
+        scene_urban=0.7,
+        code_version="test",
+    )
+    return replace(said, **changes)  # type: ignore[arg-type]
+
+
+def located(engine: Engine, object_version_id: int, name: str, **changes: object) -> Result:
+    """The result of an object whose bytes are called `name`, with its geotag."""
+    said = geotag(engine, sha(name), **changes)
+    return Result(
+        object_version_id,
+        said.state,
+        content=Content(sha(name), 10, format="JPEG", width=4, height=3),
+        geotag=said,
+    )
