@@ -2,17 +2,21 @@
 
 import io
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from datetime import datetime
 
-from sqlalchemy import Connection
+import psycopg2
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 Value = str | int | float | bool | bytes | datetime | Sequence[str] | Sequence[float] | None
 """What a cell can hold; a sequence becomes a PostgreSQL array."""
 
 
 def _escape(value: str) -> str:
-    # PostgreSQL's text cannot hold NUL; hostile metadata can.
-    value = value.replace("\x00", "\ufffd").replace("\\", "\\\\")
+    # PostgreSQL's text holds neither NUL nor half a surrogate pair; hostile metadata can.
+    value = value.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+    value = value.replace("\\", "\\\\")
     return value.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
 
@@ -55,14 +59,24 @@ def stage(
 
     Returns:
         The number of rows.
+
+    Raises:
+        DBAPIError: of the kind that a statement raises, so that callers need to know of one tree.
     """
     lines = ["\t".join(map(_field, row)) + "\n" for row in rows]
     declared = ", ".join(f"{column} {type_}" for column, type_ in columns.items())
-    cursor = connection.connection.cursor()
-    try:
-        cursor.execute(f"DROP TABLE IF EXISTS pg_temp.{name}")
-        cursor.execute(f"CREATE TEMP TABLE {name} ({declared}) ON COMMIT DROP")
-        cursor.copy_expert(f"COPY {name} FROM STDIN", io.StringIO("".join(lines)))
-    finally:
-        cursor.close()
+    connection.execute(text(f"DROP TABLE IF EXISTS pg_temp.{name}"))
+    connection.execute(text(f"CREATE TEMP TABLE {name} ({declared}) ON COMMIT DROP"))
+    _copy(connection, f"COPY {name} FROM STDIN", "".join(lines))
     return len(lines)
+
+
+def _copy(connection: Connection, statement: str, data: str) -> None:
+    # SQLAlchemy has no COPY: past it, its errors are ours to make.
+    with closing(connection.connection.cursor()) as cursor:
+        try:
+            cursor.copy_expert(statement, io.StringIO(data))
+        except psycopg2.Error as error:
+            raise DBAPIError.instance(
+                statement, None, error, psycopg2.Error, dialect=connection.dialect
+            ) from error

@@ -40,18 +40,19 @@ def make_engine(settings: DatabaseSettings) -> Engine:
 
 
 def is_away(error: Exception) -> bool:
-    """Whether the error says that the database is away, shutting down or full, not that we erred.
+    """Whether the same statement may work later: the database is away or busy, and we did not err.
 
-    SQLSTATE classes 08 (connection), 53 (resources, such as a full disk) and 57P (operator
-    intervention, such as a shutdown); PostgreSQL documentation, appendix A.
+    Where PostgreSQL gave a reason, its SQLSTATE decides: classes 08 (connection), 40 (rolled back,
+    such as a deadlock), 53 (resources, such as a full disk) and 57P (operator intervention, such as
+    a shutdown); PostgreSQL documentation, appendix A.
     """
+    code = getattr(getattr(error, "orig", None), "pgcode", None)
+    if code:
+        return code[:2] in ("08", "40", "53") or code[:3] == "57P"
     # PendingRollbackError: a connection that is kept has been lost before.
     if isinstance(error, (OperationalError, InterfaceError, PoolTimeout, PendingRollbackError)):
         return True
-    code = getattr(getattr(error, "orig", None), "pgcode", None) or ""
-    return isinstance(error, DBAPIError) and (
-        error.connection_invalidated or code[:2] in ("08", "53") or code[:3] == "57P"
-    )
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 @cache

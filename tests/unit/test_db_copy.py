@@ -15,6 +15,8 @@ from db.copy import _field
         ("", ""),
         ("a\tb\nc\rd\\e", "a\\tb\\nc\\rd\\\\e"),
         ("nul\x00", "nul\ufffd"),
+        ("half\udce9", "half?"),
+        ("\U0001f600", "\U0001f600"),
         (True, "t"),
         (b"\x00\xff", r"\\x00ff"),
         (1.5, "1.5"),
