@@ -4,14 +4,18 @@ A run is planned page by page, each page in one transaction, so that its memory 
 number of objects and a planner that dies leaves nothing half done: planning again goes on.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine, text
 
 from db.copy import stage
 from db.engine import sql
+
+_MOST_LOCKS = 1000
+"""Chunks redelivered in one transaction. Each costs an advisory lock, and a server's sessions share
+`max_locks_per_transaction * max_connections` of them: 6,400 as PostgreSQL comes."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,25 @@ class PlannedChunk:
 
 
 @dataclass(frozen=True)
+class Totals:
+    """What a listing has come to so far, in objects; `skipped` are no photographs."""
+
+    listed: int = 0
+    skipped: int = 0
+    done_before: int = 0
+    failed_before: int = 0
+
+
+NOTHING = Totals()
+"""What a listing has come to before its first page."""
+
+
+@dataclass(frozen=True)
 class PlannedPage:
-    """What one page of a listing came to: chunks to publish, and objects that were done before."""
+    """What one page of a listing came to: chunks to publish, and the totals up to here."""
 
     chunks: tuple[PlannedChunk, ...]
-    done_before: int
+    totals: Totals
 
 
 class NoActiveRelease(Exception):
@@ -123,6 +141,7 @@ def plan_page(
     *,
     skipped: int,
     chunk_size: int,
+    before: Totals = NOTHING,
 ) -> PlannedPage:
     """Record a page of listed objects and cut what has no outcome into chunks.
 
@@ -132,37 +151,49 @@ def plan_page(
         objects: at most a few thousand; of one key listed twice, the last counts.
         skipped: how many listed objects were left out as no photographs.
         chunk_size: objects in a chunk, at most.
+        before: what the pages before this one came to.
     """
     newest = {(entry.archive_id, entry.key): entry for entry in objects}
     with engine.begin() as connection:
-        # A key's order is fixed, so that two planners of one archive cannot lock each other out.
-        _stage_listed(connection, [newest[name] for name in sorted(newest)])
+        # One planner at a time decides which version of a key is current, and which chunk has it.
+        for archive_id in sorted({archive_id for archive_id, _key in newest}):
+            connection.execute(
+                text("SELECT pg_advisory_xact_lock(hashtextextended('geotag.archive:' || :id, 0))"),
+                {"id": str(archive_id)},
+            )
+        _stage_listed(connection, list(newest.values()))
         connection.execute(sql("supersede_objects"))
         connection.execute(sql("insert_objects"))
         release_id = connection.execute(
-            text("SELECT release_id FROM geotag.run WHERE id = :id FOR UPDATE"), {"id": run_id}
+            text("SELECT release_id FROM geotag.run WHERE id = :id"), {"id": run_id}
         ).scalar_one()
         rows = connection.execute(
             sql("pending_of_listed"), {"release_id": release_id, "run_id": run_id}
         ).all()
         pending = [row.object_version_id for row in rows if not row.done and not row.planned]
-        before = [row.done for row in rows if row.done and not row.planned]
-        failed_before = sum(state in ("failed", "quarantined") for state in before)
-        connection.execute(
-            text(
-                "UPDATE geotag.run SET listed = listed + :listed, skipped = skipped + :skipped,"
-                " done_before = done_before + :done, failed_before = failed_before + :failed"
-                " WHERE id = :id"
-            ),
-            {
-                "listed": len(rows),
-                "skipped": skipped,
-                "done": len(before),
-                "failed": failed_before,
-                "id": run_id,
-            },
+        done = [row.done for row in rows if row.done and not row.planned]
+        totals = Totals(
+            listed=before.listed + len(rows),
+            skipped=before.skipped + skipped,
+            done_before=before.done_before + len(done),
+            failed_before=before.failed_before
+            + sum(state in ("failed", "quarantined") for state in done),
         )
-        return PlannedPage(_cut(connection, run_id, pending, chunk_size), len(before))
+        _note(connection, run_id, totals)
+        return PlannedPage(_cut(connection, run_id, pending, chunk_size), totals)
+
+
+def _note(connection: Connection, run_id: int, totals: Totals) -> None:
+    """Write how far a listing is; of two planners of one run, the one that is further counts."""
+    connection.execute(
+        text(
+            "UPDATE geotag.run SET listed = greatest(listed, :listed),"
+            " skipped = greatest(skipped, :skipped),"
+            " done_before = greatest(done_before, :done_before),"
+            " failed_before = greatest(failed_before, :failed_before) WHERE id = :id"
+        ),
+        {**asdict(totals), "id": run_id},
+    )
 
 
 def _stage_listed(connection: Connection, objects: Sequence[ListedObject]) -> None:
@@ -231,15 +262,25 @@ def close_plan(engine: Engine, run_id: int) -> None:
         )
 
 
-def redeliver(engine: Engine, run_id: int) -> tuple[PlannedChunk, ...]:
-    """The run's unfinished chunks that no worker holds, under a new delivery.
+def redeliver(engine: Engine, run_id: int) -> Iterator[PlannedChunk]:
+    """The run's unfinished chunks that no worker holds, each under a new delivery.
 
-    Whatever message of an older delivery still lies in the broker is stale from now on and is
+    They come in pages, each of one transaction, which is over when its chunks are given out.
+    Whatever message of an older delivery still lies in the broker is stale from then on and is
     dropped when it comes up, so that publishing again never does the work twice.
     """
-    with engine.begin() as connection:
-        rows = connection.execute(sql("redeliver_chunks"), {"run_id": run_id}).all()
-        return tuple(PlannedChunk(row.id, row.delivery, tuple(row.object_ids)) for row in rows)
+    after = 0
+    while True:
+        with engine.begin() as connection:
+            rows = connection.execute(
+                sql("redeliver_chunks"), {"run_id": run_id, "after": after, "most": _MOST_LOCKS}
+            ).all()
+        if not rows:
+            return
+        after = rows[-1].id
+        for row in rows:
+            if row.delivery is not None:
+                yield PlannedChunk(row.id, row.delivery, tuple(row.object_ids))
 
 
 def mark_published(engine: Engine, chunk_ids: Sequence[int]) -> None:

@@ -19,13 +19,16 @@ from workers.sources import Found
 
 @dataclass
 class Planned:
-    """How far planning is: objects listed, left out as no photographs, done before, to do now."""
+    """How far planning is: what the listing has come to, and the objects that were published."""
 
     run_id: int
-    listed: int = 0
-    skipped: int = 0
-    done_before: int = 0
+    totals: planning.Totals = planning.NOTHING
     published: int = 0
+
+    @property
+    def listed(self) -> int:
+        """Photographs listed so far."""
+        return self.totals.listed
 
 
 @dataclass(frozen=True)
@@ -81,10 +84,9 @@ class Planner:
             [self._listed(obj) for obj in page.objects],
             skipped=page.skipped,
             chunk_size=self.chunk_size,
+            before=planned.totals,
         )
-        planned.listed += len(page.objects)
-        planned.skipped += page.skipped
-        planned.done_before += done.done_before
+        planned.totals = done.totals
         for chunk in done.chunks:
             self._publish(queue, chunk)
             planned.published += len(chunk.object_version_ids)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from db.planning import ListedObject, PlannedChunk, PlannedPage
+from db.planning import ListedObject, PlannedChunk, PlannedPage, Totals
 from workers.archive import ArchiveObject
 from workers.backfill import Planned, Planner
 from workers.sources import Found
@@ -32,9 +32,9 @@ class Ledger:
         self.calls.append(("open", source, queue))
         return 5
 
-    def redeliver(self, _engine: object, run_id: int) -> tuple[PlannedChunk, ...]:
+    def redeliver(self, _engine: object, run_id: int) -> Iterator[PlannedChunk]:
         self.calls.append(("redeliver", run_id))
-        return self.again
+        yield from self.again
 
     def register_archive(self, _engine: object, endpoint: str, bucket: str) -> int:
         self.calls.append(("archive", endpoint, bucket))
@@ -48,10 +48,12 @@ class Ledger:
         *,
         skipped: int,
         chunk_size: int,
+        before: Totals,
     ) -> PlannedPage:
         self.calls.append(("page", run_id, [o.key for o in objects], skipped, chunk_size))
         ids = tuple(range(len(objects)))
-        return PlannedPage((PlannedChunk(len(self.calls), 1, ids),) if ids else (), 1)
+        totals = Totals(before.listed + len(ids), before.skipped + skipped, before.done_before + 1)
+        return PlannedPage((PlannedChunk(len(self.calls), 1, ids),) if ids else (), totals)
 
     def publish(self, _app: object, queue: str, chunk_id: int, delivery: int, ids: Any) -> None:
         self.calls.append(("publish", queue, delivery, tuple(ids)))
@@ -87,7 +89,7 @@ def test_a_page_is_recorded_before_it_is_published(ledger: Ledger) -> None:
         ("mark",),
         ("close", 5),
     ]
-    assert done == Planned(run_id=5, listed=2, skipped=2, done_before=1, published=2)
+    assert done == Planned(5, Totals(listed=2, skipped=2, done_before=1), published=2)
 
 
 def test_what_was_lost_before_is_published_first(ledger: Ledger) -> None:
