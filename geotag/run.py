@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePath
 from urllib.parse import unquote, urlsplit
 
 from db.reads import RunProgress
@@ -15,7 +15,14 @@ from workers.app import BACKFILL, INTERACTIVE
 from workers.archive import parse_s3_url, s3_url
 from workers.backfill import Planned
 from workers.errors import UsageError
-from workers.sources import Found, from_manifest, from_prefix, upload_folder
+from workers.sources import (
+    Found,
+    from_manifest,
+    from_prefix,
+    key_of,
+    read_file,
+    upload_folder,
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,9 @@ def job_of(context: Context, source: str) -> Job:
 
     Raises:
         UsageError: it is none of these.
+        DatabaseUrlMissing: no stack is known.
     """
+    _require_stack(context)
     archive = context.archive
     if source.startswith("s3://"):
         bucket, prefix = parse_s3_url(source)
@@ -47,13 +56,22 @@ def job_of(context: Context, source: str) -> Job:
         prefix = upload_folder(archive, bucket, path, report=report)
         return Job(s3_url(bucket, prefix), from_prefix(archive, bucket, prefix))
     if path.is_file() and path.suffix.lower() in (".csv", ".parquet"):
-        return Job(f"manifest {path.resolve()}", from_manifest(archive, path))
+        return Job(f"manifest {key_of(path.resolve())}", from_manifest(archive, path))
     if path.is_file():
         raise UsageError(
             f"{source} is neither a folder nor a manifest (.csv, .parquet);"
             " for one picture: geotag locate"
         )
     raise UsageError(f"{source}: no such folder, manifest or s3:// URL")
+
+
+def _require_stack(context: Context) -> None:
+    """Raise DatabaseUrlMissing where no stack is known.
+
+    Without an endpoint S3 means AWS, and the user's pictures would go there with the credential of
+    their own profile before anybody noticed that there is no ledger.
+    """
+    _ = context.engine
 
 
 def run(context: Context, job: Job, *, wait: bool = True) -> tuple[RunProgress | None, float]:
@@ -90,7 +108,12 @@ def locate(context: Context, what: str) -> tuple[RunProgress, str, str]:
 
     Returns:
         The finished run's progress, and the picture's bucket and key.
+
+    Raises:
+        UsageError: it names no picture.
+        DatabaseUrlMissing: no stack is known.
     """
+    _require_stack(context)
     bucket, key = _one_object(context, what)
     obj = context.archive.head(bucket, key)
     pages = iter([Found((obj,), 0)])
@@ -109,9 +132,9 @@ def _one_object(context: Context, what: str) -> tuple[str, str]:
     path = Path(what)
     if not path.is_file():
         raise UsageError(f"{what}: no such file")
-    data = path.read_bytes()
+    data = read_file(path)
     # By content, so that the same picture asked for twice is the same object.
-    key = f"located/{sha256(data).hexdigest()[:16]}/{path.name}"
+    key = f"located/{sha256(data).hexdigest()[:16]}/{key_of(PurePath(path.name))}"
     bucket = context.settings.command.bucket
     context.archive.ensure_bucket(bucket)
     context.archive.upload(bucket, key, data)

@@ -17,6 +17,7 @@ from tests.stack_helpers import (
     upload,
 )
 from workers.app import BACKFILL, queued
+from workers.sources import folder_prefix
 
 SIDECARS = {"notes.txt": b"about these pictures", "plain.jpg.xmp": b"<x:xmpmeta/>", "folder/": b""}
 
@@ -168,7 +169,7 @@ def test_local_folder_is_uploaded_once(running: Context, geotag: Geotag, tmp_pat
     assert (first.returncode, second.returncode) == (0, 0), first.stderr
     assert "1 geotagged" in first.stdout
     assert "1 done before" in second.stdout
-    assert results(running, "photos")[f"{folder.name}/sub/x.jpg"].state == "geotagged"
+    assert results(running, "photos")[f"{folder_prefix(folder)}sub/x.jpg"].state == "geotagged"
 
 
 def test_locate_is_answered_while_a_backfill_waits(
@@ -192,7 +193,7 @@ def test_locate_is_answered_while_a_backfill_waits(
 
 def test_photographs_from_cameras(running: Context, geotag: Geotag, shared: Path) -> None:
     folder = shared / "photos" / "camera"
-    pictures = {f"camera/{path.name}" for path in folder.glob("*.jpg")}
+    pictures = {folder_prefix(folder) + path.name for path in folder.glob("*.jpg")}
 
     done = geotag("run", str(folder))
 

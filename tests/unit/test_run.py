@@ -1,0 +1,52 @@
+"""What `geotag run`, `geotag locate` and `geotag worker` refuse before they touch anything."""
+
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from db.engine import DatabaseUrlMissing
+from geotag.context import Context, context
+from geotag.run import job_of, locate
+from geotag.worker import work
+from workers.errors import UsageError
+
+
+@pytest.fixture
+def stackless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment: None) -> Context:
+    """Settings as they are before the first `geotag up`; S3 would be AWS."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GEOTAG_DATA_DIR", str(tmp_path / "none"))
+
+    def touched(*_arguments: object) -> NoReturn:
+        pytest.fail("S3 was touched")
+
+    monkeypatch.setattr("workers.archive.Archive.ensure_bucket", touched)
+    monkeypatch.setattr("workers.archive.Archive.list_objects", touched)
+    monkeypatch.setattr("workers.archive.Archive.upload", touched)
+    monkeypatch.setattr("workers.archive.Archive.head", touched)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
+    (tmp_path / "list.csv").write_text("s3://bucket/a.jpg\n")
+    return context()
+
+
+@pytest.mark.parametrize("source", ["photos", "list.csv", "s3://bucket/prefix"])
+def test_nothing_is_uploaded_or_listed_where_no_stack_is_known(
+    stackless: Context, source: str
+) -> None:
+    with pytest.raises(DatabaseUrlMissing):
+        job_of(stackless, source)
+
+
+@pytest.mark.parametrize("what", ["photos/a.jpg", "s3://bucket/a.jpg"])
+def test_no_picture_is_uploaded_or_asked_for_where_no_stack_is_known(
+    stackless: Context, what: str
+) -> None:
+    with pytest.raises(DatabaseUrlMissing):
+        locate(stackless, what)
+
+
+def test_log_level_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match="FOO"):
+        work("backfill", 1, "FOO")
