@@ -10,7 +10,9 @@ from sqlalchemy import Connection, Engine, text
 def _config(connection: Connection) -> Config:
     config = Config()
     with resources.as_file(resources.files("db")) as package:
-        config.set_main_option("script_location", str(package / "migrations"))
+        # A per cent sign would begin an interpolation (configparser).
+        location = str(package / "migrations").replace("%", "%%")
+        config.set_main_option("script_location", location)
     config.attributes["connection"] = connection
     return config
 

@@ -26,10 +26,11 @@ class CommandSettings(BaseSettings):
         "untrained", description="Release that `geotag up` registers and makes active."
     )
     wait_seconds: float = Field(
-        120.0,
+        180.0,
         gt=0,
         description="Seconds without any progress after which `geotag run` and `geotag locate`"
-        " say that a service stayed away (exit 4). The work itself stays queued.",
+        " say that a service stayed away (exit 4). The work itself stays queued. Longer than what"
+        " a chunk of a killed worker waits: see GEOTAG_VISIBILITY_TIMEOUT.",
     )
 
 
@@ -56,7 +57,8 @@ def gather() -> Settings:
     """Read all settings.
 
     Raises:
-        UsageError: a setting has a value that cannot be; the message names it, never its value.
+        UsageError: a setting has a value that cannot be (the message names it, never its value),
+            or a file of settings cannot be read.
     """
     try:
         stack = StackSettings()
@@ -74,3 +76,7 @@ def gather() -> Settings:
             for problem in error.errors(include_input=False)
         )
         raise UsageError(f"a setting is wrong: {wrong}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{ENV_FILE} (or the data folder's stack.env) is no UTF-8 text") from None
+    except OSError as error:
+        raise UsageError(f"{error.filename}: {error.strerror}") from error

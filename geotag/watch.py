@@ -1,5 +1,6 @@
 """Live progress of a run, read from the ledger: any number may watch, and nobody has to."""
 
+import shlex
 import time
 from collections import deque
 from datetime import timedelta
@@ -13,7 +14,7 @@ from db.schema import STATES
 from geotag import failures
 from geotag.context import Context
 from geotag.output import console, errors
-from workers.errors import TransientError
+from workers.errors import TransientError, UsageError
 
 _POLL_SECONDS = 0.5
 _LINE_SECONDS = 10.0
@@ -47,6 +48,7 @@ def watch(context: Context, run_id: int) -> RunProgress:
 
     Raises:
         ServiceStayedAway: nothing moved for GEOTAG_WAIT_SECONDS.
+        UsageError: there is no such run.
     """
     rate = Rate()
     moved_at = said_at = time.monotonic()
@@ -86,12 +88,14 @@ def watch(context: Context, run_id: int) -> RunProgress:
 def _progress(context: Context, run_id: int) -> RunProgress | None:
     """The run's progress, or None while the database is away: it may be back in a moment."""
     try:
-        (progress,) = run_progress(context.engine, run_id)
+        found = run_progress(context.engine, run_id)
     except SQLAlchemyError as error:
         if is_away(error):
             return None
         raise
-    return progress
+    if not found:
+        raise UsageError(f"there is no run {run_id}")
+    return found[0]
 
 
 def _say_sometimes(progress: RunProgress, said_at: float) -> float:
@@ -136,4 +140,13 @@ def report(context: Context, progress: RunProgress, seconds: float | None = None
     for state in ("failed", "quarantined"):
         if getattr(progress, state):
             console.print(f"to list them: geotag results --run {progress.id} --state {state}")
+    if progress.failed_before:
+        # Not objects of this run, so that --run does not find them.
+        source = f" {shlex.quote(progress.source)}" if progress.source.startswith("s3://") else ""
+        console.print(
+            f"to list what failed before: geotag results{source} --state failed"
+            " (and --state quarantined)",
+            markup=False,
+            soft_wrap=True,
+        )
     return failures.SOME_FAILED if failed or progress.failed_before else failures.OK

@@ -104,3 +104,17 @@ def test_a_setting_that_two_packages_declare_is_of_one_kind() -> None:
         for name, field in cls.model_fields.items():
             is_secret = "SecretStr" in str(field.annotation)
             assert seen.setdefault(name, is_secret) == is_secret, name
+
+
+def test_env_file_that_is_no_utf_8_is_named_and_never_shown(folder: Path) -> None:
+    (folder / ".env").write_bytes(f"GEOTAG_S3_SECRET_KEY={SECRET}é\n".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"\.env.*UTF-8") as caught:
+        gather()
+    assert SECRET not in caught.value.message
+    assert caught.value.__suppress_context__
+
+
+def test_waiting_is_longer_than_a_killed_workers_chunk_takes() -> None:
+    """Valkey hands it out again about ten seconds after the visibility timeout."""
+    found = gather()
+    assert found.command.wait_seconds > found.worker.visibility_timeout + 10

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from db.reads import RunProgress
-from geotag.watch import Rate, report
+from geotag.watch import Rate, report, watch
+from workers.errors import UsageError
 
 DONE = RunProgress(
     id=7,
@@ -126,3 +127,27 @@ def test_nothing_is_asked_where_nothing_failed(said: Any) -> None:
     assert "left out" not in said.text()
     report(CONTEXT, replace(DONE, skipped=3))
     assert "3 left out" in said.text()
+
+
+@pytest.mark.parametrize(
+    ("source", "listed"),
+    [
+        ("s3://b/p/", "geotag results s3://b/p/ --state failed"),
+        ("s3://b/[bold]a b[/]", "geotag results 's3://b/[bold]a b[/]' --state failed"),
+        ("manifest /list.csv", "geotag results --state failed"),
+    ],
+)
+def test_what_failed_in_an_earlier_run_can_be_listed_too(
+    said: Any, source: str, listed: str
+) -> None:
+    before = {"planned": 0, "geotagged": 0, "done_before": 10, "failed_before": 2}
+    assert report(CONTEXT, replace(DONE, source=source, **before)) == 3
+    text = said.text()
+    assert listed in text
+    assert "--run" not in text
+
+
+def test_run_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geotag.watch.run_progress", lambda _engine, _run_id: [])
+    with pytest.raises(UsageError, match="no run 99999"):
+        watch(CONTEXT, 99999)
