@@ -17,7 +17,8 @@ from geotag.formats import Format
 console = Console()
 errors = Console(stderr=True)
 
-_WIDE = 110  # columns, from which a table shows coordinates and whole keys
+_WIDE = 110  # columns, from which a table shows coordinates
+_OTHERS = 36  # columns that confidence, scene, state and the gaps take
 
 STATE_STYLES = {
     "geotagged": "green",
@@ -88,35 +89,37 @@ def confidence_text(confidence: float | None) -> str:
 def results_table(rows: Iterable[ResultRow], near: Callable[[float, float], str]) -> Table:
     """The table of `results` and `demo`; `near` names what lies by a longitude and latitude.
 
-    A narrow terminal gets the end of a long key, and the place without its coordinates.
+    Where there is no place, its column says why. The table fits the terminal: a narrow one gets
+    the end of a long key, and the place without its coordinates.
     """
     wide = console.width >= _WIDE
+    place_width = 50 if wide else 24
+    object_width = max(12, console.width - _OTHERS - place_width)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("object", no_wrap=True)
-    table.add_column("place on Earth", no_wrap=True, max_width=None if wide else 24)
+    table.add_column("object", no_wrap=True, max_width=object_width)
+    table.add_column("place on Earth", no_wrap=True, max_width=place_width)
     table.add_column("confidence", justify="right", min_width=10)
     table.add_column("scene", min_width=7)
     table.add_column("state", min_width=9)
     for row in rows:
-        place = Text("–")
+        place = Text(f"none: {row.code}" if row.code else "–")
         if row.longitude is not None and row.latitude is not None:
             place = plain(near(row.longitude, row.latitude))
             if wide:
                 place.stylize("dim")
                 place = Text.assemble(position_text(row.longitude, row.latitude), "  ", place)
-        state = f"{row.state} ({row.code})" if row.code else row.state
         table.add_row(
-            plain(_end_of(row.key, 60 if wide else 24)),
+            plain(_end_of(row.key, object_width)),
             place,
             confidence_text(row.confidence),
             row.scene or "–",
-            Text(state, STATE_STYLES[row.state]),
+            Text(row.state, STATE_STYLES[row.state]),
         )
     return table
 
 
 def _end_of(key: str, width: int) -> str:
-    return key if len(key) <= width else f"…{key[1 - width :]}"
+    return key if len(key) <= width else f"…{key[max(1, len(key) + 1 - width) :]}"
 
 
 def plain(text: str) -> Text:
