@@ -10,6 +10,7 @@ from workers.errors import UsageError
 from workers.tasks import register
 from workers.workplace import Workplace
 
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 _M_ARENA_MAX = -8  # malloc.h
 
 
@@ -17,10 +18,12 @@ def work(queue: str, processes: int, log_level: str) -> None:
     """Work on a queue until a signal ends it.
 
     Raises:
-        UsageError: no such queue.
+        UsageError: no such queue or level.
     """
     if queue not in (BACKFILL, INTERACTIVE):
         raise UsageError(f"no queue {queue}: {BACKFILL} or {INTERACTIVE}")
+    if log_level.upper() not in LOG_LEVELS:
+        raise UsageError(f"no log level {log_level}: {', '.join(LOG_LEVELS)}")
     logging.basicConfig(
         level=log_level.upper(),
         format="%(asctime)s %(levelname)s %(process)d %(name)s %(message)s",
