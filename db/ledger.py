@@ -27,9 +27,10 @@ class ChunkObject:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What is left to do in a chunk, and the name of the release that is to answer."""
+    """What is left to do in a chunk, and the name and digest of the release that is to answer."""
 
     release: str
+    digest: str
     objects: tuple[ChunkObject, ...]
 
 
@@ -228,10 +229,10 @@ def begin_chunk(engine: Engine, chunk_id: int, delivery: int, forgiven: int = 0)
                 "UPDATE geotag.chunk c SET heartbeat_at = now()"
                 " FROM geotag.run r JOIN geotag.release l ON l.id = r.release_id"
                 " WHERE c.id = :id AND c.delivery = :delivery AND c.finished_at IS NULL"
-                " AND r.id = c.run_id RETURNING l.name"
+                " AND r.id = c.run_id RETURNING l.name, l.digest"
             ),
             {"id": chunk_id, "delivery": delivery},
-        ).scalar_one_or_none()
+        ).one_or_none()
         if current is None:
             return None
         connection.execute(
@@ -243,10 +244,13 @@ def begin_chunk(engine: Engine, chunk_id: int, delivery: int, forgiven: int = 0)
             {"id": chunk_id, "forgiven": forgiven},
         )
         rows = connection.execute(sql("begin_chunk"), {"chunk_id": chunk_id}).all()
-        if not rows:
-            # Others gave every object its outcome.
-            connection.execute(sql("finish_chunk"), {"chunk_id": chunk_id})
-        return Chunk(current, tuple(ChunkObject(*row) for row in rows))
+        return Chunk(current.name, current.digest, tuple(ChunkObject(*row) for row in rows))
+
+
+def finish_chunk(engine: Engine, chunk_id: int) -> None:
+    """Say that a chunk is done, if each of its objects has an outcome."""
+    with engine.begin() as connection:
+        connection.execute(sql("finish_chunk"), {"chunk_id": chunk_id})
 
 
 def open_attempts(

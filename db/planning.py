@@ -239,19 +239,25 @@ def _cut(
     return tuple(chunks)
 
 
-def split_chunk(engine: Engine, chunk_id: int) -> tuple[PlannedChunk, ...]:
+def split_chunk(engine: Engine, chunk_id: int) -> None:
     """Move a chunk's objects that have no outcome into chunks of one object each.
 
-    Asked for when a worker died in the chunk: whichever object did it then dies alone.
+    Asked for when a worker died in the chunk: whichever object did it then dies alone. The parts
+    are not published yet: see `unpublished`.
     """
     with engine.begin() as connection:
         run_id = connection.execute(
             text("SELECT run_id FROM geotag.chunk WHERE id = :id FOR UPDATE"), {"id": chunk_id}
         ).scalar_one()
         rows = connection.execute(sql("begin_chunk"), {"chunk_id": chunk_id}).all()
-        chunks = _cut(connection, run_id, [row.object_version_id for row in rows], 1)
-        connection.execute(sql("finish_chunk"), {"chunk_id": chunk_id})
-        return chunks
+        _cut(connection, run_id, [row.object_version_id for row in rows], 1)
+
+
+def unpublished(engine: Engine, chunk_id: int) -> tuple[PlannedChunk, ...]:
+    """The chunks of one object in this chunk's run whose messages the broker has not taken yet."""
+    with engine.connect() as connection:
+        rows = connection.execute(sql("unpublished_chunks"), {"chunk_id": chunk_id}).all()
+    return tuple(PlannedChunk(row.id, row.delivery, (row.object_version_id,)) for row in rows)
 
 
 def close_plan(engine: Engine, run_id: int) -> None:

@@ -26,6 +26,7 @@ from workers.errors import (
     ObjectMissing,
     PermanentError,
     TooManyBytes,
+    UsageError,
 )
 from workers.objects import ArchiveObject, Skip, parse_s3_url, s3_url, triage
 from workers.s3clients import S3Clients
@@ -150,7 +151,7 @@ class Archive:
         try:
             with s3_errors("the archive"):
                 self._clients.s3.list_buckets(MaxBuckets=1)
-        except ArchiveUnavailable:
+        except (ArchiveUnavailable, UsageError):
             return False
         except PermanentError:
             pass

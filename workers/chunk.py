@@ -9,10 +9,12 @@
 
 import logging
 import random
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -23,6 +25,7 @@ from db.ledger import ChunkObject, Result
 from workers.errors import (
     ArchiveUnavailable,
     ContentBusy,
+    InferenceTimeout,
     InferenceUnavailable,
     InternalError,
     LedgerUnavailable,
@@ -81,18 +84,40 @@ def work_chunk(
         chunk = patiently(
             place, lambda: ledger.begin_chunk(place.engine, chunk_id, delivery, forgiven)
         )
-        if chunk is None or not chunk.objects:
+        if chunk is None:
             return DONE
         if len(chunk.objects) > 1 and any(obj.kills for obj in chunk.objects):
             log.warning("chunk %d killed a worker: its objects go on one by one", chunk_id)
-            for single in patiently(place, lambda: planning.split_chunk(place.engine, chunk_id)):
-                send(single)
+            patiently(place, lambda: planning.split_chunk(place.engine, chunk_id))
+            chunk = replace(chunk, objects=())
+        if not chunk.objects:
+            _close(place, chunk_id, send)
             return DONE
         return _ChunkWork(place, hold, chunk).run()
     except LedgerUnavailable as error:
         return End(error.message, forgiven)
     finally:
         hold.let_go()
+
+
+def _close(place: Workplace, chunk_id: int, send: Callable[[planning.PlannedChunk], None]) -> None:
+    """Finish a chunk that holds nothing to do any more.
+
+    If it was split, the message that brought it is all that vouches for its parts: it goes only
+    when they are published, and so comes again if we are cut off in the middle.
+    """
+    for part in patiently(place, lambda: planning.unpublished(place.engine, chunk_id)):
+        send(part)
+        patiently(place, partial(planning.mark_published, place.engine, [part.chunk_id]))
+    patiently(place, lambda: ledger.finish_chunk(place.engine, chunk_id))
+
+
+def record_fault(place: Workplace, chunk_id: int, delivery: int, error: Exception) -> None:
+    """Record a fault of ours that ended a chunk for those of its objects that have no outcome."""
+    chunk = ledger.begin_chunk(place.engine, chunk_id, delivery, sys.maxsize)
+    internal = InternalError(f"{type(error).__name__}: {error}")
+    results = [failure(obj, internal) for obj in chunk.objects] if chunk else []
+    ledger.write_results(place.engine, chunk_id, results)
 
 
 def patiently(place: Workplace, ask: Callable[[], T]) -> T:
@@ -120,13 +145,15 @@ class _ChunkWork:
         self.place = place
         self.hold = hold
         self.release = chunk.release
+        self.locator = place.locator(chunk.release, chunk.digest)
         self.todo = list(chunk.objects)
         self.results: list[Result] = []
         self.last_attempt = 0
+        self.busy = 0
         self.pipeline = Pipeline(
             place.settings,
             place.archive,
-            place.locator(chunk.release),
+            self.locator,
             self._claim,
             place.code_version,
         )
@@ -205,16 +232,18 @@ class _ChunkWork:
 
     def _let_others_see(self) -> None:
         """Write what we have and give up its bytes: two chunks could wait for each other's."""
-        self._write(self.results)
-        self.results = []
-        patiently(self.place, lambda: self.hold.release_contents(self.release))
-        time.sleep(_BUSY_SECONDS * random.uniform(0.5, 1.5))
+        if self.results:
+            self._write(self.results)
+            self.results = []
+            patiently(self.place, lambda: self.hold.release_contents(self.release))
+        time.sleep(min(_LONGEST_BACKOFF, _BUSY_SECONDS * 2**self.busy) * random.uniform(0.5, 1.0))
+        self.busy += 1
 
     def _service_away(self, errors: Iterable[TransientError]) -> Callable[[], bool] | None:
         """A question that turns true when the service that is away is back; None if none is."""
         for error in errors:
-            if isinstance(error, (InferenceUnavailable, ReleaseNotServed)):
-                ready = self.place.locator(self.release).ready
+            if isinstance(error, (InferenceUnavailable, InferenceTimeout, ReleaseNotServed)):
+                ready = self.locator.ready
             elif isinstance(error, ArchiveUnavailable):
                 ready = self.place.archive.reachable
             else:

@@ -45,8 +45,9 @@ _OUTPUTS = (
     "RELEASE",
 )
 
-# A gRPC status, as tritonclient spells it, that says that trying again later may work.
-_AWAY = {"UNAVAILABLE", "RESOURCE_EXHAUSTED", "CANCELLED", "ABORTED"}
+# The gRPC statuses, as tritonclient spells them, by which Triton blames the request. Whatever else
+# it answers (a backend process that died is INTERNAL) is its own trouble, and may pass.
+_REFUSED = {"INVALID_ARGUMENT", "OUT_OF_RANGE", "UNIMPLEMENTED"}
 
 
 @dataclass(frozen=True)
@@ -95,21 +96,27 @@ class Locator:
     Args:
         settings: Triton's address and the deadline of one inference.
         release: the release's name; its ensemble is `geotag_<name>`.
+        digest: the release's digest; None for whichever is served.
     """
 
-    def __init__(self, settings: WorkerSettings, release: str) -> None:
+    def __init__(self, settings: WorkerSettings, release: str, digest: str | None = None) -> None:
         self._client = triton.InferenceServerClient(settings.triton_url)
         self._timeout = settings.triton_timeout
-        self._name = release
+        self._digest = digest
         self._model = f"geotag_{release}"
         self._served: ServedRelease | None = None
 
     def ready(self) -> bool:
-        """Whether Triton answers and serves the release."""
+        """Whether Triton serves the release, by a blank picture.
+
+        Triton calls a model ready whose backend process has died.
+        """
         try:
-            return bool(self._client.is_model_ready(self._model, client_timeout=5.0))
-        except InferenceServerException:
+            spec = self.served().spec
+            self.locate(np.zeros((spec.height, spec.width, 3), np.uint8))
+        except GeotagError:
             return False
+        return True
 
     def served(self) -> ServedRelease:
         """The release as Triton serves it, asked once.
@@ -127,6 +134,11 @@ class Locator:
             (image,) = (tensor for tensor in config.input if tensor.name == "IMAGE")
             height, width, _channels = image.dims
             given = {name: value.string_value for name, value in config.parameters.items()}
+            if self._digest not in (None, given["digest"]):
+                raise ReleaseNotServed(
+                    f"Triton serves {self._model} with digest {given['digest'][:12]}; the ledger's"
+                    f" is {str(self._digest)[:12]}"
+                )
             self._served = ServedRelease(
                 name=given["release"],
                 digest=given["digest"],
@@ -142,8 +154,9 @@ class Locator:
             pixels: uint8 [height, width, 3], sRGB, exactly of the release's input size.
 
         Raises:
+            ReleaseNotServed: the answer is another release's.
             InferenceRefused: Triton refused the picture; the error names the ensemble's step.
-            InferenceUnavailable, InferenceTimeout, ReleaseNotServed: trying later may work.
+            InferenceUnavailable, InferenceTimeout: trying later may work.
         """
         image = triton.InferInput("IMAGE", [1, *pixels.shape], "UINT8")
         image.set_data_from_numpy(pixels[None])
@@ -156,7 +169,14 @@ class Locator:
             )
         except InferenceServerException as error:
             raise _typed(error, self._model) from error
-        return _prediction({name: answer.as_numpy(name)[0] for name in _OUTPUTS})
+        said = _prediction({name: answer.as_numpy(name)[0] for name in _OUTPUTS})
+        if self._digest not in (None, said.release_digest):
+            self._served = None  # it changed under us: ask anew what is served
+            raise ReleaseNotServed(
+                f"{self._model} answers as {said.release_digest[:12]}; the ledger's digest is"
+                f" {str(self._digest)[:12]}"
+            )
+        return said
 
     def close(self) -> None:
         """Give the connection back."""
@@ -169,11 +189,12 @@ def _typed(error: InferenceServerException, model: str) -> GeotagError:
     message = error.message() or "no message"
     if status == "DEADLINE_EXCEEDED":
         return InferenceTimeout(f"Triton did not answer for {model} in time")
-    if status in _AWAY:
-        return InferenceUnavailable(f"Triton is away: {message}")
     if status == "NOT_FOUND" or "is not ready" in message or "unknown model" in message:
         return ReleaseNotServed(f"Triton does not serve {model}: {message}")
-    step = re.search(r"\b(segmentation|translocator|geodecode)\b", message)
+    if status not in _REFUSED:
+        return InferenceUnavailable(f"Triton cannot answer: {message}")
+    # A model instance is called by the model's name and a number: translocator_0_0.
+    step = re.search(r"\b(segmentation|translocator|geodecode)(?=_\d|\b)", message)
     return InferenceRefused(message, step.group(1) if step else None)
 
 

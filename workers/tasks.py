@@ -5,22 +5,25 @@ objects with threads.
 """
 
 import logging
+import time
 
 from celery import Celery
 from celery.exceptions import Reject
 
 from db.planning import PlannedChunk
 from workers.app import PROCESS_CHUNK, BrokerUnavailable, publish
-from workers.chunk import work_chunk
+from workers.chunk import record_fault, work_chunk
 from workers.workplace import Workplace
 
 log = logging.getLogger(__name__)
+
+_PAUSE_SECONDS = 2.0
 
 
 def register(app: Celery, place: Workplace) -> None:
     """Teach the application its one task."""
 
-    @app.task(name=PROCESS_CHUNK)
+    @app.task(name=PROCESS_CHUNK, shared=False)
     def process_chunk(
         chunk_id: int, delivery: int, objects: list[int], queue: str, forgiven: int = 0
     ) -> None:
@@ -35,3 +38,13 @@ def register(app: Celery, place: Workplace) -> None:
         except BrokerUnavailable as error:
             # The broker still has this message, and gives it to somebody when it is back.
             raise Reject(error.message, requeue=True) from error
+        except Exception as error:
+            # The process's edge. Celery would acknowledge a task that raised: the chunk would be
+            # lost until somebody planned again.
+            log.exception("chunk %d: internal error", chunk_id)
+            try:
+                record_fault(place, chunk_id, delivery, error)
+            except Exception as again:
+                log.exception("chunk %d: cannot record it either", chunk_id)
+                time.sleep(_PAUSE_SECONDS)
+                raise Reject(str(again), requeue=True) from again

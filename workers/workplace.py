@@ -22,7 +22,7 @@ class Workplace:
 
     settings: WorkerSettings
     database: DatabaseSettings
-    _locators: dict[str, Locator] = field(default_factory=dict)
+    _locators: dict[tuple[str, str], Locator] = field(default_factory=dict)
 
     @cached_property
     def engine(self) -> Engine:
@@ -49,8 +49,8 @@ class Workplace:
         """What writes the rows, for their provenance."""
         return version("geotag-archive")
 
-    def locator(self, release: str) -> Locator:
+    def locator(self, release: str, digest: str) -> Locator:
         """Triton, for a release."""
-        if release not in self._locators:
-            self._locators[release] = Locator(self.settings, release)
-        return self._locators[release]
+        if (release, digest) not in self._locators:
+            self._locators[release, digest] = Locator(self.settings, release, digest)
+        return self._locators[release, digest]

@@ -253,9 +253,16 @@ def test_split_moves_what_is_not_done_into_chunks_of_one(engine: Engine) -> None
     done, *rest = chunk.object_version_ids
     ledger.write_results(engine, chunk.chunk_id, [Result(done, "failed", "corrupt", "")])
 
-    singles = planning.split_chunk(engine, chunk.chunk_id)
+    planning.split_chunk(engine, chunk.chunk_id)
+    singles = planning.unpublished(engine, chunk.chunk_id)
 
     assert [single.object_version_ids for single in singles] == [(id_,) for id_ in rest]
+    planning.mark_published(engine, [singles[0].chunk_id])
+    assert planning.unpublished(engine, chunk.chunk_id) == singles[1:]
+    emptied = ledger.begin_chunk(engine, chunk.chunk_id, chunk.delivery)
+    assert emptied is not None
+    assert emptied.objects == ()
+    ledger.finish_chunk(engine, chunk.chunk_id)
     assert ledger.begin_chunk(engine, chunk.chunk_id, chunk.delivery) is None
     for single in singles:
         fail(engine, single)

@@ -1,0 +1,314 @@
+"""What one worker does with one message when things go wrong around it: real ledger, real S3."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery.exceptions import Reject
+from pydantic import SecretStr
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from db import ledger, planning
+from db.ledger import ChunkHeldElsewhere, Hold
+from db.planning import PlannedChunk
+from geotag.context import Context
+from tests.images import good_files
+from tests.ledger_helpers import new_run
+from tests.stack_helpers import until, upload
+from workers import locator, tasks
+from workers.app import BACKFILL, PROCESS_CHUNK, BrokerUnavailable, make_app
+from workers.archive import Archive
+from workers.errors import InferenceTimeout, InferenceUnavailable
+from workers.settings import WorkerSettings
+from workers.workplace import Workplace
+
+
+class Anyplace:
+    """The workplace of whichever worker is at it: Celery shares a task with every application."""
+
+    now: Workplace
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.now, name)
+
+
+ANYPLACE: Any = Anyplace()
+APP = make_app(WorkerSettings(broker_url=SecretStr("memory://")))
+tasks.register(APP, ANYPLACE)
+
+
+class Worker:
+    """A worker process, as its task sees it: `deliver` is the broker, `sent` what it is told."""
+
+    def __init__(self, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.settings = context.settings.worker.model_copy(
+            update={"patience": 0.5, "transient_tries": 2}
+        )
+        self.database = context.settings.database
+        self.sent: list[tuple[int, int]] = []
+        self.last: tuple[Any, ...] = ()
+        self.refuse_after: int | None = None
+        monkeypatch.setattr(tasks, "publish", self._publish)
+        self.place = self.new_place()
+
+    def new_place(self, **changes: Any) -> Workplace:
+        self.place = Workplace(self.settings.model_copy(update=changes), self.database)
+        return self.place
+
+    def _publish(
+        self,
+        _app: object,
+        _queue: str,
+        chunk_id: int,
+        delivery: int,
+        ids: Sequence[int],
+        *forgiven: int,
+    ) -> None:
+        if self.refuse_after is not None and len(self.sent) >= self.refuse_after:
+            raise BrokerUnavailable("gone")
+        self.sent.append((chunk_id, delivery))
+        self.last = (PlannedChunk(chunk_id, delivery, tuple(ids)), *forgiven)
+
+    def deliver(self, chunk: PlannedChunk, *forgiven: int) -> None:
+        ANYPLACE.now = self.place
+        APP.tasks[PROCESS_CHUNK](
+            chunk.chunk_id,
+            chunk.delivery,
+            list(chunk.object_version_ids),
+            BACKFILL,
+            *forgiven,
+        )
+
+    def deliver_what_was_sent(self) -> None:
+        chunk, *forgiven = self.last
+        self.deliver(chunk, *forgiven)
+
+
+@pytest.fixture
+def worker(running: Context, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    return Worker(running, monkeypatch)
+
+
+@pytest.fixture
+def chunk(running: Context, bucket: str) -> PlannedChunk:
+    """A chunk of three good photographs, in nobody's queue."""
+    picture = good_files()["plain.jpg"]
+    upload(running, bucket, {f"{i}.jpg": picture + f"{bucket}{i}".encode() for i in range(3)})
+    archive_id = planning.register_archive(
+        running.engine, running.settings.worker.s3_endpoint or "", bucket
+    )
+    objects = [
+        planning.ListedObject(archive_id, obj.key, obj.etag, obj.size, obj.last_modified)
+        for page in running.archive.list_objects(bucket)
+        for obj in page.objects
+    ]
+    run_id = new_run(running.engine)
+    page = planning.plan_page(running.engine, run_id, objects, skipped=0, chunk_size=8)
+    return page.chunks[0]
+
+
+def hold_of(context: Context, chunk: PlannedChunk) -> Hold | None:
+    """A hold on a chunk; None while the session of the one before is still ending."""
+    try:
+        return Hold(context.engine, chunk.chunk_id)
+    except ChunkHeldElsewhere:
+        return None
+
+
+def hold_ended(context: Context, chunk: PlannedChunk) -> bool:
+    hold = hold_of(context, chunk)
+    if hold is not None:
+        hold.let_go()
+    return hold is not None
+
+
+def attempts(context: Context, chunk: PlannedChunk) -> set[str | None]:
+    """How the tries at a chunk's objects ended."""
+    query = text("SELECT code FROM geotag.attempt WHERE object_version_id = ANY(:ids)")
+    ids = list(chunk.object_version_ids)
+    with context.engine.connect() as connection:
+        return set(connection.execute(query, {"ids": ids}).scalars())
+
+
+def still_to_do(context: Context, chunk: PlannedChunk) -> list[int]:
+    """For each object without an outcome, how many workers died with it."""
+    hold = until(lambda: hold_of(context, chunk))
+    try:
+        begun = ledger.begin_chunk(context.engine, chunk.chunk_id, chunk.delivery)
+    finally:
+        hold.let_go()
+    return [obj.kills for obj in begun.objects] if begun else []
+
+
+def test_chunk_is_done_and_its_message_goes(
+    running: Context, worker: Worker, chunk: PlannedChunk
+) -> None:
+    worker.deliver(chunk)
+    assert still_to_do(running, chunk) == []
+    assert worker.sent == []
+    worker.deliver(chunk)  # again, as any broker may: nothing is done twice
+    assert worker.sent == []
+
+
+def test_chunk_that_another_holds_comes_again(
+    running: Context, worker: Worker, chunk: PlannedChunk
+) -> None:
+    hold = Hold(running.engine, chunk.chunk_id)
+    try:
+        worker.deliver(chunk)
+    finally:
+        hold.let_go()
+    assert worker.sent == [(chunk.chunk_id, chunk.delivery)]
+    assert still_to_do(running, chunk) == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "credential",
+    [
+        {"s3_access_key": None, "s3_secret_key": None},
+        {"s3_secret_key": WorkerSettings(s3_secret_key="wrong").s3_secret_key},
+    ],
+    ids=["none", "wrong"],
+)
+def test_worker_without_a_credential_hands_its_chunk_back(
+    running: Context,
+    worker: Worker,
+    chunk: PlannedChunk,
+    credential: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An expired token must not condemn every photograph of the night."""
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    worker.new_place(**credential)
+    worker.deliver(chunk)
+    assert worker.sent == [(chunk.chunk_id, chunk.delivery)]
+    assert still_to_do(running, chunk) == [0, 0, 0]
+
+
+def test_archive_that_is_away_is_waited_for(
+    running: Context, worker: Worker, chunk: PlannedChunk
+) -> None:
+    place = worker.new_place()
+    away = place.settings.model_copy(
+        update={"s3_endpoint": "http://127.0.0.1:1", "s3_tries": 1, "s3_timeout": 1.0}
+    )
+    place.archive = Archive(away)
+    worker.deliver(chunk)
+    assert worker.sent == [(chunk.chunk_id, chunk.delivery)]
+    assert still_to_do(running, chunk) == [0, 0, 0]
+
+
+def a_locator(error: Exception, *, ready: bool) -> Any:
+    def fails(*_arguments: object) -> Any:
+        raise error
+
+    return SimpleNamespace(served=fails, locate=fails, ready=lambda: ready)
+
+
+@pytest.mark.parametrize("error", [InferenceUnavailable("gone"), InferenceTimeout("black hole")])
+def test_triton_that_is_away_is_waited_for(
+    running: Context,
+    worker: Worker,
+    chunk: PlannedChunk,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker.place, "locator", lambda *_release: a_locator(error, ready=False))
+    worker.deliver(chunk)
+    assert worker.sent == [(chunk.chunk_id, chunk.delivery)]
+    assert still_to_do(running, chunk) == [0, 0, 0]
+
+
+def test_triton_that_is_there_and_fails_is_recorded_in_the_end(
+    running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = a_locator(InferenceTimeout("slow"), ready=True)
+    monkeypatch.setattr(worker.place, "locator", lambda *_release: slow)
+    worker.deliver(chunk)
+    assert worker.sent == []
+    assert still_to_do(running, chunk) == []
+
+
+def test_triton_that_serves_another_build_of_the_release_condemns_nothing(
+    running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Same name, other weights: the ledger knows no such digest, so nothing can be recorded."""
+    said = locator._prediction
+
+    def another(*arguments: Any) -> Any:
+        return replace(said(*arguments), release_digest="f" * 64)
+
+    monkeypatch.setattr(locator, "_prediction", another)
+    worker.deliver(chunk)
+    assert still_to_do(running, chunk) == [0, 0, 0]
+
+
+def test_ledger_that_stays_away_is_no_death_of_the_worker(
+    running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three long outages in one night must not put innocent photographs into quarantine."""
+
+    def away(*_arguments: object) -> None:
+        raise OperationalError("write", None, Exception("the database system is shutting down"))
+
+    with monkeypatch.context() as outage:
+        outage.setattr(ledger, "write_results", away)
+        worker.deliver(chunk)
+    assert worker.sent == [(chunk.chunk_id, chunk.delivery)]
+
+    until(lambda: hold_ended(running, chunk))
+    worker.deliver_what_was_sent()
+
+    assert still_to_do(running, chunk) == []
+    assert "worker_killed" not in attempts(running, chunk)
+
+
+def test_fault_of_our_own_does_not_lose_the_message(
+    running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery acknowledges a task that raised: the chunk would wait for a planner for ever."""
+
+    def breaks(*_arguments: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as fault:
+        fault.setattr(ledger, "write_results", breaks)
+        try:
+            worker.deliver(chunk)
+            kept = bool(worker.sent)
+        except Reject as rejected:
+            kept = bool(rejected.args[1])
+        except ZeroDivisionError:
+            kept = False
+    assert kept or still_to_do(running, chunk) == []
+
+
+def test_broker_that_goes_away_in_the_middle_of_a_split_loses_nothing(
+    running: Context, worker: Worker, chunk: PlannedChunk
+) -> None:
+    ledger.open_attempts(running.engine, chunk.chunk_id, chunk.object_version_ids, "killed")
+    worker.refuse_after = 1
+    with pytest.raises(Reject):  # so the broker keeps the message and delivers it again
+        worker.deliver(chunk)
+    worker.refuse_after = None
+
+    worker.deliver(chunk)
+
+    with running.engine.connect() as connection:
+        waiting = {
+            tuple(row)
+            for row in connection.execute(
+                text(
+                    "SELECT c.id, c.delivery FROM geotag.chunk c JOIN geotag.run_object ro"
+                    " ON ro.chunk_id = c.id WHERE ro.object_version_id = ANY(:ids)"
+                    " AND c.finished_at IS NULL"
+                ),
+                {"ids": list(chunk.object_version_ids)},
+            )
+        }
+    assert waiting
+    assert waiting <= set(worker.sent)
