@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from deploy.local import stack as local_stack
@@ -18,6 +19,10 @@ PROJECT = Path(__file__).parent.parent
 SHARED = PROJECT.parent / "shared"
 # Two test sessions at once in one checkout need a folder each.
 DATA_DIR = PROJECT / os.environ.get("GEOTAG_TEST_STACK", ".geotag-test")
+
+# A slow machine is no fault of an example: speed belongs in benchmarks.
+hypothesis.settings.register_profile("geotag", deadline=None)
+hypothesis.settings.load_profile("geotag")
 
 Geotag = Callable[..., "subprocess.CompletedProcess[str]"]
 
