@@ -2,10 +2,11 @@
 
 import ctypes
 import logging
+import os
 from contextlib import suppress
 
 from geotag.settings import gather
-from workers.app import BACKFILL, INTERACTIVE, make_app
+from workers.app import BACKFILL, INTERACTIVE, at_broker, make_app
 from workers.errors import UsageError
 from workers.tasks import register
 from workers.workplace import Workplace
@@ -37,8 +38,8 @@ def work(queue: str, processes: int, log_level: str) -> None:
             "worker",
             "--pool=prefork",
             f"--concurrency={processes}",
-            f"--queues={queue}",
-            f"--hostname={queue}-%n@%h",
+            f"--queues={at_broker(queue)}",
+            f"--hostname={queue}-{os.getpid()}@%h",
             f"--loglevel={log_level.upper()}",
             "--without-gossip",
             "--without-mingle",

@@ -8,6 +8,7 @@ differs in sign between brokers.
 
 from collections.abc import Sequence
 
+from amqp.exceptions import AMQPError, MessageNacked
 from celery import Celery
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
@@ -19,20 +20,30 @@ BACKFILL = "backfill"
 INTERACTIVE = "interactive"
 PROCESS_CHUNK = "geotag.process_chunk"
 
+_EXCHANGE = "geotag"
 _DEAD = "geotag.dead"
 # The ledger isolates poison long before; this only bounds what the ledger never saw.
 _DELIVERY_LIMIT = 20
+# What a broker that is away, or that refuses, makes its clients raise.
+_NOT_TAKEN = (OperationalError, AMQPError, MessageNacked, OSError)
 
 
 class BrokerUnavailable(TransientError):
-    """The broker cannot be reached."""
+    """The broker cannot be reached, or refuses."""
 
     code = "broker_unavailable"
 
 
+def at_broker(queue: str) -> str:
+    """A queue's name at the broker, which other applications may share."""
+    return f"geotag.{queue}"
+
+
 def _queues(quorum: bool) -> tuple[Queue, ...]:
+    names = [at_broker(queue) for queue in (BACKFILL, INTERACTIVE)]
+    exchange = Exchange(_EXCHANGE, type="direct")
     if not quorum:
-        return tuple(Queue(name) for name in (BACKFILL, INTERACTIVE))
+        return tuple(Queue(name, exchange, routing_key=name) for name in names)
     arguments = {
         "x-queue-type": "quorum",
         "x-delivery-limit": _DELIVERY_LIMIT,
@@ -40,7 +51,7 @@ def _queues(quorum: bool) -> tuple[Queue, ...]:
     }
     dead = Queue(_DEAD, Exchange(_DEAD, type="fanout"), queue_arguments={"x-queue-type": "quorum"})
     return (
-        *(Queue(name, queue_arguments=arguments) for name in (BACKFILL, INTERACTIVE)),
+        *(Queue(name, exchange, routing_key=name, queue_arguments=arguments) for name in names),
         dead,
     )
 
@@ -52,7 +63,7 @@ def make_app(settings: WorkerSettings) -> Celery:
     app = Celery("geotag", broker=url, set_as_current=False)
     app.conf.update(
         task_queues=_queues(quorum),
-        task_default_queue=BACKFILL,
+        task_default_queue=at_broker(BACKFILL),
         task_create_missing_queues=False,
         task_serializer="json",
         accept_content=["json"],
@@ -62,7 +73,10 @@ def make_app(settings: WorkerSettings) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
+        worker_consumer="workers.consumer:Consumer",
         worker_cancel_long_running_tasks_on_connection_loss=False,
+        # Nobody asks, and it would put queues of Celery's own names on a broker that others share.
+        worker_enable_remote_control=False,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
@@ -103,11 +117,11 @@ def publish(
                 "queue": queue,
                 "forgiven": forgiven,
             },
-            queue=queue,
+            queue=at_broker(queue),
             retry=True,
             retry_policy={"max_retries": 3, "interval_start": 0.2, "interval_step": 0.5},
         )
-    except (OperationalError, OSError) as error:
+    except _NOT_TAKEN as error:
         raise BrokerUnavailable(f"the broker did not take a chunk: {error}") from error
 
 
@@ -120,7 +134,7 @@ def queued(app: Celery, queue: str) -> int:
     try:
         with app.connection_for_read() as connection:
             connection.ensure_connection(max_retries=1, timeout=5)
-            (wanted,) = (q for q in app.conf.task_queues if q.name == queue)
+            (wanted,) = (q for q in app.conf.task_queues if q.name == at_broker(queue))
             return int(wanted.bind(connection.default_channel).queue_declare().message_count)
-    except (OperationalError, OSError) as error:
+    except _NOT_TAKEN as error:
         raise BrokerUnavailable(f"the broker cannot be asked: {error}") from error

@@ -4,17 +4,23 @@ import socket
 from typing import Any
 
 import pytest
+from amqp.exceptions import MessageNacked, PreconditionFailed
+from celery.worker.consumer import Consumer as CeleryConsumer
+from celery.worker.consumer.delayed_delivery import DelayedDelivery
 from kombu import Connection
+from kombu.utils.imports import symbol_by_name
 
 from workers.app import (
     BACKFILL,
     INTERACTIVE,
     PROCESS_CHUNK,
     BrokerUnavailable,
+    at_broker,
     make_app,
     publish,
     queued,
 )
+from workers.consumer import Consumer, DeclareQueues
 from workers.settings import WorkerSettings
 
 
@@ -39,19 +45,22 @@ def test_a_message_goes_when_its_chunk_is_done_and_not_before(url: str) -> None:
 
 def test_rabbitmq_queues_are_quorum_queues_with_a_way_out() -> None:
     queues = {queue.name: queue for queue in make_app(settings(RABBITMQ)).conf.task_queues}
-    assert {BACKFILL, INTERACTIVE} < set(queues)
-    for name in (BACKFILL, INTERACTIVE):
+    names = {at_broker(BACKFILL), at_broker(INTERACTIVE)}
+    assert names < set(queues)
+    for name in names:
         arguments = queues[name].queue_arguments
         assert arguments["x-queue-type"] == "quorum"
         assert arguments["x-delivery-limit"] > settings().crash_tries
         assert arguments["x-dead-letter-exchange"] in {q.exchange.name for q in queues.values()}
+        assert queues[name].routing_key == name
+    assert all(name.startswith("geotag.") for name in queues)
     assert make_app(settings(RABBITMQ)).conf.broker_transport_options == {"confirm_publish": True}
 
 
 def test_valkey_gives_a_chunk_back_as_the_settings_say() -> None:
     conf = make_app(settings(VALKEY, visibility_timeout=77)).conf
     assert conf.broker_transport_options["visibility_timeout"] == 77
-    assert {queue.name for queue in conf.task_queues} == {BACKFILL, INTERACTIVE}
+    assert {queue.name for queue in conf.task_queues} == {"geotag.backfill", "geotag.interactive"}
 
 
 @pytest.mark.parametrize("scheme", ["amqps", "rediss"])
@@ -70,7 +79,7 @@ def test_message_names_its_chunk_and_its_objects() -> None:
     app = make_app(settings("memory://"))
     publish(app, INTERACTIVE, 7, 2, (3, 4))
     with app.connection_for_read() as connection:
-        message = connection.SimpleQueue(INTERACTIVE).get(block=False)
+        message = connection.SimpleQueue(at_broker(INTERACTIVE)).get(block=False)
         _arguments, keywords, _embedded = message.payload
         message.ack()
     assert message.headers["task"] == PROCESS_CHUNK
@@ -81,7 +90,7 @@ def test_message_names_its_chunk_and_its_objects() -> None:
 def test_messages_that_wait_are_counted_by_queue() -> None:
     app = make_app(settings("memory://"))
     with app.connection_for_write() as connection:
-        connection.SimpleQueue(BACKFILL).clear()
+        connection.SimpleQueue(at_broker(BACKFILL)).clear()
     before = queued(app, BACKFILL)
     publish(app, BACKFILL, 1, 1, (1,))
     publish(app, BACKFILL, 2, 1, (2,))
@@ -103,6 +112,29 @@ def test_broker_that_is_away_is_said_without_its_password(url: str, free_port: i
         with pytest.raises(BrokerUnavailable) as caught:
             ask()
         assert "hunter2" not in caught.value.message
+
+
+@pytest.mark.parametrize("error", [MessageNacked(), PreconditionFailed("inequivalent arg")])
+def test_broker_that_refuses_is_away(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = make_app(settings())
+
+    def refuse(*_arguments: Any, **_keywords: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(app, "send_task", refuse)
+    with pytest.raises(BrokerUnavailable):
+        publish(app, BACKFILL, 1, 1, (1,))
+
+
+@pytest.mark.parametrize("url", [RABBITMQ, VALKEY])
+def test_a_worker_declares_its_queues_and_delays_nothing(url: str) -> None:
+    steps = {step.name for step in map(symbol_by_name, Consumer.Blueprint.default_steps)}
+    assert make_app(settings(url)).conf.worker_consumer == f"{Consumer.__module__}:Consumer"
+    assert DeclareQueues.name in steps
+    assert DelayedDelivery.name not in steps
+    assert {step.name for step in map(symbol_by_name, CeleryConsumer.Blueprint.default_steps)} == (
+        steps - {DeclareQueues.name} | {DelayedDelivery.name}
+    )
 
 
 def test_kombu_knows_the_schemes() -> None:

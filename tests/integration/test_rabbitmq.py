@@ -1,0 +1,210 @@
+"""The main job over RabbitMQ's quorum queues, beside servers that exist already."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from amqp.exceptions import NotFound, PreconditionFailed
+from kombu import Connection, Queue
+from pydantic import SecretStr
+
+from deploy.local import stack
+from deploy.local.broker import RABBITMQ_SERVER
+from deploy.local.folder import Folder
+from deploy.local.supervision import Supervisor
+from deploy.local.system import can_install
+from deploy.settings import StackSettings
+from geotag.context import Context
+from tests.images import good_files
+from tests.stack_helpers import distinct_pictures, outcomes_of, results, scalar, until, upload
+from workers.app import BACKFILL, INTERACTIVE, BrokerUnavailable, at_broker, make_app, publish
+from workers.settings import WorkerSettings
+
+OBJECTS = 40
+
+
+@pytest.fixture(scope="module")
+def second(running: Context, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The environment of a stack that starts a RabbitMQ and its workers, and nothing else."""
+    if not RABBITMQ_SERVER.exists() and not can_install():
+        pytest.skip("RabbitMQ is not here and cannot be installed")
+    first = running.settings
+    secrets = (first.database.database_url, first.worker.s3_secret_key)
+    database_url, secret_key = (str(s and s.get_secret_value()) for s in secrets)
+    ours = {
+        "GEOTAG_DATA_DIR": str(tmp_path_factory.mktemp("mq")),
+        "GEOTAG_LOCAL_BROKER": "rabbitmq",
+        "GEOTAG_DATABASE_URL": database_url,
+        "GEOTAG_S3_ENDPOINT": str(first.worker.s3_endpoint),
+        "GEOTAG_S3_ACCESS_KEY": str(first.worker.s3_access_key),
+        "GEOTAG_S3_SECRET_KEY": secret_key,
+        "GEOTAG_TRITON_URL": first.worker.triton_url,
+    }
+    kept = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
+    settings = StackSettings()
+    try:
+        up = stack.up(settings, Path(ours["GEOTAG_DATA_DIR"]) / "no-models")
+        assert set(up.variables) == {"GEOTAG_BROKER_URL"}  # the others exist and are used
+        assert {"postgres", "s3", "triton", "broker"} <= set(up.answers)
+        stack.start_workers(settings)
+        yield ours | up.variables
+    finally:
+        stack.delete(settings)
+        for name, value in kept.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def pool(environment: dict[str, str]) -> list[psutil.Process]:
+    """The pool processes of the second stack's backfill workers."""
+    states = Supervisor(Folder(Path(environment["GEOTAG_DATA_DIR"]))).states("worker-backfill")
+    return [child for s in states if s.pid for child in psutil.Process(s.pid).children()]
+
+
+def log_of(environment: dict[str, str]) -> str:
+    logs = Path(environment["GEOTAG_DATA_DIR"], "log").glob("worker-*.log")
+    return "".join(path.read_text() for path in sorted(logs))
+
+
+def test_only_the_broker_and_the_workers_are_started(second: dict[str, str]) -> None:
+    states = Supervisor(Folder(Path(second["GEOTAG_DATA_DIR"]))).states()
+    assert {state.program for state in states} == {
+        "broker",
+        "worker-backfill",
+        "worker-interactive",
+    }
+    assert second["GEOTAG_BROKER_URL"].startswith("amqp://")
+
+
+def test_killed_pool_process_costs_nothing(
+    running: Context, bucket: str, second: dict[str, str]
+) -> None:
+    upload(running, bucket, distinct_pictures(good_files()["plain.jpg"], OBJECTS, prefix=bucket))
+    run = subprocess.Popen(
+        [str(Path(sys.executable).with_name("geotag")), "run", f"s3://{bucket}"],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | second,
+    )
+    open_attempts = (
+        "SELECT count(*) FROM geotag.attempt t"
+        " JOIN geotag.object_version v ON v.id = t.object_version_id"
+        " JOIN geotag.archive a ON a.id = v.archive_id"
+        " WHERE a.bucket = :bucket AND t.finished_at IS NULL"
+    )
+    until(lambda: scalar(running, open_attempts, bucket=bucket))
+    for child in pool(second):
+        child.kill()
+
+    out, err = run.communicate(timeout=240)
+
+    assert run.returncode == 0, out + err + log_of(second)
+    assert f"{OBJECTS} geotagged" in out
+    assert outcomes_of(running, bucket) == dict.fromkeys(results(running, bucket), 1)
+    killed = open_attempts.replace("t.finished_at IS NULL", "t.code = 'worker_killed'")
+    assert scalar(running, killed, bucket=bucket) > 0
+
+
+def test_locate_goes_by_its_own_queue(
+    running: Context, second: dict[str, str], tmp_path: Path
+) -> None:
+    picture = tmp_path / "mine.jpg"
+    picture.write_bytes(good_files()["plain.png"] + os.urandom(8))
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("geotag")), "locate", str(picture)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | second,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "geotagged" in done.stdout
+
+
+def test_all_workers_run(second: dict[str, str]) -> None:
+    """Two on one queue and one machine: RabbitMQ would let one have the name of both."""
+
+    def consumers() -> int:
+        with Connection(second["GEOTAG_BROKER_URL"]) as connection:
+            queue = Queue(at_broker(BACKFILL), channel=connection.channel())
+            found = queue.queue_declare(passive=True)
+        return int(getattr(found, "consumer_count", 0))
+
+    until(lambda: consumers() == 2)
+
+
+@pytest.mark.parametrize("name", ["geotag.backfill", "geotag.interactive", "geotag.dead"])
+def test_queues_are_there_and_are_quorum_queues(second: dict[str, str], name: str) -> None:
+    settings = WorkerSettings(broker_url=SecretStr(second["GEOTAG_BROKER_URL"]))
+    (wanted,) = (queue for queue in make_app(settings).conf.task_queues if queue.name == name)
+    with Connection(second["GEOTAG_BROKER_URL"]) as connection:
+        wanted.bind(connection.channel()).queue_declare(passive=True)  # NotFound if it is not
+        classic = wanted.queue_arguments | {"x-queue-type": "classic"}
+        queue = Queue(name, channel=connection.channel(), queue_arguments=classic)
+        with pytest.raises(PreconditionFailed) as refused:  # RabbitMQ says what is there
+            queue.queue_declare()
+    assert "quorum" in str(refused.value)
+
+
+def test_what_is_given_up_is_kept(second: dict[str, str]) -> None:
+    settings = WorkerSettings(broker_url=SecretStr(second["GEOTAG_BROKER_URL"]))
+    arguments = make_app(settings).conf.task_queues[0].queue_arguments
+    with Connection(second["GEOTAG_BROKER_URL"]) as connection:
+        jobs = Queue("jobs", routing_key="jobs", queue_arguments=arguments)
+        simple = connection.SimpleQueue(jobs(connection.channel()))
+        simple.put({"chunk": 3})
+        simple.get(timeout=10).reject(requeue=False)
+
+        dead = Queue("geotag.dead", channel=connection.channel())
+        message = until(dead.get)
+        assert message.payload == {"chunk": 3}
+        message.ack()
+        simple.queue.delete()
+
+
+def test_nothing_is_declared_that_is_not_ours(second: dict[str, str]) -> None:
+    """Celery's queues for delayed messages: 28, with names of no application."""
+    with Connection(second["GEOTAG_BROKER_URL"]) as connection, pytest.raises(NotFound):
+        Queue("celery_delayed_0", channel=connection.channel()).queue_declare(passive=True)
+
+
+def test_broker_that_refuses_is_away(second: dict[str, str]) -> None:
+    """The queue is there with other arguments: PRECONDITION_FAILED."""
+    app = make_app(WorkerSettings(broker_url=SecretStr(second["GEOTAG_BROKER_URL"])))
+    for queue in app.conf.task_queues:
+        queue.queue_arguments = queue.queue_arguments | {"x-delivery-limit": 3}
+    with pytest.raises(BrokerUnavailable, match="inequivalent arg"):
+        publish(app, BACKFILL, 1, 1, (1,))
+
+
+def test_nothing_is_left_in_the_queues(second: dict[str, str]) -> None:
+    def messages(name: str) -> int:
+        with Connection(second["GEOTAG_BROKER_URL"]) as connection:
+            found = Queue(at_broker(name), channel=connection.channel()).queue_declare(passive=True)
+        return int(getattr(found, "message_count", 0))
+
+    until(lambda: messages(BACKFILL) == messages(INTERACTIVE) == 0)
+
+
+def test_workers_have_nothing_to_complain_about(second: dict[str, str]) -> None:
+    """A warning of Celery's about quorum queues is a guarantee that does not hold."""
+    records = re.split(r"^(?=\d{4}-\d\d-\d\d )", log_of(second), flags=re.MULTILINE)
+    # A test has killed processes: Celery reports them, and our own warnings say what came of it.
+    expected = r"SIGKILL|WorkerLostError|signal 9| WARNING \d+ workers\."
+    complaints = [
+        record
+        for record in records
+        if re.search(r" (WARNING|ERROR|CRITICAL) |Traceback", record)
+        and not re.search(expected, record)
+    ]
+    assert len(records) > 10
+    assert complaints == [], "\n".join(complaints)
