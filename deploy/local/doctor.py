@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from deploy.errors import MissingPackage, StackError, StackNotUp, SystemUnsuitable
+from deploy.errors import MissingPackage, ServiceDown, StackError, StackNotUp, SystemUnsuitable
 from deploy.local import broker, health, postgres, system
 from deploy.local.folder import Folder
 from deploy.local.ports import require_free
@@ -125,12 +125,13 @@ def _data_folder(root: Path) -> str:
 
 def _look(service: Service, folder: Folder) -> str:
     """Does a server of ours answer? When it does not run: could it start?"""
-    supervisor = Supervisor(folder)
+    supervisor, log = Supervisor(folder), folder.log(service.name)
     if supervisor.is_running():
         if any(state.active for state in supervisor.states(service.name)):
-            advice = f"see {folder.log(service.name)}; `geotag down` and `geotag up` start it anew"
+            advice = f"see {log}; `geotag down` and `geotag up` start it anew"
             return health.answers(service.name, service.check, advice)
-    elif not folder.ports_file.exists() or find_strays(folder.root):
-        raise StackNotUp
-    require_free(service.name, service.ports, folder.ports_file)
+        require_free(service.name, service.ports, folder.ports_file)
+        raise ServiceDown(f"{service.name} is not running", f"`geotag up` starts it; see {log}")
+    if folder.ports_file.exists() and not find_strays(folder.root):
+        require_free(service.name, service.ports, folder.ports_file)
     raise StackNotUp

@@ -5,6 +5,7 @@
 itself, install `deploy/local/geotag.service`.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -12,8 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from deploy.errors import StackError, StackNotUp
-from deploy.local import postgres, triton
+from deploy.local import postgres, triton, triton_process
 from deploy.local.folder import Folder
 from deploy.local.health import answers, wait_until_healthy
 from deploy.local.ports import require_free
@@ -130,7 +133,7 @@ def down(settings: StackSettings) -> None:
         return
     with folder.lock():
         Supervisor(folder).shut_down()
-        triton.remove_shared_memory(folder)
+        triton_process.remove_shared_memory(folder)
 
 
 def delete(settings: StackSettings) -> None:
@@ -199,12 +202,21 @@ def _run(folder: Folder, services: list[Service], programs: list[Program], repor
     else:
         supervisor.start()
     for service in services:
+        if isinstance(service, triton.Triton):
+            _stop_lame_triton(supervisor, service.name, report)
         if not all(state.active for state in supervisor.states(service.name)):
             require_free(service.name, service.ports, folder.ports_file)
-            if isinstance(service, triton.Triton):
-                triton.remove_shared_memory(folder)
             report(f"starting {service.name}")
             supervisor.start_program(service.name)
+
+
+def _stop_lame_triton(supervisor: Supervisor, name: str, report: Report) -> None:
+    """Stop a Triton that keeps a dead child: a model's, or the watcher that would have seen it."""
+    for state in supervisor.states(name):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if state.pid and triton_process.dead_children(psutil.Process(state.pid)):
+                report(f"a process of {name} has died: it starts again")
+                supervisor.stop_program(name)
 
 
 def _wait(

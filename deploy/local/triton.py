@@ -17,7 +17,7 @@ import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
 from deploy.errors import InstallFailed, ServiceDown
-from deploy.local import system
+from deploy.local import system, triton_process
 from deploy.local.folder import Folder, locked
 from deploy.local.ports import LOOPBACK
 from deploy.local.program import Program, Report
@@ -26,7 +26,6 @@ REQUIREMENTS = Path(__file__).parents[2] / "requirements"
 # What the models import, with what that depends on; then the server without its dependencies:
 # they serve pytriton's Python front end, which we do not use.
 PLAIN, BARE = REQUIREMENTS / "triton.txt", REQUIREMENTS / "tritonserver.txt"
-SHARED_MEMORY = Path("/dev/shm")
 
 
 def check_url(url: str) -> str:
@@ -100,10 +99,12 @@ class Triton:
         home = self.folder.root / "triton"
         home.mkdir(exist_ok=True)
         http, grpc, metrics = self.ports
+        memory = triton_process.memory_prefix(self.folder)
         server = self._site_packages() / "pytriton" / "tritonserver"
         return Program(
             name=self.name,
-            command=(
+            command=triton_process.command(
+                self.folder,
                 str(server / "bin" / "tritonserver"),
                 f"--model-repository={self.repository}",
                 f"--backend-directory={server / 'backends'}",
@@ -114,7 +115,7 @@ class Triton:
                 *(f"--http-address={LOOPBACK}", f"--http-port={http}"),
                 *(f"--grpc-address={LOOPBACK}", f"--grpc-port={grpc}"),
                 *(f"--metrics-address={LOOPBACK}", f"--metrics-port={metrics}"),
-                f"--backend-config=python,shm-region-prefix-name={memory_prefix(self.folder)}",
+                f"--backend-config=python,shm-region-prefix-name={memory}",
                 *("--log-format=ISO8601", "--exit-timeout-secs=15"),
             ),
             directory=home,
@@ -164,17 +165,6 @@ class Triton:
         stub = f"python_backend_stubs/{sys.version_info.major}.{sys.version_info.minor}"
         # The backend looks for the stub beside its own library.
         shutil.copy(server / stub / "triton_python_backend_stub", server / "backends" / "python")
-
-
-def memory_prefix(folder: Folder) -> str:
-    """How the shared memory of this stack's Triton is named in /dev/shm."""
-    return f"geotag-{folder.key}-"
-
-
-def remove_shared_memory(folder: Folder) -> None:
-    """Free what a killed server left behind; only when none is running."""
-    for region in SHARED_MEMORY.glob(f"{memory_prefix(folder)}*"):
-        region.unlink(missing_ok=True)
 
 
 def _run(command: list[str]) -> None:

@@ -17,6 +17,7 @@ import tritonclient.grpc as triton
 from botocore.exceptions import ClientError
 from kombu import Connection, Queue
 from pydantic import SecretStr
+from tritonclient.utils import InferenceServerException
 
 from deploy.errors import PortTaken, StackNotUp
 from deploy.local import doctor, stack
@@ -204,6 +205,67 @@ def test_what_is_killed_comes_back(settings: StackSettings, name: str) -> None:
         return all(line.ok and line.pid and line.pid not in killed for line in lines)
 
     wait_for(back)
+
+
+def model_process(settings: StackSettings) -> psutil.Process:
+    """The process in which Triton runs the model."""
+    children = psutil.Process(pids(settings)["triton"]).children()
+    (found,) = (child for child in children if "doubler" in " ".join(child.cmdline()))
+    return found
+
+
+def answers(variables: dict[str, str]) -> bool:
+    try:
+        return double(variables) == [3.0, -4.0]
+    except InferenceServerException:
+        return False
+
+
+def test_killed_model_process_comes_back(
+    settings: StackSettings, variables: dict[str, str]
+) -> None:
+    """Triton by itself calls the model ready and fails each inference, for ever."""
+    model_process(settings).kill()
+    assert not answers(variables)
+
+    wait_for(lambda: answers(variables))
+
+    assert [check for check in doctor.checks(settings) if not check.ok] == []
+
+
+def test_model_may_be_unloaded_and_loaded(
+    settings: StackSettings, variables: dict[str, str]
+) -> None:
+    before = pids(settings)["triton"]
+    with triton.InferenceServerClient(variables["GEOTAG_TRITON_URL"]) as client:
+        for _ in range(3):
+            client.unload_model("doubler")
+            wait_for(lambda: not client.is_model_ready("doubler"))
+            client.load_model("doubler")
+
+    assert double(variables) == [3.0, -4.0]
+    assert pids(settings)["triton"] == before
+
+
+def test_up_repairs_what_nobody_watches(
+    settings: StackSettings, models: Path, variables: dict[str, str]
+) -> None:
+    children = psutil.Process(pids(settings)["triton"]).children()
+    assert len(children) == 2  # a model's and the watcher
+    for child in children:
+        child.kill()
+
+    stack.up(settings, models)
+
+    assert double(variables) == [3.0, -4.0]
+
+
+def test_one_stopped_server_is_not_a_stopped_stack(settings: StackSettings) -> None:
+    stack.stop_service(settings, "broker")
+    wrong = {check.name: check.detail for check in doctor.checks(settings) if not check.ok}
+    stack.start_service(settings, "broker")
+
+    assert wrong == {"broker": "broker is not running"}
 
 
 def test_rabbitmq_beside_servers_that_exist(
