@@ -1,9 +1,13 @@
 """Bringing everything up: servers, model repository, schema, releases, workers."""
 
+import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import db
+import geotag
+import workers
 from db import migrate
 from db.releases import CellRow, PartitionRow, activate_release, active_release, register_release
 from deploy.errors import StackError
@@ -35,8 +39,18 @@ def up(settings: Settings, report: Report) -> tuple[Context, stack.Stack]:
     now = context()  # read again: `up` has written the addresses of what it started
     migrate.upgrade(now.engine)
     register(now, Release.load(directory))
-    stack.start_workers(now.settings.stack, report=report)
+    stack.start_workers(now.settings.stack, code=_code(), report=report)
     return now, running
+
+
+def _code() -> str:
+    """Names the code of the workers: a worker that runs another is started anew."""
+    digest = hashlib.sha256()
+    for package in (db, workers, geotag):
+        for source in sorted(Path(package.__path__[0]).rglob("*")):
+            if source.suffix in (".py", ".sql"):
+                digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _fingerprint(repository: Path) -> str | None:

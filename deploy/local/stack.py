@@ -83,17 +83,22 @@ def up(settings: StackSettings, model_repository: Path, *, report: Report = sile
 
 
 def start_workers(
-    settings: StackSettings, *, command: Sequence[str] | None = None, report: Report = silent
+    settings: StackSettings,
+    *,
+    command: Sequence[str] | None = None,
+    code: str = "",
+    report: Report = silent,
 ) -> None:
-    """Start the workers that are not running; those whose settings changed start anew.
+    """Start the workers that are not running; those whose settings or code changed start anew.
 
     Call it when the database has its schema. `command` is what a worker runs before
-    `--queue NAME`; `geotag worker` when not given. Raises StackError.
+    `--queue NAME`; `geotag worker` when not given. `code` names the code that it is to run.
+    Raises StackError.
     """
     folder = Folder(settings.data_dir)
     supervisor = Supervisor(folder)
     with folder.lock():
-        programs = worker_programs(settings, folder, command)
+        programs = worker_programs(settings, folder, command, code)
         supervisor.write_programs(programs, of=WORKERS)
         supervisor.reload()
         for program in programs:
@@ -104,12 +109,14 @@ def start_workers(
 
 
 def worker_programs(
-    settings: StackSettings, folder: Folder, command: Sequence[str] | None = None
+    settings: StackSettings, folder: Folder, command: Sequence[str] | None = None, code: str = ""
 ) -> list[Program]:
     """The workers of both queues. A backfill never keeps an interactive picture waiting."""
     ours = {key: value for key, value in os.environ.items() if key.startswith("GEOTAG_")}
     common = tuple(command or (str(python_prefix() / "bin" / "geotag"), "worker"))
     environment = ours | folder.read_stack_env() | {"GEOTAG_DATA_DIR": str(folder.root)}
+    # Not read by anybody: another value is what has the supervisor start a worker anew.
+    environment |= {"GEOTAG_CODE": code}
     copies = {"backfill": settings.worker_processes, "interactive": 1}
     return [
         Program(
