@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from db import ledger, planning
 from db.engine import is_away
+from db.holds import ChunkHeldElsewhere, Hold
 from db.ledger import ChunkObject, Result
 from workers.errors import (
     ArchiveUnavailable,
@@ -72,8 +73,8 @@ def work_chunk(
 ) -> End:
     """Work on a chunk's message: `delivery` and `forgiven` are what it says."""
     try:
-        hold = patiently(place, lambda: ledger.Hold(place.engine, chunk_id))
-    except ledger.ChunkHeldElsewhere:
+        hold = patiently(place, lambda: Hold(place.engine, chunk_id))
+    except ChunkHeldElsewhere:
         # Valkey delivers a long chunk twice. Should its holder die, this message is the one that
         # is left, so it must not be dropped.
         time.sleep(_POLL_SECONDS * random.uniform(2, 4))
@@ -141,7 +142,7 @@ def patiently(place: Workplace, ask: Callable[[], T]) -> T:
 class _ChunkWork:
     """The objects of one chunk on their way; `todo` have no result yet."""
 
-    def __init__(self, place: Workplace, hold: ledger.Hold, chunk: ledger.Chunk) -> None:
+    def __init__(self, place: Workplace, hold: Hold, chunk: ledger.Chunk) -> None:
         self.place = place
         self.hold = hold
         self.release = chunk.release

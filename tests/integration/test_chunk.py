@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from db import ledger, planning
-from db.ledger import ChunkHeldElsewhere, Hold
+from db.holds import ChunkHeldElsewhere, Hold
 from db.planning import PlannedChunk
 from geotag.context import Context
 from tests.images import good_files

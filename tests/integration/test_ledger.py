@@ -11,7 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from db import ledger, planning
 from db.copy import Value, stage
 from db.engine import is_away
-from db.ledger import ChunkHeldElsewhere, Content, Hold, Result
+from db.holds import ChunkHeldElsewhere, Claim, Hold
+from db.ledger import Content, Result
 from db.planning import PlannedChunk
 from geotag.context import Context
 from tests.ledger_helpers import listed, located, new_archive, new_run, planned, sha
@@ -306,8 +307,8 @@ def test_claim_of_new_bytes_then_busy_then_known(engine: Engine) -> None:
     name = f"claimed {one.chunk_id}"
     first, second = Hold(engine, one.chunk_id), Hold(engine, other.chunk_id)
     try:
-        assert first.claim(sha(name), "untrained") == ledger.Claim(held=True, state=None)
-        assert second.claim(sha(name), "untrained") == ledger.Claim(held=False, state=None)
+        assert first.claim(sha(name), "untrained") == Claim(held=True, state=None)
+        assert second.claim(sha(name), "untrained") == Claim(held=False, state=None)
         # Another release's answer is another question.
         assert second.claim(sha(name), "other").held
 
@@ -317,7 +318,7 @@ def test_claim_of_new_bytes_then_busy_then_known(engine: Engine) -> None:
         first.release_contents("untrained")
 
         claim = second.claim(sha(name), "untrained")
-        assert claim == ledger.Claim(held=True, state="geotagged")
+        assert claim == Claim(held=True, state="geotagged")
     finally:
         first.let_go()
         second.let_go()

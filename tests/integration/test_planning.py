@@ -9,7 +9,8 @@ import pytest
 from sqlalchemy import Engine, text
 
 from db import ledger, planning
-from db.ledger import Hold, Result
+from db.holds import Hold
+from db.ledger import Result
 from db.planning import NOTHING, PlannedPage, Totals
 from db.reads import run_progress
 from geotag.context import Context
