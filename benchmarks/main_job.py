@@ -48,11 +48,12 @@ def main() -> None:
             "GEOTAG_WORKER_PROCESSES": "1",
             "GEOTAG_TRITON_VENV": str(PROJECT / ".geotag" / "triton-venv"),
         }
-        context, _running = up(gather(), print)
+        settings = gather()
         try:
+            context, _running = up(settings, print)
             measure(context, given.objects, given.photos)
         finally:
-            stack.delete(context.settings.stack)
+            stack.delete(settings.stack)
 
 
 def measure(context: Context, objects: int, photos: Path) -> None:

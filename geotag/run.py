@@ -86,15 +86,16 @@ def run(context: Context, job: Job, *, wait: bool = True) -> tuple[RunProgress |
         if planned.listed and planned.listed % 10_000 == 0:
             errors.print(f"[dim]{planned.listed} listed, {planned.published} queued[/dim]")
 
-    planned = context.planner().plan(job.source, BACKFILL, job.pages, report=said)
-    if not wait:
-        errors.print(f"run {planned.run_id}: {planned.published} objects queued; geotag status")
-        return None, 0.0
     try:
+        planned = context.planner().plan(job.source, BACKFILL, job.pages, report=said)
+        if not wait:
+            errors.print(f"run {planned.run_id}: {planned.published} objects queued; geotag status")
+            return None, 0.0
         return watch(context, planned.run_id), time.monotonic() - started
     except KeyboardInterrupt:
         errors.print(
-            f"run {planned.run_id} goes on without you: geotag status --run {planned.run_id}"
+            "what is queued goes on without you: geotag status; the same command again takes the"
+            " run up where it is"
         )
         raise
 

@@ -25,8 +25,9 @@ from tests.stack_helpers import (
     until,
     upload,
 )
+from workers.app import BACKFILL, queued
 
-OBJECTS = 120
+OBJECTS = 240
 
 
 def start_run(bucket: str) -> "subprocess.Popen[str]":
@@ -109,10 +110,14 @@ def worker_children(context: Context) -> list[psutil.Process]:
 def test_interrupted_watcher_leaves_the_work_going(
     running: Context, pictures: str, geotag: Geotag
 ) -> None:
-    run = start_run(pictures)
-    until(lambda: some_done(running, pictures))
-    run.send_signal(signal.SIGINT)
-    _out, err = run.communicate(timeout=60)
+    stack.stop_service(running.settings.stack, "worker-backfill")
+    try:
+        run = start_run(pictures)
+        until(lambda: queued(running.app, BACKFILL) * running.settings.worker.chunk_size >= OBJECTS)
+        run.send_signal(signal.SIGINT)
+        _out, err = run.communicate(timeout=60)
+    finally:
+        stack.start_service(running.settings.stack, "worker-backfill")
     assert run.returncode == 130
     assert "geotag status" in err
     assert "Traceback" not in err
