@@ -121,6 +121,17 @@ def totals(engine: Engine) -> dict[str, int]:
     return {state: counted.get(state, 0) for state in ("pending", *STATES)}
 
 
+def is_registered(engine: Engine, release: str) -> bool:
+    """Whether the ledger knows a release of that name."""
+    with engine.connect() as connection:
+        return bool(
+            connection.execute(
+                text("SELECT EXISTS (SELECT FROM geotag.release WHERE name = :name)"),
+                {"name": release},
+            ).scalar_one()
+        )
+
+
 def stream_results(engine: Engine, which: Filter) -> Iterator[ResultRow]:
     """The results that match, by bucket and key; memory is flat in their number."""
     given = {

@@ -183,12 +183,14 @@ def results(
         str | None,
         typer.Option(help="Only pending, geotagged, abstained, failed or quarantined ones."),
     ] = None,
-    release: Annotated[str | None, typer.Option(help="Only what this release said.")] = None,
+    release: Annotated[
+        str | None, typer.Option(help="As this release has it, not the newest answer.")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """One line (or record, or feature) for every photograph; see docs/results.md for the names."""
-    from db.reads import Filter, stream_results
+    from db.reads import Filter, is_registered, stream_results
     from db.schema import STATES
     from geotag.context import context
     from geotag.output import at_most, write_results
@@ -199,8 +201,11 @@ def results(
     if state is not None and state not in ("pending", *STATES):
         raise UsageError(f"no state {state}: pending, {', '.join(STATES)}")
     bucket, prefix = parse_s3_url(source) if source else (None, "")
+    engine = context().engine
+    if release is not None and not is_registered(engine, release):
+        raise UsageError(f"no release {release} is registered")
     which = Filter(run_id=run_id, bucket=bucket, prefix=prefix, state=state, release=release)
-    write_results(at_most(stream_results(context().engine, which), limit), form, near)
+    write_results(at_most(stream_results(engine, which), limit), form, near)
 
 
 @app.command()

@@ -83,7 +83,8 @@ class Coarsening:
         """Split cells as long as there are fewer than 64, then leave out what can be spared."""
         s, finer = self._scales[scale], self._scales[min(scale + 1, len(self._scales) - 1)]
         added = s.parts[cells + 1] - s.parts[cells] - 1
-        order = np.argsort(-s.saved[cells] / np.maximum(added, 1))
+        # Stable, here and below: one posterior has one region, whichever NumPy sorts.
+        order = np.argsort(-s.saved[cells] / np.maximum(added, 1), kind="stable")
         split = np.zeros(len(cells), np.bool_)
         split[order[np.cumsum(added[order]) <= MOST_CELLS - len(cells)]] = True
         begin, end = s.parts[cells[split]].tolist(), s.parts[cells[split] + 1].tolist()
@@ -105,7 +106,7 @@ def spare(ids: Ids, mass: Singles, density: Floats, level: float) -> Region:
     masses = mass.tolist()
     total = sum(masses)
     kept = set(range(len(masses)))
-    for k in np.argsort(density).tolist():
+    for k in np.argsort(density, kind="stable").tolist():
         if total - masses[k] >= level:
             total -= masses[k]
             kept.remove(k)
@@ -116,10 +117,11 @@ def spare(ids: Ids, mass: Singles, density: Floats, level: float) -> Region:
 def top(values: Floats, count: int) -> Indices:
     """Indices of the greatest values, greatest first; all if there are no more than ``count``."""
     if len(values) > count:
-        likely = np.sort(np.argpartition(-values, count)[:count])
+        # All that tie with the last one, so that the order among equals is the stable sort's.
+        likely = np.flatnonzero(values >= np.partition(values, -count)[-count])
     else:
         likely = np.arange(len(values))
-    return likely[np.argsort(-values[likely], kind="stable")]
+    return likely[np.argsort(-values[likely], kind="stable")][:count]
 
 
 def _single_above(values: Floats) -> Singles:

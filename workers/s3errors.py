@@ -66,6 +66,8 @@ def tried(operation: Callable[[], T], tries: int, sleep: Callable[[float], None]
     for attempt in range(1, tries):
         try:
             return operation()
+        except CredentialRefused:
+            raise  # a moment later it is refused as well
         except TransientError:
             sleep(random.uniform(0, min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt)))
     return operation()

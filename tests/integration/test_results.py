@@ -150,8 +150,8 @@ def test_filters(ledger: Ledger, geotag: Geotag) -> None:
     assert keys(source, "--limit", "2") == keys(source)[:2]
     assert keys(f"{source}/good") == ["good.jpg"]
     assert keys("--run", str(ledger.run_id)) == sorted([ODD_KEY, "good.jpg"])
-    assert keys(source, "--release", "untrained") == sorted([ODD_KEY, "good.jpg"])
-    assert keys(source, "--release", "another") == []
+    # What a release said, or is yet to say.
+    assert keys(source, "--release", "untrained") == keys(source)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +159,7 @@ def test_filters(ledger: Ledger, geotag: Geotag) -> None:
     [
         ("results", "--state", "lost"),
         ("results", "--limit", "0"),
+        ("results", "--release", "another"),
         ("results", "--format", "yaml"),
         ("results", "not-a-url"),
         ("show", "no/such/key.jpg"),
@@ -193,7 +194,6 @@ def test_show_in_every_form(ledger: Ledger, geotag: Geotag) -> None:
     assert shown["state"] in geotag("show", good).stdout
 
 
-@pytest.mark.xfail(reason="db/sql/regions.sql prints what ST_Union makes: clockwise")
 def test_exterior_rings_of_regions_go_counterclockwise(ledger: Ledger, geotag: Geotag) -> None:
     features = parsed(geotag("show", f"s3://{ledger.bucket}/good.jpg", "--format", "geojson"))
     exteriors = [
