@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from geotag import failures
+from geotag.commands import archives, failed, models, runs, schedules, training
 from geotag.formats import Format, ReportFormat, Small
 
 app = typer.Typer(
@@ -21,6 +22,11 @@ partition_app = typer.Typer(
     no_args_is_help=True, help="Build partitions of the Earth, and read the published ones."
 )
 app.add_typer(partition_app, name="partition")
+app.add_typer(archives.app, name="archive")
+app.add_typer(schedules.app, name="schedule")
+app.add_typer(models.app, name="models")
+for group in (runs, failed, training):
+    app.add_typer(group.app)  # without a name: their commands stand beside those here
 _errors = Console(stderr=True)
 
 FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print it.")]
@@ -108,12 +114,12 @@ def run(
     resumes it. Exit code 0: every object is geotagged or abstained; 3: some failed; 2: wrong usage
     or settings; 4: a service stayed away.
     """
-    from geotag import run as runs
+    from geotag import run as jobs
     from geotag.context import context
     from geotag.watch import report
 
     now = context()
-    progress, seconds = runs.run(now, runs.job_of(now, source), wait=wait)
+    progress, seconds = jobs.run(now, jobs.job_of(now, source), wait=wait)
     raise typer.Exit(report(now, progress, seconds) if progress else failures.OK)
 
 
@@ -125,12 +131,12 @@ def locate(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Geotag one picture now, ahead of any backfill, and show what came out."""
-    from geotag import run as runs
+    from geotag import run as jobs
     from geotag.context import context
     from geotag.show import print_shown
 
     now = context()
-    progress, bucket, key = runs.locate(now, what)
+    progress, bucket, key = jobs.locate(now, what)
     print_shown(now, bucket, key, form)
     failed = progress.failed + progress.quarantined + progress.failed_before
     raise typer.Exit(failures.SOME_FAILED if failed else failures.OK)

@@ -1,0 +1,1 @@
+"""Groups of commands; like `geotag/cli.py` they import what they need when they run."""
