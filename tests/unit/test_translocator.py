@@ -87,7 +87,7 @@ def test_the_map_reaches_the_picture_through_the_cls_token_alone() -> None:
         )
         return gradient is not None and bool(gradient.abs().max() > 0)
 
-    rgb, _ = first = net.layer(0, net.embed(image, semantics))
+    rgb, _ = first = net.layer(0, net.embed([image], semantics))
     assert reaches(rgb[:, 0])
     assert not reaches(rgb[:, 1:])
     rgb, _ = net.layer(1, first)
@@ -97,8 +97,8 @@ def test_the_map_reaches_the_picture_through_the_cls_token_alone() -> None:
 def test_separate_branches_meet_in_the_heads_only() -> None:
     net = network(branches="separate")
     image, semantics = inputs(net.config)
-    streams = net.embed(image, semantics)
-    others = net.embed(image, semantics.flip(0))
+    streams = net.embed([image], semantics)
+    others = net.embed([image], semantics.flip(0))
     for k in range(net.config.depth):
         streams, others = net.layer(k, streams), net.layer(k, others)
     assert torch.equal(streams[0], others[0])

@@ -3,6 +3,8 @@
 Training, evaluation and serving share this one path, so they cannot drift apart.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
@@ -11,17 +13,31 @@ from torch import Tensor, nn
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+# Published weights expect the pixels as their networks learnt from them:
+#   imagenet  torchvision's ResNets and most of timm's networks
+#   half      ViTs from ImageNet-21k: from -1 to 1 (timm's IMAGENET_INCEPTION_MEAN and _STD)
+#   lite      EfficientNet-Lite (MEAN_RGB and STDDEV_RGB of TensorFlow's efficientnet_lite_builder)
+Normalisation = Literal["imagenet", "half", "lite"]
+NORMALISATIONS = {
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
+    "half": ((0.5,) * 3, (0.5,) * 3),
+    "lite": ((127 / 255,) * 3, (128 / 255,) * 3),
+}
+
+CROPS = (1, 2, 10)
+
 
 class Normalise(nn.Module):
-    """UINT8 [B, H, W, 3] sRGB pixels → FP32 [B, 3, H, W], mean 0 and deviation 1 on ImageNet."""
+    """UINT8 [B, H, W, 3] sRGB pixels → FP32 [B, 3, H, W], by default mean 0 and deviation 1."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, normalisation: Normalisation = "imagenet") -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+        mean, std = NORMALISATIONS[normalisation]
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the normalised picture, channels first."""
@@ -48,20 +64,19 @@ class OneHot(nn.Module):
 def views(picture: Tensor, size: int, crops: int) -> Tensor:
     """Cut `crops` squares: [B, H, W, ...] → [B, crops, size, size, ...].
 
-    One crop is the centre. Ten are the four corners and the centre, then the same five mirrored
-    left to right: the ten-crop protocol of Krizhevsky et al., "ImageNet classification with deep
-    convolutional neural networks" (2012), section 4.1. A picture and its class map are cut alike.
+    One crop is the centre; two are the centre and its mirror image. Ten are the four corners and
+    the centre, then the same five mirrored left to right: the ten-crop protocol of Krizhevsky et
+    al., "ImageNet classification with deep convolutional neural networks" (2012), section 4.1. A
+    picture and its class map are cut alike.
     """
+    if crops not in CROPS:
+        raise ValueError(f"crops is one of {CROPS}, not {crops}")
     height, width = picture.shape[1:3]
     bottom, right = height - size, width - size
     middle = (bottom // 2, right // 2)
-    if crops == 1:
-        places = [middle]
-    elif crops == 10:
-        places = [(0, 0), (0, right), (bottom, 0), (bottom, right), middle]
-    else:
-        raise ValueError(f"crops is 1 or 10, not {crops}")
+    corners = [(0, 0), (0, right), (bottom, 0), (bottom, right)]
+    places = [*corners, middle] if crops == 10 else [middle]
     cut = [picture[:, y : y + size, x : x + size] for y, x in places]
-    if crops == 10:
+    if crops > 1:
         cut += [part.flip(2) for part in cut]
     return torch.stack(cut, dim=1)

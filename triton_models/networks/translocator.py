@@ -9,10 +9,14 @@ on the RGB picture and one on the one-hot class map, exchange their CLS tokens a
 with branch-own linear maps f_j into a common space and g_i out of it. (With one g for both, the
 two CLS tokens would be the same.) Four linear heads read the concatenated, normalised CLS tokens.
 
+Instead of patches of pixels, the tokens of the RGB branch can be the feature maps of a pretrained
+convolutional network, the stem (a hybrid: Dosovitskiy et al., arXiv:2010.11929, section 3.1). With
+no transformer layers on top, the heads read the mean of its last map: a plain classifier.
+
 Modules inside a branch are named as timm names a ViT's, so that its weights load as they are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast, get_args
 
@@ -20,7 +24,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from triton_models.networks.preprocessing import Normalise, OneHot, views
+from triton_models.networks import backbones
+from triton_models.networks.backbones import Stem
+from triton_models.networks.preprocessing import (
+    CROPS,
+    NORMALISATIONS,
+    Normalisation,
+    Normalise,
+    OneHot,
+    views,
+)
 
 # The published ablation, as one switch:
 #   rgb       one branch, no segmentation
@@ -41,7 +54,7 @@ class TransLocatorConfig:
     segmentation_classes: int = 150  # ADE20K's
     branches: Branches = "fused"
     width: int = 768
-    depth: int = 12
+    depth: int = 12  # 0: no transformer, only with a stem and branches = rgb
     heads: int = 12
     mlp_ratio: float = 4.0
     common: int = 768  # dimensions of the space in which the branches meet
@@ -49,29 +62,34 @@ class TransLocatorConfig:
     crop_size: int = 224  # side of what the transformers see
     image_size: int = 256  # side of what is served; crops are cut from it
     crops: int = 10
+    stem: Stem = "patches"
+    reductions: tuple[int, ...] = (32,)  # which of the stem's maps become tokens
+    heads_read_stem: bool = False  # besides the CLS tokens, the mean of the stem's last map
+    normalisation: Normalisation = "imagenet"
+    dropout: float = 0.0  # after attention and MLP of each layer, and before the heads
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""
-        if self.branches not in get_args(Branches):
-            raise ValueError(f"branches is one of {get_args(Branches)}, not {self.branches!r}")
+        object.__setattr__(self, "reductions", tuple(self.reductions))  # JSON knows lists only
+        for name, value, known in (
+            ("branches", self.branches, get_args(Branches)),
+            ("stem", self.stem, get_args(Stem)),
+            ("normalisation", self.normalisation, tuple(NORMALISATIONS)),
+            ("crops", self.crops, CROPS),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} is one of {known}, not {value!r}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
-        if self.crop_size % self.patch_size:
-            raise ValueError(f"crop_size {self.crop_size} is not a multiple of {self.patch_size}")
+        for side in (self.patch_size, *(self.reductions if self.stem != "patches" else ())):
+            if self.crop_size % side:
+                raise ValueError(f"crop_size {self.crop_size} is not a multiple of {side}")
         if self.crop_size > self.image_size:
             raise ValueError(f"cannot cut {self.crop_size} px from {self.image_size} px")
-        if self.crops not in (1, 10):
-            raise ValueError(f"crops is 1 or 10, not {self.crops}")
-
-    @property
-    def channels(self) -> dict[str, int]:
-        """Input channels of each branch."""
-        rgb, seg = 3, self.segmentation_classes
-        if self.branches == "rgb":
-            return {"rgb": rgb}
-        if self.branches == "stacked":
-            return {"stacked": rgb + seg}
-        return {"rgb": rgb, "seg": seg}
+        if self.stem == "patches" and (self.heads_read_stem or not self.depth):
+            raise ValueError("depth = 0 and heads_read_stem need a stem other than patches")
+        if not self.depth and self.branches != "rgb":
+            raise ValueError("depth = 0 is for branches = rgb: the class map needs a transformer")
 
 
 class Scores(NamedTuple):
@@ -86,11 +104,12 @@ class Scores(NamedTuple):
 class Attention(nn.Module):
     """Multi-head self-attention over [B, N, width]."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what every token gathers from all tokens."""
@@ -99,21 +118,22 @@ class Attention(nn.Module):
             for part in self.qkv(x).chunk(3, dim=-1)
         )
         y = functional.scaled_dot_product_attention(q, k, v)
-        out: Tensor = self.proj(y.transpose(1, 2).flatten(2))
+        out: Tensor = self.dropout(self.proj(y.transpose(1, 2).flatten(2)))
         return out
 
 
 class Mlp(nn.Module):
     """Two linear layers with a GELU between, on each token by itself."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, hidden)
         self.fc2 = nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, N, width]."""
-        out: Tensor = self.fc2(functional.gelu(self.fc1(x)))
+        out: Tensor = self.dropout(self.fc2(functional.gelu(self.fc1(x))))
         return out
 
 
@@ -123,9 +143,9 @@ class Block(nn.Module):
     def __init__(self, config: TransLocatorConfig) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(config.width, eps=1e-6)
-        self.attn = Attention(config.width, config.heads)
+        self.attn = Attention(config.width, config.heads, config.dropout)
         self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
-        self.mlp = Mlp(config.width, int(config.width * config.mlp_ratio))
+        self.mlp = Mlp(config.width, int(config.width * config.mlp_ratio), config.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [B, N, width]."""
@@ -147,23 +167,36 @@ class PatchEmbed(nn.Module):
         return patches.flatten(2).transpose(1, 2)
 
 
+class MapEmbed(nn.Module):
+    """Feature maps [B, channels, h, w] → one token for each of their positions, [B, N, width]."""
+
+    def __init__(self, channels: Sequence[int], width: int) -> None:
+        super().__init__()
+        self.proj = nn.ModuleList(nn.Conv2d(n, width, kernel_size=1) for n in channels)
+
+    def forward(self, *maps: Tensor) -> Tensor:
+        """Return the tokens, map by map and row by row."""
+        tokens = [proj(x).flatten(2) for proj, x in zip(self.proj, maps, strict=True)]
+        return torch.cat(tokens, dim=2).transpose(1, 2)
+
+
 class Branch(nn.Module):
     """The parts of one vision transformer; `TransLocator` runs its layers between fusions."""
 
-    def __init__(self, config: TransLocatorConfig, channels: int) -> None:
+    def __init__(self, config: TransLocatorConfig, embed: nn.Module, sides: Sequence[int]) -> None:
         super().__init__()
-        tokens = (config.crop_size // config.patch_size) ** 2
-        self.patch_embed = PatchEmbed(channels, config.width, config.patch_size)
+        tokens = sum((config.crop_size // side) ** 2 for side in sides)
+        self.patch_embed = embed
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + tokens, config.width))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
 
-    def embed(self, x: Tensor) -> Tensor:
-        """[B, channels, S, S] → [B, 1 + patches, width]; token 0 is CLS."""
-        patches = self.patch_embed(x)
-        cls = self.cls_token.expand(patches.shape[0], -1, -1)
-        return torch.cat([cls, patches], dim=1) + self.pos_embed
+    def embed(self, *maps: Tensor) -> Tensor:
+        """[B, channels, h, w] of each map → [B, 1 + tokens, width]; token 0 is CLS."""
+        tokens = self.patch_embed(*maps)
+        cls = self.cls_token.expand(tokens.shape[0], -1, -1)
+        return torch.cat([cls, tokens], dim=1) + self.pos_embed
 
 
 class Fusion(nn.Module):
@@ -189,43 +222,83 @@ class TransLocator(nn.Module):
     def __init__(self, config: TransLocatorConfig) -> None:
         super().__init__()
         self.config = config
-        branches = nn.ModuleList(Branch(config, n) for n in config.channels.values())
+        stem = None
+        if config.stem != "patches":
+            stem = backbones.build(config.stem, config.crop_size, config.reductions)
+        branches = nn.ModuleList(_branches(config, stem.channels if stem else None))
         self.branches = cast(Sequence[Branch], branches)  # torch's lists are not typed
         fusions = config.depth if config.branches == "fused" else 0
         self.fusions = nn.ModuleList(
             Fusion(len(self.branches), config.width, config.common) for _ in range(fusions)
         )
-        pair = config.width * len(self.branches)
-        self.coarse = nn.Linear(pair, config.coarse)
-        self.middle = nn.Linear(pair, config.middle)
-        self.fine = nn.Linear(pair, config.fine)
-        self.scene = nn.Linear(pair, config.scenes) if config.scenes else None
+        self._heads_read_stem = config.heads_read_stem or not config.depth
+        read = config.width * len(self.branches)
+        read += stem.channels[-1] if stem and self._heads_read_stem else 0
+        self.dropout = nn.Dropout(config.dropout)
+        self.coarse = nn.Linear(read, config.coarse)
+        self.middle = nn.Linear(read, config.middle)
+        self.fine = nn.Linear(read, config.fine)
+        self.scene = nn.Linear(read, config.scenes) if config.scenes else None
         self.apply(_initialise)
+        self.stem = stem  # after the initialisation: it has its own
 
     def forward(self, image: Tensor, semantics: Tensor) -> Scores:
         """Score [B, 3, S, S] pixels with their [B, classes, S, S] one-hot map, S = crop_size."""
-        streams = self.embed(image, semantics)
+        return self.from_features(self.features(image), semantics)
+
+    def features(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The stem's maps [B, channels, S / reduction, S / reduction], or the pixels themselves.
+
+        With a frozen stem these can be computed once for each picture, and kept.
+        """
+        return (image,) if self.stem is None else self.stem(image)
+
+    def from_features(self, features: Sequence[Tensor], semantics: Tensor) -> Scores:
+        """Score what `features` returned; the stem itself does not run."""
+        streams = self.embed(features, semantics)
         for layer in range(self.config.depth):
             streams = self.layer(layer, streams)
-        pair = [branch.norm(x)[:, 0] for branch, x in zip(self.branches, streams, strict=True)]
-        cls = torch.cat(pair, dim=-1)
-        scene = None if self.scene is None else self.scene(cls)
-        return Scores(self.coarse(cls), self.middle(cls), self.fine(cls), scene)
+        read = [branch.norm(x)[:, 0] for branch, x in zip(self.branches, streams, strict=True)]
+        if self._heads_read_stem:
+            read.append(features[-1].mean(dim=(2, 3)))
+        evidence = self.dropout(torch.cat(read, dim=-1))
+        scene = None if self.scene is None else self.scene(evidence)
+        return Scores(self.coarse(evidence), self.middle(evidence), self.fine(evidence), scene)
 
-    def embed(self, image: Tensor, semantics: Tensor) -> list[Tensor]:
+    def embed(self, features: Sequence[Tensor], semantics: Tensor) -> list[Tensor]:
         """Return the tokens with which each branch starts."""
-        if self.config.branches == "rgb":
-            inputs = [image]
-        elif self.config.branches == "stacked":
-            inputs = [torch.cat([image, semantics], dim=1)]
-        else:
-            inputs = [image, semantics]
-        return [branch.embed(x) for branch, x in zip(self.branches, inputs, strict=True)]
+        if not self.branches:
+            return []
+        if self.config.branches == "stacked":
+            features = [torch.cat([x, _shares(semantics, x)], dim=1) for x in features]
+        rgb, *seg = self.branches
+        return [rgb.embed(*features), *(branch.embed(semantics) for branch in seg)]
 
     def layer(self, k: int, streams: list[Tensor]) -> list[Tensor]:
         """Run layer k of every branch, then the exchange of CLS tokens."""
         streams = [branch.blocks[k](x) for branch, x in zip(self.branches, streams, strict=True)]
         return self.fusions[k](streams) if self.config.branches == "fused" else streams
+
+
+def _branches(config: TransLocatorConfig, stem: Sequence[int] | None) -> Iterator[Branch]:
+    """The RGB branch, then the one on the class map; `stem`: the channels of the stem's maps."""
+    if not config.depth:
+        return
+    classes, patch = config.segmentation_classes, config.patch_size
+    stacked = classes if config.branches == "stacked" else 0
+    if stem is None:
+        yield Branch(config, PatchEmbed(3 + stacked, config.width, patch), [patch])
+    else:
+        channels = [n + stacked for n in stem]
+        yield Branch(config, MapEmbed(channels, config.width), config.reductions)
+    if config.branches in ("separate", "fused"):
+        yield Branch(config, PatchEmbed(classes, config.width, patch), [patch])
+
+
+def _shares(semantics: Tensor, like: Tensor) -> Tensor:
+    """The share of each class around every position of a map: [B, classes, h, w]."""
+    side = semantics.shape[-1] // like.shape[-1]
+    return semantics if side == 1 else functional.avg_pool2d(semantics, side)
 
 
 class ServedLocator(nn.Module):
@@ -240,7 +313,7 @@ class ServedLocator(nn.Module):
         if network.scene is None:
             raise ValueError("a served locator needs its scene head")
         self.network = network
-        self.normalise = Normalise()
+        self.normalise = Normalise(network.config.normalisation)
         self.one_hot = OneHot(network.config.segmentation_classes)
 
     def forward(self, image: Tensor, class_map: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

