@@ -59,6 +59,11 @@ class StackSettings(BaseSettings):
         le=64,
         description="Worker programs that work on the backfill queue of the local stack.",
     )
+    shutdown_grace: float = Field(
+        20.0,
+        gt=0,
+        description="the supervisor kills a worker that is still there 15 seconds after it.",
+    )
     triton_venv: Absolute = Field(
         Path(".geotag/triton-venv"),
         description="Virtual environment of the local Triton server; stacks may share one.",

@@ -8,6 +8,7 @@ from contextlib import suppress
 from geotag.settings import gather
 from workers.app import BACKFILL, INTERACTIVE, at_broker, make_app
 from workers.errors import UsageError
+from workers.shutdown import stop_in_time
 from workers.tasks import register
 from workers.workplace import Workplace
 
@@ -32,7 +33,9 @@ def work(queue: str, processes: int, log_level: str) -> None:
     _few_arenas()
     settings = gather()
     app = make_app(settings.worker)
-    register(app, Workplace(settings.worker, settings.database))
+    place = Workplace(settings.worker, settings.database)
+    register(app, place)
+    stop_in_time(place.deadline, settings.worker.shutdown_grace)
     app.worker_main(
         [
             "worker",

@@ -2,7 +2,9 @@
 
 - An object's permanent error is its outcome, and the rest of the chunk goes on.
 - A transient error is tried again within the chunk, with back-off, and recorded in the end.
-- While a service is away nothing is counted: the worker waits, then hands the chunk back.
+- While a service is away nothing is counted: the worker waits, then hands the chunk back, and does
+  not begin another one before the service answers.
+- A worker that is told to stop hands back what it cannot finish in time (`workers/shutdown.py`).
 - A worker that dies leaves open attempts behind. Whoever gets the message next splits the chunk,
   and an object whose workers keep dying ends in quarantine.
 """
@@ -34,6 +36,7 @@ from workers.errors import (
     RetriesExhausted,
     TransientError,
     WorkerKilled,
+    WorkerStopping,
 )
 from workers.pipeline import Pipeline, failure
 from workers.workplace import Workplace
@@ -41,6 +44,8 @@ from workers.workplace import Workplace
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Left = list[tuple[ChunkObject, TransientError]]
+Service = Callable[[], bool]
+"""A service, as the question whether it answers."""
 
 _HEARTBEAT_SECONDS = 10.0
 _POLL_SECONDS = 1.0
@@ -72,12 +77,13 @@ def work_chunk(
     send: Callable[[planning.PlannedChunk], None],
 ) -> End:
     """Work on a chunk's message: `delivery` and `forgiven` are what it says."""
+    place.deadline.renew()
     try:
         hold = patiently(place, lambda: Hold(place.engine, chunk_id))
     except ChunkHeldElsewhere:
         # Valkey delivers a long chunk twice. Should its holder die, this message is the one that
         # is left, so it must not be dropped.
-        time.sleep(_POLL_SECONDS * random.uniform(2, 4))
+        place.deadline.sleep(_POLL_SECONDS * random.uniform(2, 4))
         return End("another worker holds it", forgiven)
     except LedgerUnavailable as error:
         return End(error.message, forgiven)
@@ -125,7 +131,8 @@ def patiently(place: Workplace, ask: Callable[[], T]) -> T:
     """Ask the ledger, waiting while it is away.
 
     Raises:
-        LedgerUnavailable: it stayed away for longer than the patience that the settings grant.
+        LedgerUnavailable: it stayed away for longer than the patience that the settings grant, or
+            than this process may go on.
     """
     until = time.monotonic() + place.settings.patience
     while True:
@@ -134,9 +141,9 @@ def patiently(place: Workplace, ask: Callable[[], T]) -> T:
         except SQLAlchemyError as error:
             if not is_away(error):
                 raise
-            if time.monotonic() >= until:
+            if time.monotonic() >= until or place.deadline.passed():
                 raise LedgerUnavailable("the database is away") from error
-        time.sleep(_POLL_SECONDS * random.uniform(0.5, 1.5))
+        place.deadline.sleep(_POLL_SECONDS * random.uniform(0.5, 1.5))
 
 
 class _ChunkWork:
@@ -162,6 +169,9 @@ class _ChunkWork:
     def run(self) -> End:
         """Work until each object has an outcome, or is handed back."""
         self._quarantine()
+        # As it was when this process handed back a chunk: to begin would cost fetches and attempts.
+        if not all(self._wait_for(service) for service in self._services() & self.place.away):
+            return End("what it needs is still away")
         try:
             self.last_attempt = patiently(self.place, self._open_attempts)
             return self._run()
@@ -174,8 +184,8 @@ class _ChunkWork:
             left = self._one_pass()
             self.todo = [obj for obj, _error in left]
             errors = [error for _obj, error in left]
-            if any(isinstance(error, LedgerUnavailable) for error in errors):
-                # Our hold went with the session: write what we have, and begin again.
+            if any(isinstance(error, (LedgerUnavailable, WorkerStopping)) for error in errors):
+                # Our hold went with the session, or our time is over: write what we have.
                 return self._hand_back(left)
             if any(isinstance(error, ContentBusy) for error in errors):
                 self._let_others_see()
@@ -187,7 +197,7 @@ class _ChunkWork:
                 if tries >= self.place.settings.transient_tries:
                     self._give_up(left, tries)
                     continue
-                time.sleep(min(_LONGEST_BACKOFF, 0.25 * 2**tries) * random.uniform(0.5, 1.0))
+                self._pause(0.25 * 2**tries)
                 tries += 1
         self._write(self.results)
         return DONE
@@ -215,15 +225,21 @@ class _ChunkWork:
         return ledger.open_attempts(self.place.engine, self.hold.chunk_id, ids, self.place.name)
 
     def _one_pass(self) -> Left:
-        """Try each object once; those whose error may pass are left."""
+        """Try each object once; those whose error may pass are left, and those out of time."""
         futures = {self.place.threads.submit(self.pipeline.run, obj): obj for obj in self.todo}
         running = set(futures)
-        while running:
-            _done, running = wait(running, timeout=_HEARTBEAT_SECONDS)
-            if running:
+        beat_at = time.monotonic() + _HEARTBEAT_SECONDS
+        while running and not self.place.deadline.passed():
+            _done, running = wait(running, timeout=_POLL_SECONDS)
+            if running and time.monotonic() >= beat_at:
                 self._beat()
+                beat_at += _HEARTBEAT_SECONDS
         left: Left = []
         for future, obj in futures.items():
+            if future in running:
+                future.cancel()
+                left.append((obj, WorkerStopping("the worker was told to stop")))
+                continue
             error = future.exception()
             if isinstance(error, TransientError):
                 left.append((obj, error))
@@ -237,31 +253,41 @@ class _ChunkWork:
             self._write(self.results)
             self.results = []
             patiently(self.place, lambda: self.hold.release_contents(self.release))
-        time.sleep(min(_LONGEST_BACKOFF, _BUSY_SECONDS * 2**self.busy) * random.uniform(0.5, 1.0))
+        self._pause(_BUSY_SECONDS * 2**self.busy)
         self.busy += 1
 
-    def _service_away(self, errors: Iterable[TransientError]) -> Callable[[], bool] | None:
-        """A question that turns true when the service that is away is back; None if none is."""
+    def _services(self) -> set[Service]:
+        """What the chunk needs besides the ledger."""
+        return {self.locator.ready, self.place.archive.reachable}
+
+    def _service_away(self, errors: Iterable[TransientError]) -> Service | None:
+        """The service that is away; None if none is. Each is asked once: Triton infers for it."""
+        suspects: set[Service] = set()
         for error in errors:
             if isinstance(error, (InferenceUnavailable, InferenceTimeout, ReleaseNotServed)):
-                ready = self.locator.ready
+                suspects.add(self.locator.ready)
             elif isinstance(error, ArchiveUnavailable):
-                ready = self.place.archive.reachable
-            else:
-                continue
-            if not ready():
-                return ready
-        return None
+                suspects.add(self.place.archive.reachable)
+        return next((service for service in suspects if not service()), None)
 
-    def _wait_for(self, ready: Callable[[], bool]) -> bool:
-        """Whether the service came back within the patience that the settings grant."""
+    def _wait_for(self, service: Service) -> bool:
+        """Whether the service came back within the patience that the settings grant.
+
+        Each worker asks at moments of its own, so that they do not all come back at once.
+        """
         until = time.monotonic() + self.place.settings.patience
-        while time.monotonic() < until:
-            time.sleep(_POLL_SECONDS * random.uniform(0.5, 1.5))
-            if ready():
+        while time.monotonic() < until and not self.place.deadline.passed():
+            self._pause(1.5 * _POLL_SECONDS)
+            if service():
+                self.place.away.discard(service)
                 return True
             self._beat()
+        self.place.away.add(service)
         return False
+
+    def _pause(self, seconds: float) -> None:
+        """Wait for a half to the whole of it, but not for longer than the longest back-off."""
+        self.place.deadline.sleep(min(_LONGEST_BACKOFF, seconds) * random.uniform(0.5, 1.0))
 
     def _give_up(self, left: Left, tries: int) -> None:
         """Record the errors that outlasted their tries; busy bytes are no error and stay to do."""

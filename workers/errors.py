@@ -27,6 +27,7 @@ GeotagError                       code, message
 │   ├── InferenceTimeout          triton_timeout
 │   ├── ReleaseNotServed          release_not_served
 │   ├── ContentBusy               content_busy
+│   ├── WorkerStopping            worker_stopping (told to: SIGTERM)
 │   └── LedgerUnavailable         database_unavailable
 └── UsageError                    wrong usage or settings; nothing was recorded
 ```
@@ -201,6 +202,12 @@ class ContentBusy(TransientError):
     """Another worker is having the same bytes inferred."""
 
     code = "content_busy"
+
+
+class WorkerStopping(TransientError):
+    """This worker was told to stop before it came to an end; another goes on."""
+
+    code = "worker_stopping"
 
 
 class LedgerUnavailable(TransientError):

@@ -56,3 +56,9 @@ class WorkerSettings(BaseSettings):
         description="Seconds that a worker waits for a service that is away before it hands its "
         "chunk back to the queue (where it goes on waiting, and nothing is counted as a failure).",
     )
+    shutdown_grace: float = Field(
+        20.0,
+        gt=0,
+        description="Seconds that a worker which is told to stop (SIGTERM) has to finish the chunk"
+        " in its hands; what is left of it then goes back to the queue.",
+    )

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,14 +15,21 @@ from db.settings import DatabaseSettings
 from workers.archive import Archive
 from workers.locator import Locator
 from workers.settings import WorkerSettings
+from workers.shutdown import Deadline
 
 
 @dataclass
 class Workplace:
-    """Clients of one worker process; each is made on first use, which is after the fork."""
+    """Clients of one worker process; each is made on first use, which is after the fork.
+
+    `deadline` is when the process must stop. `away` has the services that stayed away for as long
+    as a chunk was willing to wait, as the questions that turn true when they are back.
+    """
 
     settings: WorkerSettings
     database: DatabaseSettings
+    deadline: Deadline = field(default_factory=Deadline)
+    away: set[Callable[[], bool]] = field(default_factory=set)
     _locators: dict[tuple[str, str], Locator] = field(default_factory=dict)
 
     @cached_property

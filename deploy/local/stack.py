@@ -11,6 +11,7 @@ import shutil
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import psutil
@@ -27,8 +28,8 @@ from deploy.settings import StackSettings, python_prefix
 
 SERVERS = ("postgres", "s3", "broker", "triton")
 WORKERS = ("worker-backfill", "worker-interactive")
-# A worker that is told to stop finishes the objects it is working on.
-WORKER_STOP_SECONDS = 60
+# What a worker needs beyond its grace period to write, hand back and leave.
+WORKER_STOP_SECONDS = 15
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def worker_programs(
             directory=Path.cwd(),  # where .env is
             environment=environment,
             start_seconds=20,
-            stop_seconds=WORKER_STOP_SECONDS,
+            stop_seconds=ceil(settings.shutdown_grace) + WORKER_STOP_SECONDS,
             copies=count,
             priority=900,
         )
