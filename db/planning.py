@@ -218,8 +218,12 @@ def _cut(
     chunks = []
     for start in range(0, len(object_version_ids), size):
         chunk_id = connection.execute(
-            text("INSERT INTO geotag.chunk (run_id) VALUES (:run_id) RETURNING id"),
-            {"run_id": run_id},
+            text(
+                "INSERT INTO geotag.chunk (run_id, archive_id)"
+                " SELECT :run_id, archive_id FROM geotag.object_version WHERE id = :first"
+                " RETURNING id"
+            ),
+            {"run_id": run_id, "first": object_version_ids[start]},
         ).scalar_one()
         chunks.append(PlannedChunk(chunk_id, 1, tuple(object_version_ids[start : start + size])))
     stage(

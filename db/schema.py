@@ -2,15 +2,17 @@
 
 | table | one row is |
 |---|---|
-| `archive` | a bucket at an S3 endpoint that we may read |
+| `archive` | a prefix of a bucket at an S3 endpoint that we may read, and how |
 | `object_version` | one state of one key: (archive, key, ETag) |
 | `content` | distinct bytes, by SHA-256, with the facts read from them |
 | `s2_cell` | an S2 cell that some release can name, with its polygon |
 | `partition`, `partition_cell` | a division of the Earth into classes of photographs |
 | `release` | a set of weights, cells and calibration, by digest |
+| `release_activation` | that a release became the active one; append-only history |
 | `geotag` | what a release says of a content; append-only |
 | `outcome` | the one recorded state of an object version under a release |
 | `run`, `chunk`, `run_object` | what was asked for, and in which messages it travels |
+| `run_seen` | what a run's listing has come across, until it is complete |
 | `attempt` | one try at one object, written before the object is touched |
 
 Positions are geography points (longitude, latitude; WGS 84). The constraints are meant to keep the
@@ -93,7 +95,25 @@ archive = Table(
     Column("endpoint", Text, nullable=False, comment="URL of the S3 service; '' is AWS itself"),
     Column("bucket", Text, nullable=False),
     _now("registered_at"),
-    UniqueConstraint("endpoint", "bucket"),
+    Column("prefix", Text, nullable=False, server_default="", comment="of its keys"),
+    Column("region", Text, comment="NULL: the settings' one"),
+    Column(
+        "credentials",
+        Text,
+        nullable=False,
+        server_default="settings",
+        comment="a reference, never a secret: settings, chain, profile:…, role:… or env:…",
+    ),
+    Column("include", ARRAY(Text), nullable=False, server_default="{}", comment="globs"),
+    Column("exclude", ARRAY(Text), nullable=False, server_default="{}", comment="globs"),
+    Column("allow_private", Boolean, nullable=False, server_default=text("false")),
+    Column("paused_at", DateTime(timezone=True)),
+    Column("removed_at", DateTime(timezone=True), comment="its results stay"),
+    UniqueConstraint("endpoint", "bucket", "prefix"),
+    CheckConstraint(
+        "credentials IN ('settings', 'chain') OR credentials ~ '^(profile|role|env):.'",
+        name="credentials_are_a_reference",
+    ),
 )
 
 content = Table(
@@ -128,6 +148,8 @@ object_version = Table(
     Column("sha256", LargeBinary, ForeignKey(content.c.sha256)),
     _now("first_listed_at"),
     Column("superseded_at", DateTime(timezone=True), comment="when another version was listed"),
+    Column("vanished_at", DateTime(timezone=True), comment="when a listing lacked it"),
+    _now("current_since"),
     UniqueConstraint("archive_id", "key", "etag"),
     Index(
         "uq_object_version_current",
@@ -189,6 +211,15 @@ release = Table(
     Index("uq_release_active", "active", unique=True, postgresql_where=text("active")),
 )
 
+release_activation = Table(
+    "release_activation",
+    metadata,
+    _id(Integer),
+    Column("release_id", Integer, ForeignKey(release.c.id), nullable=False),
+    Column("by", Text, nullable=False, comment="user@host; `geotag up` where nobody chose"),
+    _now("at"),
+)
+
 run = Table(
     "run",
     metadata,
@@ -202,6 +233,12 @@ run = Table(
     Column("failed_before", BigInteger, nullable=False, server_default="0", comment="of those"),
     _now("created_at"),
     Column("planned_at", DateTime(timezone=True), comment="when its last chunk was planned"),
+    Column("archive_id", Integer, ForeignKey(archive.c.id), comment="NULL: of a manifest file"),
+    Column("pages", Integer, nullable=False, server_default="0", comment="of its listing, so far"),
+    Column("cursor", JSONB, comment="where its listing goes on; NULL is the beginning"),
+    Column("appeared", BigInteger, nullable=False, server_default="0", comment="objects new to us"),
+    Column("changed", BigInteger, nullable=False, server_default="0", comment="with another ETag"),
+    Column("vanished", BigInteger, nullable=False, server_default="0", comment="no longer listed"),
     CheckConstraint("queue IN ('backfill', 'interactive')", name="queue_exists"),
 )
 
@@ -210,6 +247,9 @@ chunk = Table(
     metadata,
     _id(),
     Column("run_id", BigInteger, ForeignKey(run.c.id), nullable=False),
+    Column(
+        "archive_id", Integer, ForeignKey(archive.c.id), nullable=False, comment="of its objects"
+    ),
     Column(
         "delivery",
         Integer,
@@ -237,6 +277,14 @@ run_object = Table(
     Column("chunk_id", BigInteger, nullable=False),
     ForeignKeyConstraint(["chunk_id", "run_id"], [chunk.c.id, chunk.c.run_id]),
     Index("ix_run_object_chunk_id", "chunk_id"),
+)
+
+run_seen = Table(
+    "run_seen",
+    metadata,
+    # Without foreign keys, which would cost as much again as the rows: they go when it is complete.
+    Column("run_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("object_version_id", BigInteger, primary_key=True, autoincrement=False),
 )
 
 _REGIONS = tuple(f"region_{level}" for level in (50, 80, 95))
