@@ -2,13 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
 from db.copy import Value, stage
+from db.engine import sql
 
 PARTITIONS = ("coarse", "middle", "fine")
 
@@ -34,6 +37,27 @@ class PartitionRow:
     latitude: float
     photographs: int
     spread_km: float | None
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A release that the ledger knows; `runs` of it are not finished yet."""
+
+    name: str
+    digest: str
+    calibrated: bool
+    active: bool
+    runs: int
+    registered_at: datetime
+
+
+@dataclass(frozen=True)
+class Activation:
+    """That a release was made the active one, by whom and when."""
+
+    name: str
+    by: str
+    at: datetime
 
 
 class ReleaseNameTaken(Exception):
@@ -146,8 +170,25 @@ def _insert_partition(connection: Connection, name: str, rows: Sequence[Partitio
     return int(partition_id)
 
 
-def activate_release(engine: Engine, name: str) -> None:
-    """Make a registered release the one that new runs ask for.
+BY_UP = "geotag up"
+"""Who made a release active where no person chose."""
+
+
+@contextmanager
+def activation(engine: Engine) -> Iterator[None]:
+    """Hold the choice of the active release: two who change it, or what is served, take turns."""
+    name = {"name": "geotag.activation"}
+    with engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(hashtextextended(:name, 0))"), name)
+        connection.commit()  # the lock is the session's; an open transaction would be idle for long
+        try:
+            yield
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), name)
+
+
+def activate_release(engine: Engine, name: str, by: str = BY_UP) -> None:
+    """Make a registered release the one that new runs ask for, and note who said so.
 
     Raises:
         LookupError: no release of that name is registered.
@@ -158,10 +199,15 @@ def activate_release(engine: Engine, name: str) -> None:
             {"name": name},
         )
         found = connection.execute(
-            text("UPDATE geotag.release SET active = true WHERE name = :name"), {"name": name}
-        )
-        if found.rowcount == 0:
+            text("UPDATE geotag.release SET active = true WHERE name = :name RETURNING id"),
+            {"name": name},
+        ).scalar_one_or_none()
+        if found is None:
             raise LookupError(f"no release {name} is registered")
+        connection.execute(
+            text("INSERT INTO geotag.release_activation (release_id, by) VALUES (:id, :by)"),
+            {"id": found, "by": by},
+        )
 
 
 def active_release(engine: Engine) -> tuple[str, str] | None:
@@ -171,3 +217,27 @@ def active_release(engine: Engine) -> tuple[str, str] | None:
             text("SELECT name, digest FROM geotag.release WHERE active")
         ).one_or_none()
         return (row.name, row.digest) if row else None
+
+
+def registered_releases(engine: Engine) -> list[Registered]:
+    """Every release of the ledger, in the order in which they were registered."""
+    with engine.connect() as connection:
+        return [Registered(**row) for row in connection.execute(sql("releases")).mappings()]
+
+
+def activations(engine: Engine) -> list[Activation]:
+    """Who made which release active, the newest first."""
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT r.name, a.by, a.at FROM geotag.release_activation a"
+                " JOIN geotag.release r ON r.id = a.release_id ORDER BY a.id DESC"
+            )
+        )
+        return [Activation(**row) for row in rows.mappings()]
+
+
+def release_before(engine: Engine) -> str | None:
+    """The release that was active before the one that is now; None where there was no other."""
+    history = activations(engine)
+    return next((past.name for past in history if past.name != history[0].name), None)

@@ -7,6 +7,7 @@ StackError                 message, advice
 ├── InstallFailed          the package manager or pip refused
 ├── PortTaken              another program listens on a port of ours
 ├── ServiceDown            a service did not start, or does not answer as it should
+├── ModelNotLoaded         Triton did not load or unload a model when told to
 └── StackNotUp             the command needs `geotag up` first
 ```
 """
@@ -46,6 +47,17 @@ class PortTaken(StackError):
 
 class ServiceDown(StackError):
     """A service did not start, or does not answer as it should."""
+
+
+class ModelNotLoaded(StackError):
+    """Triton did not load or unload a model when told to."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            message,
+            "Triton's log says more; a server of your own must run with"
+            " --model-control-mode=explicit, or have what geotag models build makes loaded",
+        )
 
 
 class StackNotUp(StackError):

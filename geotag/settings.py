@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from db.settings import DatabaseSettings
@@ -23,7 +24,9 @@ class CommandSettings(BaseSettings):
         "photos", description="Bucket that local folders and files are uploaded to."
     )
     release: str = Field(
-        "untrained", description="Release that `geotag up` registers and makes active."
+        "untrained",
+        description="Release that `geotag up` registers, and makes active unless somebody chose"
+        " another (`geotag models activate`).",
     )
     wait_seconds: float = Field(
         180.0,
@@ -42,6 +45,20 @@ class Settings:
     worker: WorkerSettings
     stack: StackSettings
     command: CommandSettings
+
+
+def secrets_of(settings: Settings) -> set[str]:
+    """Every secret value among the settings, and the passwords in their URLs: never to be shown."""
+    found = set()
+    for group in (settings.database, settings.worker, settings.stack):
+        for value in dict(group).values():
+            if not isinstance(value, SecretStr):
+                continue
+            secret = value.get_secret_value()
+            if "://" in secret:
+                secret = urlsplit(secret).password or ""
+            found |= {secret, unquote(secret)}
+    return found - {""}
 
 
 DECLARED: tuple[type[BaseSettings], ...] = (

@@ -34,7 +34,7 @@ def inferences(context: Context) -> int:
     counted = [
         float(line.rsplit(" ", 1)[1])
         for line in lines
-        if line.startswith('nv_inference_count{model="translocator"')
+        if line.startswith('nv_inference_count{model="translocator_')
     ]
     assert counted, "Triton does not count its inferences"
     return round(sum(counted))

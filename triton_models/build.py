@@ -1,34 +1,38 @@
 """Build Triton's model repository from releases.
 
-The repository is a function of the releases, the templates beside this file and the target; its
-fingerprint is kept in it, so building again changes nothing. Several releases stand side by side:
-each is one version of `segmentation`, `translocator` and `geodecode`, and one ensemble.
+Each release has models of its own, so that loading or unloading one touches no other (models that
+releases shared would all be loaded anew with each: see docs/releases.md):
 
-    segmentation/   config.pbtxt   VERSION/ model.py model.onnx
-    translocator/   config.pbtxt   VERSION/ model.py model.onnx
-    geodecode/      config.pbtxt   VERSION/ model.py decoder.npz digest triton_models/
-    geotag_NAME/    config.pbtxt   1/      the answers: what workers ask
-    inspect_NAME/   config.pbtxt   1/      the same with class map and logits, for tests and tools
+    segmentation_NAME/   config.pbtxt   VERSION/ model.py model.onnx
+    translocator_NAME/   config.pbtxt   VERSION/ model.py model.onnx
+    geodecode_NAME/      config.pbtxt   VERSION/ model.py decoder.npz digest triton_models/
+    inspect_NAME/        config.pbtxt   1/      all of the below, class map and logits: for tests
+    geotag_NAME/         config.pbtxt   1/      the answers: what workers ask    fingerprint
+
+They are a function of the release, the templates beside this file and the target; the fingerprint
+of all that is kept with them, so building again changes nothing.
 """
 
 import hashlib
 import json
 import shutil
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import jinja2
 
 from triton_models.decoding import STANDALONE
-from triton_models.release import Release, replace_directory
+from triton_models.release import Release
 
-Target = Literal["cpu"]
+# The networks run in the Python backend on ONNX Runtime, or in the onnxruntime backend of NVIDIA's
+# container on CUDA, there with what TensorRT can run given to it. The decoder is Python everywhere.
+Target = Literal["cpu", "gpu", "tensorrt"]
 
 TEMPLATES = Path(__file__).parent / "repository"
 # What geodecode runs: these need numpy alone, and travel as a package of their own.
 DECODING = tuple(Path(__file__).with_name(name) for name in ("__init__.py", *STANDALONE))
+STEPS = ("segmentation", "translocator", "geodecode")
 FINGERPRINT = "fingerprint"
 
 MAX_BATCH_SIZE = 8
@@ -38,52 +42,59 @@ PREFERRED_BATCH_SIZES = (4, 8)
 MAX_QUEUE_DELAY_US = 500
 
 
-def build_repository(
-    releases: Sequence[Path], out: Path, *, target: Target = "cpu", threads: int = 1
-) -> Path:
-    """Make `out` the model repository of exactly these releases; returns `out`.
+def build(release: Release, repository: Path, *, target: Target = "cpu", threads: int = 1) -> bool:
+    """Put a release's models into a repository, beside those of other releases.
 
-    `threads`: cores that one batch of one network may use. Raises ReleaseError where a release is
-    broken, ValueError where two share a name or a version, or the target is not known.
+    `threads`: cores that one batch of one network may use (on a CPU). Returns whether anything was
+    to be done. Raises ValueError where the target is not known.
     """
     if target not in get_args(Target):
         raise ValueError(f"cannot build for {target!r}: known targets are {get_args(Target)}")
-    loaded = sorted((Release.load(path) for path in releases), key=lambda r: r.version)
-    _refuse_clashes(loaded)
-    fingerprint = _fingerprint(loaded, target, threads)
-    stamp = out / FINGERPRINT
-    if stamp.is_file() and stamp.read_text() == fingerprint:
-        return out
-    staging = out.with_name(f".{out.name}.staging")
+    fingerprint = _fingerprint(release, target, threads)
+    if built_as(release.name, repository) == fingerprint:
+        return False
+    repository.mkdir(parents=True, exist_ok=True)
+    staging = repository.with_name(f".{repository.name}.{release.name}")
     shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
+    staging.mkdir()
     try:
-        _write_configs(loaded, staging, threads)
-        for release in loaded:
-            _write_versions(release, staging)
-        (staging / FINGERPRINT).write_text(fingerprint)
-        replace_directory(staging, out)
+        _write_configs(release, staging, target, threads)
+        _write_versions(release, staging, target)
+        (staging / release.ensemble / FINGERPRINT).write_text(fingerprint)
+        # The ensemble comes last: its fingerprint says that the others are there.
+        for model in sorted(staging.iterdir(), key=lambda path: path.name == release.ensemble):
+            old = repository / model.name
+            if old.exists():
+                old.rename(staging / f"old_{model.name}")
+            model.rename(old)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return out
+    return True
 
 
-def _refuse_clashes(releases: Sequence[Release]) -> None:
-    if not releases:
-        raise ValueError("no release to serve")
-    for what, values in (
-        ("version", [release.version for release in releases]),
-        ("name", [release.name for release in releases]),
-    ):
-        if clashes := [value for value, times in Counter(values).items() if times > 1]:
-            raise ValueError(f"several releases have the {what} {clashes[0]}")
+def built_as(name: str, repository: Path) -> str | None:
+    """The fingerprint of a release's models in a repository; None where it has none."""
+    stamp = repository / f"geotag_{name}" / FINGERPRINT
+    return stamp.read_text() if stamp.is_file() else None
 
 
-def _fingerprint(releases: Sequence[Release], target: Target, threads: int) -> str:
-    """A hash of everything that the repository is made from."""
+def built(repository: Path) -> list[str]:
+    """Names of the releases that a repository holds."""
+    stamps = repository.glob(f"geotag_*/{FINGERPRINT}")
+    return sorted(stamp.parent.name.removeprefix("geotag_") for stamp in stamps)
+
+
+def remove(name: str, repository: Path) -> None:
+    """Take a release's models out of a repository. A server that has them loaded keeps them."""
+    for kind in ("geotag", "inspect", *STEPS):
+        shutil.rmtree(repository / f"{kind}_{name}", ignore_errors=True)
+
+
+def _fingerprint(release: Release, target: Target, threads: int) -> str:
+    """A hash of everything that the models are made from."""
     sources = [*sorted(TEMPLATES.rglob("*")), *DECODING, Path(__file__)]
     parts = [
-        *(release.digest for release in releases),
+        release.digest,
         *(path.read_text() for path in sources if path.is_file() and path.suffix != ".pyc"),
         target,
         str(threads),
@@ -91,30 +102,28 @@ def _fingerprint(releases: Sequence[Release], target: Target, threads: int) -> s
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _write_configs(releases: Sequence[Release], out: Path, threads: int) -> None:
-    shapes = [_logit_shape(release) for release in releases]
-    shared = {
-        "versions": ", ".join(str(release.version) for release in releases),
+def _write_configs(release: Release, out: Path, target: Target, threads: int) -> None:
+    manifest = release.manifest
+    heads = {"COARSE": "coarse", "MIDDLE": "middle", "FINE": "fine", "SCENE": "scenes"}
+    values = {
+        "release": release,
+        "version": release.version,
+        "size": manifest.image_size,
+        "crops": manifest.crops,
+        "logits": {f"{name}_LOGITS": manifest.locator.config[key] for name, key in heads.items()},
+        "target": target,
+        "threads": threads,
         "max_batch_size": MAX_BATCH_SIZE,
         "preferred_batch_sizes": ", ".join(map(str, PREFERRED_BATCH_SIZES)),
         "max_queue_delay_us": MAX_QUEUE_DELAY_US,
-        "threads": threads,
-        "image_sizes": sorted({release.manifest.image_size for release in releases}),
-        "logit_shapes": [dict(shape) for shape in sorted({tuple(s.items()) for s in shapes})],
+        **{step: f"{step}_{release.name}" for step in STEPS},
     }
-    for model in ("segmentation", "translocator", "geodecode"):
-        _render(model, out / model, shared)
-    for release, shape in zip(releases, shapes, strict=True):
-        values = {"release": release, "size": release.manifest.image_size, "shape": shape}
-        for name in (release.ensemble, release.inspection):
-            own = {"name": name, "inspect": name == release.inspection}
-            _render("ensemble", out / name, shared | values | own)
-            (out / name / "1").mkdir()
-
-
-def _logit_shape(release: Release) -> dict[str, int]:
-    config = release.manifest.locator.config
-    return {key: config[key] for key in ("crops", "coarse", "middle", "fine", "scenes")}
+    for step in STEPS:
+        _render(step, out / f"{step}_{release.name}", values)
+    for name in (release.ensemble, release.inspection):
+        own = {"ensemble": name, "inspect": name == release.inspection}
+        _render("ensemble", out / name, values | own)
+        (out / name / "1").mkdir()
 
 
 def _render(template: str, directory: Path, values: Mapping[str, Any]) -> None:
@@ -130,14 +139,15 @@ def _render(template: str, directory: Path, values: Mapping[str, Any]) -> None:
     (directory / "config.pbtxt").write_text(text)
 
 
-def _write_versions(release: Release, out: Path) -> None:
-    """Add the release's version to each of the three models."""
-    for model in ("segmentation", "translocator"):
-        version = out / model / str(release.version)
+def _write_versions(release: Release, out: Path, target: Target) -> None:
+    """Add what the three steps run."""
+    for step in ("segmentation", "translocator"):
+        version = out / f"{step}_{release.name}" / str(release.version)
         version.mkdir()
-        shutil.copyfile(TEMPLATES / "onnx_model.py", version / "model.py")
-        shutil.copyfile(release.file(f"{model}.onnx"), version / "model.onnx")
-    version = out / "geodecode" / str(release.version)
+        shutil.copyfile(release.file(f"{step}.onnx"), version / "model.onnx")
+        if target == "cpu":
+            shutil.copyfile(TEMPLATES / "onnx_model.py", version / "model.py")
+    version = out / f"geodecode_{release.name}" / str(release.version)
     version.mkdir()
     shutil.copyfile(TEMPLATES / "geodecode" / "model.py", version / "model.py")
     package = version / Path(__file__).parent.name

@@ -193,8 +193,8 @@ def _typed(error: InferenceServerException, model: str) -> GeotagError:
         return ReleaseNotServed(f"Triton does not serve {model}: {message}")
     if status not in _REFUSED:
         return InferenceUnavailable(f"Triton cannot answer: {message}")
-    # A model instance is called by the model's name and a number: translocator_0_0.
-    step = re.search(r"\b(segmentation|translocator|geodecode)(?=_\d|\b)", message)
+    # A step is a model of the release's own: translocator_landmarks, with instances by number.
+    step = re.search(r"\b(segmentation|translocator|geodecode)(?=_|\b)", message)
     return InferenceRefused(message, step.group(1) if step else None)
 
 

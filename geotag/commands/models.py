@@ -1,5 +1,111 @@
 """`geotag models`: the releases at hand, which one answers, and how they are served."""
 
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 app = typer.Typer(no_args_is_help=True, help="Releases: list, build, register, activate.")
+
+NameArgument = Annotated[str, typer.Argument(help="A release's name, or its directory.")]
+
+
+class Target(StrEnum):
+    """What Triton runs the networks on."""
+
+    CPU = "cpu"
+    GPU = "gpu"
+    TENSORRT = "tensorrt"
+
+
+@app.command("list")
+def list_() -> None:
+    """Every release: where it lies, whether it is registered, served, active, calibrated."""
+    from geotag.context import context
+    from geotag.model_tables import print_releases
+
+    print_releases(context())
+
+
+@app.command()
+def show(name: NameArgument) -> None:
+    """What a release is made of, what it was trained on, and its model card."""
+    from geotag.model_tables import print_release
+    from geotag.models import find
+    from geotag.settings import gather
+
+    print_release(find(gather(), name))
+
+
+@app.command("build")
+def build_(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(help="Names or directories; without one, the release of the settings."),
+    ] = None,
+    target: Annotated[
+        Target,
+        typer.Option(
+            help="cpu: Python backend with ONNX Runtime; gpu: onnxruntime backend (CUDA);"
+            " tensorrt: the same, with TensorRT."
+        ),
+    ] = Target.CPU,
+    out: Annotated[Path, typer.Option(help="Triton's model repository.")] = Path("models"),
+    threads: Annotated[
+        int, typer.Option(min=1, help="Cores that one batch of a network may use (cpu).")
+    ] = 1,
+) -> None:
+    """Build a model repository for a Triton of your own, beside what it holds already."""
+    from geotag.models import find
+    from geotag.settings import gather
+    from triton_models.build import build
+
+    settings = gather()
+    for name in names or [settings.command.release]:
+        release = find(settings, name)
+        changed = build(release, out, target=target.value, threads=threads)
+        typer.echo(f"{out}: {release.name} {'built' if changed else 'is there'} for {target.value}")
+
+
+@app.command()
+def register(
+    directory: Annotated[Path, typer.Argument(help="A release: release.json, networks, cells.")],
+) -> None:
+    """Check a release, keep a copy of it, and record it with its cells in the ledger."""
+    from geotag import models
+    from geotag.context import context
+
+    release = models.register(context(), directory)
+    typer.echo(f"{release.name} {release.digest[:12]} is registered")
+
+
+@app.command()
+def activate(name: Annotated[str, typer.Argument(help="A registered release.")]) -> None:
+    """Have new runs ask for a release, once Triton has answered for it.
+
+    Runs that are under way end with the release that they began with.
+    """
+    from geotag import models
+    from geotag.context import context
+
+    started = time.monotonic()
+    before, digest = models.activate(context(), name)
+    _say_active(name, digest, before, started)
+
+
+@app.command()
+def rollback() -> None:
+    """Activate the release that was active before this one; twice is back again."""
+    from geotag import models
+    from geotag.context import context
+
+    started = time.monotonic()
+    before, name, digest = models.rollback(context())
+    _say_active(name, digest, before, started)
+
+
+def _say_active(name: str, digest: str, before: str | None, started: float) -> None:
+    was = "" if before in (None, name) else f", {before} was before"
+    typer.echo(f"{name} {digest[:12]} is active ({time.monotonic() - started:.1f} s){was}")

@@ -1,4 +1,4 @@
-"""The model repository: pinned steps, the contract's names, several releases side by side."""
+"""The model repository: pinned steps, the contract's names, releases side by side, targets."""
 
 import json
 import os
@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from triton_models.build import DECODING, build_repository
-from triton_models.release import RELEASES, Release, ReleaseError
+from triton_models.build import DECODING, STEPS, Target, build, built, built_as, remove
+from triton_models.release import RELEASES, Release
 
 UNTRAINED = RELEASES / "untrained"
+KIND_GPU, KIND_CPU = 1, 2  # model_config.proto, ModelInstanceGroup.Kind
 
 # docs/architecture.md, "The wire contract with Triton": name → type, shape.
 ANSWERS = {
@@ -67,30 +69,38 @@ def tree(repository: Path) -> dict[str, tuple[int, int]]:
     }
 
 
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository that holds the release `untrained`, for the CPU."""
+    build(Release.load(UNTRAINED), tmp_path / "repository")
+    return tmp_path / "repository"
+
+
+@pytest.mark.parametrize("target", ["cpu", "gpu", "tensorrt"])
 def test_the_ensembles_steps_are_pinned_and_speak_of_the_same_tensors(
-    tmp_path: Path, second: Path
+    tmp_path: Path, second: Path, target: Target
 ) -> None:
-    repository = build_repository([UNTRAINED, second], tmp_path / "repository")
+    repository = tmp_path / "repository"
     for release in (Release.load(UNTRAINED), Release.load(second)):
+        assert build(release, repository, target=target)
         for ensemble in (release.ensemble, release.inspection):
             steps = config(repository, ensemble).ensemble_scheduling.step
-            assert [s.model_name for s in steps] == ["segmentation", "translocator", "geodecode"]
-            known = {"IMAGE"}
+            assert [s.model_name for s in steps] == [f"{step}_{release.name}" for step in STEPS]
+            known = tensors(config(repository, ensemble).input)
             for step in steps:
                 assert step.model_version == release.version
-                assert (repository / step.model_name / str(release.version) / "model.py").is_file()
+                assert (repository / step.model_name / str(release.version)).is_dir()
                 model = config(repository, step.model_name)
-                assert release.version in model.version_policy.specific.versions
-                assert set(step.input_map) == {t.name for t in model.input}
-                assert set(step.output_map) == {t.name for t in model.output}
-                assert set(step.input_map.values()) <= known
-                known |= set(step.output_map.values())
-            assert {t.name for t in config(repository, ensemble).output} <= known
+                assert list(model.version_policy.specific.versions) == [release.version]
+                assert all(
+                    known[step.input_map[t]] == kind for t, kind in tensors(model.input).items()
+                )
+                known |= {step.output_map[t]: kind for t, kind in tensors(model.output).items()}
+            assert tensors(config(repository, ensemble).output).items() <= known.items()
 
 
-def test_the_ensemble_keeps_the_wire_contract(tmp_path: Path) -> None:
+def test_the_ensemble_keeps_the_wire_contract(repository: Path) -> None:
     release = Release.load(UNTRAINED)
-    repository = build_repository([UNTRAINED], tmp_path / "repository")
     ensemble = config(repository, release.ensemble)
     assert tensors(ensemble.input) == {"IMAGE": ("TYPE_UINT8", [256, 256, 3])}
     assert tensors(ensemble.output) == ANSWERS
@@ -107,98 +117,128 @@ def test_the_ensemble_keeps_the_wire_contract(tmp_path: Path) -> None:
     assert tensors(config(repository, release.inspection).output) == ANSWERS | between
 
 
-def test_the_workers_ensemble_offers_no_tensor_between_steps(tmp_path: Path) -> None:
+def test_the_workers_ensemble_offers_no_tensor_between_steps(repository: Path) -> None:
     """Triton fails a request that does not ask for such an output ("unexpected deadlock")."""
-    repository = build_repository([UNTRAINED], tmp_path / "repository")
     ensemble = config(repository, "geotag_untrained")
     steps = ensemble.ensemble_scheduling.step
     consumed = {name for step in steps for name in step.input_map.values()}
     assert not consumed & {t.name for t in ensemble.output}
 
 
-@pytest.mark.parametrize("model", ["segmentation", "translocator", "geodecode"])
-def test_every_step_batches_and_is_warmed_up(tmp_path: Path, model: str) -> None:
-    repository = build_repository([UNTRAINED], tmp_path / "repository", threads=2)
-    parsed = config(repository, model)
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("target", ["cpu", "gpu", "tensorrt"])
+def test_every_step_batches_and_is_warmed_up(tmp_path: Path, step: str, target: Target) -> None:
+    build(Release.load(UNTRAINED), tmp_path / "repository", target=target, threads=2)
+    parsed = config(tmp_path / "repository", f"{step}_untrained")
     assert parsed.max_batch_size == 8
     assert parsed.HasField("dynamic_batching")
-    assert [(g.count, g.kind) for g in parsed.instance_group] == [(1, 2)]  # KIND_CPU
-    assert set(parsed.model_warmup[0].inputs) == {t.name for t in parsed.input}
-    if model != "geodecode":
+    sample = parsed.model_warmup[0].inputs
+    assert {name: list(t.dims) for name, t in sample.items()} == {
+        t.name: list(t.dims) for t in parsed.input
+    }
+    if step != "geodecode":
         assert list(parsed.dynamic_batching.preferred_batch_size) == [4, 8]
         assert parsed.dynamic_batching.max_queue_delay_microseconds > 0
-        assert parsed.parameters["threads"].string_value == "2"
 
 
-def test_no_warm_up_where_versions_differ(tmp_path: Path) -> None:
-    """Triton would not load a version that cannot take another's sample."""
-    other = variant(tmp_path / "other", name="other", version=2)
-    path = other / "release.json"
-    values = json.loads(path.read_text())
-    values["image_size"] = 320
-    for network in ("segmentation", "locator"):
-        values[network]["config"]["image_size"] = 320
-    path.write_text(json.dumps(values))
-    repository = build_repository([UNTRAINED, other], tmp_path / "repository")
-    assert not config(repository, "segmentation").model_warmup
-    assert not config(repository, "translocator").model_warmup
-    assert config(repository, "geodecode").model_warmup
-    assert tensors(config(repository, "geotag_other").input)["IMAGE"][1] == [320, 320, 3]
+@pytest.mark.parametrize("step", ["segmentation", "translocator"])
+def test_the_networks_of_a_cpu_run_in_python_on_so_many_threads(tmp_path: Path, step: str) -> None:
+    build(Release.load(UNTRAINED), tmp_path / "repository", threads=2)
+    parsed = config(tmp_path / "repository", f"{step}_untrained")
+    assert parsed.backend == "python"
+    assert [(g.count, g.kind) for g in parsed.instance_group] == [(1, KIND_CPU)]
+    assert parsed.parameters["threads"].string_value == "2"
+    version = tmp_path / "repository" / f"{step}_untrained" / "1"
+    assert {path.name for path in version.iterdir()} == {"model.py", "model.onnx"}
 
 
-def test_building_again_changes_nothing(tmp_path: Path, second: Path) -> None:
-    repository = build_repository([UNTRAINED, second], tmp_path / "repository")
-    before = tree(repository)
-    assert build_repository([second, UNTRAINED], tmp_path / "repository") == repository
-    assert tree(repository) == before
-    assert {path.name for path in tmp_path.iterdir()} == {"repository", "second"}
-
-
-def test_another_digest_another_choice_or_other_threads_build_anew(
-    tmp_path: Path, second: Path
+@pytest.mark.parametrize("step", ["segmentation", "translocator"])
+@pytest.mark.parametrize("target", ["gpu", "tensorrt"])
+def test_the_networks_of_a_gpu_run_in_the_onnxruntime_backend(
+    tmp_path: Path, step: str, target: Target
 ) -> None:
-    out = tmp_path / "repository"
-    build_repository([UNTRAINED, second], out)
-    assert (out / "geotag_second").is_dir()
-    build_repository([UNTRAINED], out)
-    assert not (out / "geotag_second").exists()
-    assert not (out / "segmentation" / "7").exists()
-    changed = variant(tmp_path / "changed", provenance={"note": "another"})
-    build_repository([changed], out)
-    digest = (out / "geodecode" / "1" / "digest").read_text()
-    assert digest == Release.load(changed).digest != Release.load(UNTRAINED).digest
-    build_repository([changed], out, threads=2)
-    assert config(out, "segmentation").parameters["threads"].string_value == "2"
+    """That backend loads a network only where the configuration has its very shapes."""
+    build(Release.load(UNTRAINED), tmp_path / "repository", target=target)
+    parsed = config(tmp_path / "repository", f"{step}_untrained")
+    assert parsed.backend == "onnxruntime"
+    assert [(g.count, g.kind) for g in parsed.instance_group] == [(1, KIND_GPU)]
+    version = tmp_path / "repository" / f"{step}_untrained" / "1"
+    assert {path.name for path in version.iterdir()} == {"model.onnx"}
+    accelerators = parsed.optimization.execution_accelerators.gpu_execution_accelerator
+    assert [a.name for a in accelerators] == (["tensorrt"] if target == "tensorrt" else [])
+    session = onnxruntime.InferenceSession(version / "model.onnx")
+    for ours, theirs in (
+        (parsed.input, session.get_inputs()),
+        (parsed.output, session.get_outputs()),
+    ):
+        assert {t.name: ["batch", *t.dims] for t in ours} == {t.name: t.shape for t in theirs}
 
 
-def test_clashes_are_refused(tmp_path: Path) -> None:
-    out = tmp_path / "repository"
-    same_version = variant(tmp_path / "a", name="other")
-    same_name = variant(tmp_path / "b", version=2)
-    with pytest.raises(ValueError, match="several releases have the version 1"):
-        build_repository([UNTRAINED, same_version], out)
-    with pytest.raises(ValueError, match="several releases have the name untrained"):
-        build_repository([UNTRAINED, same_name], out)
-    with pytest.raises(ValueError, match="no release"):
-        build_repository([], out)
-    with pytest.raises(ValueError, match="cannot build for 'gpu'"):
-        build_repository([UNTRAINED], out, target="gpu")  # type: ignore[arg-type]
-    assert not out.exists()
+def test_targets_differ_in_how_the_networks_run_and_in_nothing_else(tmp_path: Path) -> None:
+    release = Release.load(UNTRAINED)
+    build(release, tmp_path / "cpu")
+    build(release, tmp_path / "gpu", target="gpu")
+    models = {path.name for path in (tmp_path / "cpu").iterdir()}
+    assert models == {path.name for path in (tmp_path / "gpu").iterdir()}
+    for model in models:
+        cpu, gpu = config(tmp_path / "cpu", model), config(tmp_path / "gpu", model)
+        for field in ("backend", "instance_group", "parameters"):
+            if not model.startswith(("geotag", "inspect", "geodecode")):
+                cpu.ClearField(field)
+                gpu.ClearField(field)
+        assert cpu == gpu
 
 
-def test_a_broken_release_leaves_the_repository_as_it_was(tmp_path: Path, second: Path) -> None:
-    repository = build_repository([UNTRAINED], tmp_path / "repository")
+def test_building_again_changes_nothing(repository: Path, tmp_path: Path) -> None:
     before = tree(repository)
-    (second / "segmentation.onnx").write_bytes(b"")
-    with pytest.raises(ReleaseError, match=r"segmentation\.onnx"):
-        build_repository([UNTRAINED, second], tmp_path / "repository")
+    assert not build(Release.load(UNTRAINED), repository)
+    assert tree(repository) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"repository"}
+
+
+def test_another_release_leaves_the_others_alone(repository: Path, second: Path) -> None:
+    before = tree(repository)
+    assert build(Release.load(second), repository)
+    assert built(repository) == ["second", "untrained"]
+    after = tree(repository)
+    assert {path: after[path] for path in before} == before
+    remove("second", repository)
+    assert built(repository) == ["untrained"]
     assert tree(repository) == before
 
 
-def test_the_decoder_travels_with_all_that_it_needs(tmp_path: Path) -> None:
+def test_another_digest_target_or_other_threads_build_anew(
+    repository: Path, tmp_path: Path
+) -> None:
+    stamp = built_as("untrained", repository)
+    changed = Release.load(variant(tmp_path / "changed", provenance={"note": "another"}))
+    assert build(changed, repository)
+    assert changed.digest != Release.load(UNTRAINED).digest
+    assert (repository / "geodecode_untrained/1/digest").read_text() == changed.digest
+    assert built_as("untrained", repository) != stamp
+    assert build(changed, repository, threads=2)
+    assert config(repository, "segmentation_untrained").parameters["threads"].string_value == "2"
+    assert build(changed, repository, target="gpu")
+    assert not (repository / "segmentation_untrained/1/model.py").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"repository", "changed"}
+
+
+def test_a_target_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="cannot build for 'tpu'"):
+        build(Release.load(UNTRAINED), tmp_path / "repository", target="tpu")  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_build_that_was_cut_short_is_done_again(repository: Path) -> None:
+    """The ensemble with the fingerprint comes last."""
+    (repository / "geotag_untrained" / "fingerprint").unlink()
+    assert build(Release.load(UNTRAINED), repository)
+    assert built(repository) == ["untrained"]
+
+
+def test_the_decoder_travels_with_all_that_it_needs(repository: Path) -> None:
     """Triton's environment has numpy, and nothing of ours beside these few modules."""
-    repository = build_repository([UNTRAINED], tmp_path / "repository")
-    version = repository / "geodecode" / "1"
+    version = repository / "geodecode_untrained" / "1"
     code = """
 import sys
 for name in ("pyarrow", "s2sphere", "torch", "pydantic"):
@@ -227,9 +267,8 @@ print(decoder.decode(*logits).cells[2])
     }
 
 
-def test_the_saved_decoder_is_the_releases(tmp_path: Path) -> None:
-    repository = build_repository([UNTRAINED], tmp_path / "repository")
+def test_the_saved_decoder_is_the_releases(repository: Path) -> None:
     fine = Release.load(UNTRAINED).hierarchy.fine
-    with np.load(repository / "geodecode" / "1" / "decoder.npz") as arrays:
+    with np.load(repository / "geodecode_untrained" / "1" / "decoder.npz") as arrays:
         assert arrays["fine_tokens"].tolist() == list(fine.tokens)
         np.testing.assert_array_equal(arrays["longitude"], fine.longitude)

@@ -55,7 +55,7 @@ def test_release_that_is_not_served_is_transient_whatever_the_status(message: st
 
 @pytest.mark.parametrize("step", ["segmentation", "translocator", "geodecode"])
 def test_refusal_names_the_ensembles_step(step: str) -> None:
-    message = f"in ensemble 'geotag_x', Failed to process the request for model '{step}': no"
+    message = f"in ensemble 'geotag_x', Failed to process the request for model '{step}_x': no"
     error = _typed(refusal("StatusCode.INVALID_ARGUMENT", message), "geotag_x")
     assert isinstance(error, InferenceRefused)
     assert error.step == step
@@ -73,7 +73,7 @@ def test_refusal_without_a_step_or_a_message() -> None:
     "message",
     [
         "in ensemble 'geotag_x', Failed to process the request(s) for model instance"
-        " 'translocator_0', message: Stub process 'translocator_0' is not healthy.",
+        " 'translocator_x_0_0', message: Stub process 'translocator_x_0_0' is not healthy.",
         "in ensemble 'geotag_x', onnx runtime error 2: CUDA failure 2: out of memory",
     ],
 )
