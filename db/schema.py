@@ -12,6 +12,7 @@
 | `geotag` | what a release says of a content; append-only |
 | `outcome` | the one recorded state of an object version under a release |
 | `run`, `chunk`, `run_object` | what was asked for, and in which messages it travels |
+| `schedule` | when an archive is backfilled by itself |
 | `run_seen` | what a run's listing has come across, until it is complete |
 | `attempt` | one try at one object, written before the object is touched |
 
@@ -37,6 +38,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    Time,
     UniqueConstraint,
     func,
     text,
@@ -239,7 +241,42 @@ run = Table(
     Column("appeared", BigInteger, nullable=False, server_default="0", comment="objects new to us"),
     Column("changed", BigInteger, nullable=False, server_default="0", comment="with another ETag"),
     Column("vanished", BigInteger, nullable=False, server_default="0", comment="no longer listed"),
+    Column("scheduled_for", DateTime(timezone=True), comment="its night"),
+    Column("most", BigInteger, comment="objects that it may hold"),
+    Column("opens", Time, comment="its window, in local time"),
+    Column("closes", Time, comment="before opens: the day after"),
+    Column("timezone", Text, comment="of its window, by IANA name"),
+    Column("paused_at", DateTime(timezone=True)),
+    Column("cancelled_at", DateTime(timezone=True)),
+    Column("plan_tries", Integer, nullable=False, server_default="0"),
+    Column("plan_after", DateTime(timezone=True), comment="when to try again"),
+    Column("plan_error", Text, comment="why its last planning ended"),
+    UniqueConstraint("archive_id", "scheduled_for"),
     CheckConstraint("queue IN ('backfill', 'interactive')", name="queue_exists"),
+    CheckConstraint(
+        "(opens IS NULL) = (closes IS NULL) AND (opens IS NULL OR timezone IS NOT NULL)",
+        name="window_has_two_ends_and_a_clock",
+    ),
+    Index("ix_run_unplanned", "id", postgresql_where=text("planned_at IS NULL")),
+    Index("ix_run_cancelled", "id", postgresql_where=text("cancelled_at IS NOT NULL")),
+)
+
+schedule = Table(
+    "schedule",
+    metadata,
+    Column("archive_id", Integer, ForeignKey(archive.c.id), primary_key=True, autoincrement=False),
+    Column("cron", Text, nullable=False, comment="five fields, see docs/schedules.md"),
+    Column("timezone", Text, nullable=False, comment="of cron and window, by IANA name"),
+    Column("opens", Time, comment="the window, in local time"),
+    Column("closes", Time, comment="before opens: the day after"),
+    Column("most", BigInteger, comment="objects a night"),
+    Column("release_id", Integer, ForeignKey(release.c.id), comment="NULL: the active one"),
+    Column("next_at", DateTime(timezone=True), nullable=False, comment="due from then on"),
+    Column("paused_at", DateTime(timezone=True)),
+    CheckConstraint(
+        "(opens IS NULL) = (closes IS NULL) AND opens <> closes", name="window_has_two_ends"
+    ),
+    CheckConstraint("most > 0", name="most_is_some"),
 )
 
 chunk = Table(
@@ -267,6 +304,11 @@ chunk = Table(
     UniqueConstraint("id", "run_id"),
     Index("ix_chunk_run_id", "run_id"),
     Index("ix_chunk_unfinished", "run_id", "id", postgresql_where=text("finished_at IS NULL")),
+    Index(
+        "ix_chunk_published",
+        "published_at",
+        postgresql_where=text("published_at IS NOT NULL AND finished_at IS NULL"),
+    ),
 )
 
 run_object = Table(

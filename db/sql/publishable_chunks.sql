@@ -1,0 +1,61 @@
+-- The chunks of a queue that may go to the broker now, at most as many as leave :most of them there
+-- (NULL: all). Fair by archive: who has the fewest chunks at the broker comes first, so that an
+-- archive of three chunks never waits behind one of a hundred thousand. The rows stay locked.
+WITH RECURSIVE waiting (run_id) AS (
+    -- From run to run through the index: the chunks of the largest run are not counted to find them.
+    (SELECT run_id
+     FROM geotag.chunk
+     WHERE finished_at IS NULL AND published_at IS NULL
+     ORDER BY run_id
+     LIMIT 1)
+    UNION ALL
+    SELECT (SELECT c.run_id
+            FROM geotag.chunk c
+            WHERE c.finished_at IS NULL AND c.published_at IS NULL AND c.run_id > w.run_id
+            ORDER BY c.run_id
+            LIMIT 1)
+    FROM waiting w
+    WHERE w.run_id IS NOT NULL
+),
+at_broker AS (
+    SELECT c.archive_id, count(*) AS chunks
+    FROM geotag.chunk c
+    JOIN geotag.run r ON r.id = c.run_id
+    WHERE c.published_at IS NOT NULL AND c.finished_at IS NULL AND r.queue = :queue
+    GROUP BY c.archive_id
+),
+candidate AS (
+    SELECT next.id, next.archive_id,
+           coalesce(b.chunks, 0)
+               + row_number() OVER (PARTITION BY next.archive_id ORDER BY next.id) AS place
+    FROM waiting w
+    JOIN geotag.run r ON r.id = w.run_id
+    CROSS JOIN LATERAL (
+        SELECT c.id, c.archive_id
+        FROM geotag.chunk c
+        JOIN geotag.archive a ON a.id = c.archive_id
+        WHERE c.run_id = r.id
+          AND c.finished_at IS NULL
+          AND c.published_at IS NULL
+          AND geotag.is_open(r, a, :now)
+        ORDER BY c.id
+        LIMIT CAST(:most AS bigint)
+    ) next
+    LEFT JOIN at_broker b ON b.archive_id = next.archive_id
+    WHERE r.queue = :queue
+),
+chosen AS (
+    SELECT id, place
+    FROM candidate
+    ORDER BY place, id
+    LIMIT greatest(0, CAST(:most AS bigint) - (SELECT coalesce(sum(chunks), 0) FROM at_broker))
+)
+SELECT c.id, c.delivery,
+       ARRAY(SELECT ro.object_version_id
+             FROM geotag.run_object ro
+             WHERE ro.chunk_id = c.id
+             ORDER BY ro.object_version_id) AS object_ids
+FROM chosen
+JOIN geotag.chunk c ON c.id = chosen.id
+ORDER BY chosen.place, c.id
+FOR UPDATE OF c SKIP LOCKED

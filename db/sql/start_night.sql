@@ -1,0 +1,23 @@
+-- The run of one night. (archive_id, scheduled_for) is unique: whoever is second makes none.
+-- A night may hold as many objects as its schedule allows less those of earlier nights.
+INSERT INTO geotag.run (source, queue, release_id, archive_id, scheduled_for,
+                        most, opens, closes, timezone)
+SELECT 's3://' || a.bucket || '/' || a.prefix,
+       'backfill',
+       l.id,
+       a.id,
+       :night,
+       greatest(0, s.most - (SELECT count(*)
+                             FROM geotag.run r
+                             JOIN geotag.chunk c ON c.run_id = r.id AND c.finished_at IS NULL
+                             JOIN geotag.run_object ro ON ro.chunk_id = c.id
+                             WHERE r.archive_id = a.id AND r.scheduled_for IS NOT NULL)),
+       s.opens,
+       s.closes,
+       s.timezone
+FROM geotag.schedule s
+JOIN geotag.archive a ON a.id = s.archive_id
+JOIN geotag.release l ON l.id = s.release_id OR (s.release_id IS NULL AND l.active)
+WHERE s.archive_id = :archive_id
+ON CONFLICT (archive_id, scheduled_for) DO NOTHING
+RETURNING id

@@ -1,0 +1,19 @@
+-- Of the chunks that a queue at the broker should hold: those that no worker holds, oldest first, and
+-- whether each has waited for so long that its message may be lost. Holds are looked at, not tried:
+-- a worker that begins at this moment must not take us for another worker.
+WITH held AS MATERIALIZED (
+    SELECT (l.classid::bigint << 32) | l.objid::bigint AS name
+    FROM pg_locks l
+    WHERE l.locktype = 'advisory'
+      AND l.objsubid = 1
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+)
+SELECT c.id,
+       greatest(c.published_at, c.heartbeat_at) < :now - make_interval(secs => :patience) AS overdue
+FROM geotag.chunk c
+JOIN geotag.run r ON r.id = c.run_id
+WHERE c.published_at <= :now
+  AND c.finished_at IS NULL
+  AND r.queue = :queue
+  AND NOT EXISTS (SELECT FROM held WHERE held.name = hashtextextended('geotag.chunk:' || c.id, 0))
+ORDER BY c.published_at, c.id
