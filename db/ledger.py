@@ -26,11 +26,16 @@ class ChunkObject:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What is left to do in a chunk, and the name and digest of the release that is to answer."""
+    """What is left to do in a chunk, and the name and digest of the release that is to answer.
 
+    `killed` counts the attempts that a worker which died has left open.
+    """
+
+    run_id: int
     release: str
     digest: str
     objects: tuple[ChunkObject, ...]
+    killed: int = 0
 
 
 @dataclass(frozen=True)
@@ -152,22 +157,24 @@ def begin_chunk(engine: Engine, chunk_id: int, delivery: int, forgiven: int = 0)
                 "UPDATE geotag.chunk c SET heartbeat_at = now()"
                 " FROM geotag.run r JOIN geotag.release l ON l.id = r.release_id"
                 " WHERE c.id = :id AND c.delivery = :delivery AND c.finished_at IS NULL"
-                " AND r.id = c.run_id RETURNING l.name, l.digest"
+                " AND r.id = c.run_id RETURNING r.id AS run_id, l.name, l.digest"
             ),
             {"id": chunk_id, "delivery": delivery},
         ).one_or_none()
         if current is None:
             return None
-        connection.execute(
+        closed = connection.execute(
             text(
                 "UPDATE geotag.attempt SET finished_at = now(), code ="
                 " CASE WHEN id <= :forgiven THEN 'handed_back' ELSE 'worker_killed' END"
-                " WHERE chunk_id = :id AND finished_at IS NULL"
+                " WHERE chunk_id = :id AND finished_at IS NULL RETURNING code"
             ),
             {"id": chunk_id, "forgiven": forgiven},
-        )
+        ).scalars()
+        killed = sum(code == "worker_killed" for code in closed)
         rows = connection.execute(sql("begin_chunk"), {"chunk_id": chunk_id}).all()
-        return Chunk(current.name, current.digest, tuple(ChunkObject(*row) for row in rows))
+        objects = tuple(ChunkObject(*row) for row in rows)
+        return Chunk(current.run_id, current.name, current.digest, objects, killed)
 
 
 def finish_chunk(engine: Engine, chunk_id: int) -> None:

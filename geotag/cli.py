@@ -221,11 +221,17 @@ def worker(
         int, typer.Option(min=1, help="Processes; each works on one chunk at a time.")
     ] = 1,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Serve Prometheus metrics on this port.")
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(help="Address of that port; 0.0.0.0 is everybody's.")
+    ] = "127.0.0.1",
 ) -> None:
     """Work on a queue until told to stop (SIGTERM finishes what is in flight)."""
     from geotag.worker import work
 
-    work(queue, processes, log_level)
+    work(queue, processes, log_level, metrics_port, metrics_host)
 
 
 @app.command()

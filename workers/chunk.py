@@ -25,6 +25,7 @@ from db import ledger, planning
 from db.engine import is_away
 from db.holds import ChunkHeldElsewhere, Hold
 from db.ledger import ChunkObject, Result
+from workers import metrics
 from workers.errors import (
     ArchiveUnavailable,
     ContentBusy,
@@ -38,6 +39,7 @@ from workers.errors import (
     WorkerKilled,
     WorkerStopping,
 )
+from workers.logs import bound, carried
 from workers.pipeline import Pipeline, failure
 from workers.workplace import Workplace
 
@@ -93,18 +95,29 @@ def work_chunk(
         )
         if chunk is None:
             return DONE
-        if len(chunk.objects) > 1 and any(obj.kills for obj in chunk.objects):
-            log.warning("chunk %d killed a worker: its objects go on one by one", chunk_id)
-            patiently(place, lambda: planning.split_chunk(place.engine, chunk_id))
-            chunk = replace(chunk, objects=())
-        if not chunk.objects:
-            _close(place, chunk_id, send)
-            return DONE
-        return _ChunkWork(place, hold, chunk).run()
+        with bound(run=chunk.run_id), metrics.CHUNKS.track_inprogress():
+            return _work_begun(place, hold, chunk, send)
     except LedgerUnavailable as error:
         return End(error.message, forgiven)
     finally:
         hold.let_go()
+
+
+def _work_begun(
+    place: Workplace,
+    hold: Hold,
+    chunk: ledger.Chunk,
+    send: Callable[[planning.PlannedChunk], None],
+) -> End:
+    metrics.CRASHES.inc(bool(chunk.killed))
+    if len(chunk.objects) > 1 and any(obj.kills for obj in chunk.objects):
+        log.warning("chunk %d killed a worker: its objects go on one by one", hold.chunk_id)
+        patiently(place, lambda: planning.split_chunk(place.engine, hold.chunk_id))
+        chunk = replace(chunk, objects=())
+    if not chunk.objects:
+        _close(place, hold.chunk_id, send)
+        return DONE
+    return _ChunkWork(place, hold, chunk).run()
 
 
 def _close(place: Workplace, chunk_id: int, send: Callable[[planning.PlannedChunk], None]) -> None:
@@ -184,6 +197,8 @@ class _ChunkWork:
             left = self._one_pass()
             self.todo = [obj for obj, _error in left]
             errors = [error for _obj, error in left]
+            for error in errors:
+                metrics.RETRIES.labels(error.code).inc()
             if any(isinstance(error, (LedgerUnavailable, WorkerStopping)) for error in errors):
                 # Our hold went with the session, or our time is over: write what we have.
                 return self._hand_back(left)
@@ -222,11 +237,14 @@ class _ChunkWork:
 
     def _open_attempts(self) -> int:
         ids = [obj.object_version_id for obj in self.todo]
-        return ledger.open_attempts(self.place.engine, self.hold.chunk_id, ids, self.place.name)
+        last = ledger.open_attempts(self.place.engine, self.hold.chunk_id, ids, self.place.name)
+        metrics.ATTEMPTS.inc(len(ids))
+        return last
 
     def _one_pass(self) -> Left:
         """Try each object once; those whose error may pass are left, and those out of time."""
-        futures = {self.place.threads.submit(self.pipeline.run, obj): obj for obj in self.todo}
+        submit = self.place.threads.submit
+        futures = {submit(carried(self.pipeline.run), obj): obj for obj in self.todo}
         running = set(futures)
         beat_at = time.monotonic() + _HEARTBEAT_SECONDS
         while running and not self.place.deadline.passed():
@@ -330,4 +348,8 @@ class _ChunkWork:
             patiently(self.place, lambda: self._write_together([bare]))
 
     def _write_together(self, results: Sequence[Result]) -> None:
-        ledger.write_results(self.place.engine, self.hold.chunk_id, results)
+        with metrics.stage("write"):
+            ledger.write_results(self.place.engine, self.hold.chunk_id, results)
+        for result in results:
+            if result.state is not None:
+                metrics.OBJECTS.labels(result.state, result.code or "").inc()

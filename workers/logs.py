@@ -103,7 +103,8 @@ class Formatter(logging.Formatter):
     def __init__(self, form: Form, secrets: Iterable[str] = ()) -> None:
         super().__init__()
         self._form = form
-        self._secrets = [secret for secret in secrets if len(secret) >= _SHORTEST_SECRET]
+        long_enough = (secret for secret in secrets if len(secret) >= _SHORTEST_SECRET)
+        self._secrets = sorted(long_enough, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line of JSON, or as text (an exception below it)."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from db.ledger import ChunkObject, Content, Geotag, Result
+from workers import metrics
 from workers.archive import Archive, ArchiveObject, Fetched
 from workers.errors import (
     ArchiveUnavailable,
@@ -22,6 +23,7 @@ from workers.errors import (
     UsageError,
 )
 from workers.locator import Locator, Prediction
+from workers.logs import bound
 from workers.photo import PhotoFacts, PhotoLimits, read_photo
 from workers.settings import WorkerSettings
 
@@ -84,9 +86,14 @@ class Pipeline:
         Raises:
             TransientError: trying later may work.
         """
+        with bound(object=obj.object_version_id), metrics.OBJECT_SECONDS.time():
+            return self._run(obj)
+
+    def _run(self, obj: ChunkObject) -> Result:
         fetched: Fetched | None = None
         try:
-            fetched = self._fetch(obj)
+            with metrics.stage("fetch"):
+                fetched = self._fetch(obj)
             with self._one_at_a_time.on(fetched.sha256):
                 return self._locate(obj, fetched)
         except TransientError:
@@ -95,6 +102,8 @@ class Pipeline:
             # This worker lacks a credential, say: no fault of the object's.
             raise ArchiveUnavailable(error.message) from error
         except PermanentError as error:
+            with bound(code=error.code):
+                log.info("the object failed: %s", error.message)
             return failure(obj, error, fetched)
         except Exception as error:
             log.exception("object %d: internal error", obj.object_version_id)
@@ -131,8 +140,10 @@ class Pipeline:
                 obj.object_version_id, state, content=content, version_id=fetched.version_id
             )
         served = self._locator.served()
-        photo = read_photo(fetched.data, served.spec, self._limits)
-        prediction = self._locator.locate(photo.pixels)
+        with metrics.stage("read"):
+            photo = read_photo(fetched.data, served.spec, self._limits)
+        with metrics.stage("infer"):
+            prediction = self._locator.locate(photo.pixels)
         geotag = _geotag(fetched.sha256, prediction, self._code_version)
         self._located[fetched.sha256] = geotag.state
         return Result(

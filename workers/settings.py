@@ -1,5 +1,7 @@
 """The settings that the workers need: archive, photo limits, Triton, broker, chunks."""
 
+from typing import Literal
+
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -49,6 +51,11 @@ class WorkerSettings(BaseSettings):
         description="Seconds after which Valkey hands an unacknowledged chunk to another worker. "
         "At least three times the longest chunk; a chunk whose worker was killed starts again "
         "about ten seconds after this (RabbitMQ notices at once).",
+    )
+    log_format: Literal["json", "text"] | None = Field(
+        None,
+        description="Form of the log lines of workers: json or text. Text on a terminal, JSON"
+        " elsewhere where this is not set.",
     )
     patience: float = Field(
         30.0,

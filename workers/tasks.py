@@ -13,6 +13,7 @@ from celery.exceptions import Reject
 from db.planning import PlannedChunk
 from workers.app import PROCESS_CHUNK, BrokerUnavailable, publish
 from workers.chunk import record_fault, work_chunk
+from workers.logs import bound
 from workers.workplace import Workplace
 
 log = logging.getLogger(__name__)
@@ -30,21 +31,22 @@ def register(app: Celery, place: Workplace) -> None:
         def send(chunk: PlannedChunk) -> None:
             publish(app, queue, chunk.chunk_id, chunk.delivery, chunk.object_version_ids)
 
-        try:
-            end = work_chunk(place, chunk_id, delivery, forgiven, send)
-            if end.handed_back:
-                log.warning("chunk %d goes back to the queue: %s", chunk_id, end.handed_back)
-                publish(app, queue, chunk_id, delivery, objects, end.forgiven)
-        except BrokerUnavailable as error:
-            # The broker still has this message, and gives it to somebody when it is back.
-            raise Reject(error.message, requeue=True) from error
-        except Exception as error:
-            # The process's edge. Celery would acknowledge a task that raised: the chunk would be
-            # lost until somebody planned again.
-            log.exception("chunk %d: internal error", chunk_id)
+        with bound(chunk=chunk_id, delivery=delivery):
             try:
-                record_fault(place, chunk_id, delivery, error)
-            except Exception as again:
-                log.exception("chunk %d: cannot record it either", chunk_id)
-                time.sleep(_PAUSE_SECONDS)
-                raise Reject(str(again), requeue=True) from again
+                end = work_chunk(place, chunk_id, delivery, forgiven, send)
+                if end.handed_back:
+                    log.warning("chunk %d goes back to the queue: %s", chunk_id, end.handed_back)
+                    publish(app, queue, chunk_id, delivery, objects, end.forgiven)
+            except BrokerUnavailable as error:
+                # The broker still has this message, and gives it to somebody when it is back.
+                raise Reject(error.message, requeue=True) from error
+            except Exception as error:
+                # The process's edge. Celery would acknowledge a task that raised: the chunk would
+                # be lost until somebody planned again.
+                log.exception("chunk %d: internal error", chunk_id)
+                try:
+                    record_fault(place, chunk_id, delivery, error)
+                except Exception as again:
+                    log.exception("chunk %d: cannot record it either", chunk_id)
+                    time.sleep(_PAUSE_SECONDS)
+                    raise Reject(str(again), requeue=True) from again
