@@ -1,0 +1,1 @@
+"""The shipped release: what it learns from, and how."""
