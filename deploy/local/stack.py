@@ -141,7 +141,7 @@ def down(settings: StackSettings) -> None:
         return
     with folder.lock():
         Supervisor(folder).shut_down()
-        triton_process.remove_shared_memory(folder)
+        triton_process.remove_leftovers(folder)
 
 
 def delete(settings: StackSettings) -> None:

@@ -5,6 +5,7 @@ neither starts it again nor reaps it, and goes on calling the model ready while 
 fails. A server that keeps a dead child is therefore killed, and the supervisor starts it anew.
 """
 
+import contextlib
 import os
 import sys
 import time
@@ -15,6 +16,8 @@ import psutil
 from deploy.local.folder import Folder
 
 SHARED_MEMORY = Path("/dev/shm")
+# The Python backend makes a folder python_env_XXXXXX there, whatever TMPDIR says.
+TEMPORARY = Path("/tmp")
 LOOK_SECONDS = 1.0
 
 
@@ -28,10 +31,17 @@ def memory_prefix(folder: Folder) -> str:
     return f"geotag-{folder.key}-"
 
 
-def remove_shared_memory(folder: Folder) -> None:
-    """Free what a killed server left behind; only when none is running."""
+def remove_leftovers(folder: Folder) -> None:
+    """Free what a killed server of this stack left behind; only when it is not running.
+
+    Its temporary folder does not tell whose it is: they go when no Triton at all is running.
+    """
     for region in SHARED_MEMORY.glob(f"{memory_prefix(folder)}*"):
         region.unlink(missing_ok=True)
+    if not any(process.info["name"] == "tritonserver" for process in psutil.process_iter(["name"])):
+        for left in TEMPORARY.glob("python_env_*"):
+            with contextlib.suppress(OSError):  # not empty, or not ours
+                left.rmdir()
 
 
 def dead_children(server: psutil.Process) -> set[psutil.Process]:
@@ -72,7 +82,7 @@ def main(root: str, *server: str) -> None:
 
     This way round, so that the supervisor's signals and exit codes are the server's own.
     """
-    remove_shared_memory(Folder(Path(root)))
+    remove_leftovers(Folder(Path(root)))
     process = psutil.Process()
     if os.fork():
         os.execv(server[0], server)

@@ -4,10 +4,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
+import pytest
 
-from deploy.local.triton_process import dead_children, watch
+from deploy.local import triton_process
+from deploy.local.folder import Folder
+from deploy.local.triton_process import dead_children, memory_prefix, remove_leftovers, watch
 
 # A server whose child has died when it says so: with `wait` it has reaped it.
 SERVER = """
@@ -58,3 +63,25 @@ def test_server_that_reaps_its_child_ends_by_itself() -> None:
         tell(process)
         watch(psutil.Process(process.pid))
         assert process.wait() == 0
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_what_a_killed_server_left_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: bool
+) -> None:
+    """Temporary folders of others stay while any server is running; full ones stay anyway."""
+    folder = Folder(tmp_path / "stack")
+    for name in (f"{memory_prefix(folder)}1", "geotag-other-1"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "python_env_empty").mkdir()
+    (tmp_path / "python_env_full" / "bin").mkdir(parents=True)
+    names = ["bash", "tritonserver"] if running else ["bash"]
+    monkeypatch.setattr(triton_process, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(triton_process, "TEMPORARY", tmp_path)
+    processes = [SimpleNamespace(info={"name": name}) for name in names]
+    monkeypatch.setattr(psutil, "process_iter", lambda _attributes: iter(processes))
+    remove_leftovers(folder)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"geotag-other-1", "python_env_full"} | (
+        {"python_env_empty"} if running else set()
+    )
