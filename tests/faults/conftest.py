@@ -1,0 +1,40 @@
+"""The site of each broker, and the seed that everything random comes from."""
+
+import os
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.report import Report
+from tests.faults.site import Site, running_site
+
+# Read at once: a site takes the caller's variables away.
+SEED = os.environ.get("GEOTAG_FAULT_SEED") or str(random.randrange(10**6))
+REPORT = os.environ.get("GEOTAG_FAULT_REPORT")
+
+
+def pytest_report_header() -> str:
+    """The seed, so that a run can be repeated."""
+    return f"GEOTAG_FAULT_SEED={SEED}"
+
+
+@pytest.fixture(scope="module")
+def report() -> Iterator[Report]:
+    """The table, printed at the end."""
+    table = Report(SEED, REPORT)
+    yield table
+    table.close()
+
+
+@pytest.fixture(scope="module")
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    """The running stack with the broker that the test is for."""
+    with running_site(request.param) as running:
+        yield running
+
+
+@pytest.fixture
+def rng(site: Site, request: pytest.FixtureRequest) -> random.Random:
+    """A source of randomness of this test alone."""
+    return random.Random(f"{SEED} {request.node.name}")

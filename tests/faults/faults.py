@@ -1,0 +1,166 @@
+"""The faults: what each does to a site in the middle of a run."""
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psutil
+import pytest
+
+from tests.faults.proxy import Away, Changing, Cutting, Failing, Slow
+from tests.faults.site import WORKERS, pause
+from tests.faults.trial import Trial
+from tests.stack_helpers import until
+
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A fault that strikes `times` in a run.
+
+    Args:
+        name: for the table.
+        inject: does it, and returns when it is over.
+        times: in one run.
+        loses: processes that each strike may cost the chunk in their hands.
+        poison: objects that kill their worker.
+        runs: of the source, until all is done.
+    """
+
+    name: str
+    inject: Callable[[Trial], None]
+    times: int = 1
+    loses: int = 0
+    poison: int = 0
+    runs: int = 1
+
+
+def kill_pool_process(trial: Trial) -> None:
+    trial.rng.choice(trial.site.pool()).kill()
+
+
+def kill_worker(trial: Trial) -> None:
+    """With its process group, as an operator or the kernel would."""
+    worker = trial.rng.choice(trial.site.workers())
+    os.killpg(worker.pid, signal.SIGKILL)
+
+
+def stop_worker(trial: Trial) -> None:
+    _stop_in_time(trial.rng.choice(trial.site.workers()))
+    trial.site.wait_for_workers()
+
+
+def restart_workers_in_turn(trial: Trial) -> None:
+    for worker in trial.site.workers():
+        _stop_in_time(worker)
+        until(lambda: len(trial.site.workers()) == WORKERS)
+        trial.site.wait_for_workers()
+
+
+def _stop_in_time(worker: psutil.Process) -> None:
+    """SIGTERM to the parent; it must be gone before its supervisor would kill it."""
+    worker.send_signal(signal.SIGTERM)
+    worker.wait(timeout=20)
+
+
+def stop_triton(trial: Trial) -> None:
+    trial.site.stop_triton()
+    pause(20)
+    trial.site.start("triton")
+
+
+def crash_postgres(trial: Trial) -> None:
+    trial.site.crash_postgres()
+    pause(trial.rng.uniform(1, 8))
+    trial.site.start("postgres")
+
+
+def fill_database_disk(trial: Trial) -> None:
+    folder = trial.site.database_folder
+    if not folder.is_mount():
+        pytest.skip("a small file system for PostgreSQL can be mounted by root alone")
+    ballast = folder / "ballast"
+    with ballast.open("wb") as file:
+        try:
+            while True:
+                file.write(bytes(_MIB))
+                file.flush()
+        except OSError:
+            pass  # it is full
+    pause(trial.rng.uniform(6, 12))
+    ballast.unlink()
+    trial.site.start("postgres")  # where it has given up
+
+
+def restart_broker(trial: Trial) -> None:
+    trial.site.stop("broker")
+    pause(trial.rng.uniform(1, 5))
+    trial.site.start("broker")
+
+
+def wipe_broker(trial: Trial) -> None:
+    trial.site.stop("broker")
+    for data in ("valkey/appendonlydir", "rabbitmq/mnesia"):
+        shutil.rmtree(trial.site.supervisor.folder.root / data, ignore_errors=True)
+    trial.site.start("broker")
+
+
+def s3_fails(status: int) -> Callable[[Trial], None]:
+    """First for some requests, then for all."""
+
+    def inject(trial: Trial) -> None:
+        site, rng = trial.site, trial.rng
+        with site.proxy.making(Failing(status, lambda: rng.random() < 0.4)):
+            pause(rng.uniform(2, 4))
+        with site.proxy.making(Away(status)):
+            pause(rng.uniform(2, 8))
+
+    return inject
+
+
+def s3_slow(trial: Trial) -> None:
+    """Some answers come later than the worker waits."""
+    rng = trial.rng
+    with trial.site.proxy.making(Slow(lambda: rng.choice((0, 0, 0, rng.uniform(0.2, 3))))):
+        pause(rng.uniform(4, 8))
+
+
+def s3_truncates(trial: Trial) -> None:
+    with trial.site.proxy.making(Cutting(lambda: trial.rng.random() < 0.3)):
+        pause(trial.rng.uniform(4, 8))
+
+
+def s3_changes(trial: Trial) -> None:
+    """Ten photographs are replaced between listing and fetch; the next run has the new ones."""
+    keys = [key for key in trial.contents.files if key.endswith("-good.jpg")]
+    waiting = sorted(set(keys) - trial.done_keys())
+    chosen = trial.rng.sample(waiting, min(10, len(waiting)))
+    paths = {f"/{trial.bucket}/{key}": key for key in chosen}
+
+    def change(path: str) -> None:
+        trial.replace(paths[path])
+
+    with trial.site.proxy.making(Changing(change, set(paths))):
+        trial.until_done(1)
+
+
+FAULTS = (
+    Fault("pool process killed", kill_pool_process, times=3, loses=1),
+    Fault("worker killed", kill_worker, times=2, loses=1),
+    Fault("worker told to stop", stop_worker, times=2),
+    Fault("all workers restarted in turn", restart_workers_in_turn),
+    Fault("Triton stopped for 20 s", stop_triton, loses=WORKERS),
+    Fault("PostgreSQL stopped in immediate mode", crash_postgres, loses=WORKERS),
+    Fault("PostgreSQL's disk full", fill_database_disk, loses=WORKERS),
+    Fault("broker restarted", restart_broker),
+    Fault("broker wiped", wipe_broker),
+    Fault("S3 answers 500", s3_fails(500)),
+    Fault("S3 answers 503", s3_fails(503)),
+    Fault("S3 slow", s3_slow),
+    Fault("S3 truncates", s3_truncates),
+    Fault("S3 object changed", s3_changes, runs=2),
+    Fault("object that kills its worker", lambda trial: None, poison=2, loses=2),
+)

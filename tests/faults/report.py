@@ -1,0 +1,43 @@
+"""The table of what came of each fault."""
+
+import os
+import platform
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.faults.trial import Verdict
+
+_HEAD = (
+    "| fault | broker | how often | objects | lost | doubled | extra inferences (may be)"
+    " | recovery, s | run, s |\n|---|---|---|---|---|---|---|---|---|\n"
+)
+
+
+class Report:
+    """Verdicts as a table: printed at the end, and written where GEOTAG_FAULT_REPORT says."""
+
+    def __init__(self, seed: str, path: str | None) -> None:
+        self._seed = seed
+        self._path = path
+        self._rows: list[str] = []
+
+    def add(self, verdict: Verdict) -> None:
+        """A row more."""
+        v = verdict
+        row = (
+            f"| {v.fault} | {v.broker} | {v.times} | {v.objects} | {v.lost} | {v.doubled}"
+            f" | {v.extra} ({v.allowed}) | {v.recovery:.1f} | {v.seconds:.1f} |\n"
+        )
+        print("", row, *v.problems, sep="\n", file=sys.stderr)
+        self._rows.append(row)
+
+    def close(self) -> None:
+        """Print the table, and write it if asked."""
+        table = _HEAD + "".join(self._rows)
+        print(f"\n{table}", file=sys.stderr)
+        if self._path:
+            today = datetime.now(UTC).date()
+            machine = f"{platform.machine()}, {os.cpu_count()} cores"
+            head = f"# Faults\n\n{today}, {machine}, seed {self._seed}.\n\n"
+            Path(self._path).write_text(head + table, encoding="utf-8")
