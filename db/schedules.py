@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 from db.engine import sql
 
 _FIELDS = 5
-_LONGEST_PAUSE = timedelta(hours=1)
+_LONGEST_PAUSE = timedelta(minutes=15)
 
 
 class ScheduleRefused(Exception):
@@ -221,7 +221,7 @@ def next_plan(engine: Engine, now: datetime) -> int | None:
 
 
 def plan_failed(engine: Engine, run_id: int, reason: str, now: datetime) -> datetime:
-    """Note why a run could not be planned; returns when to try again: ever later, to an hour."""
+    """Note why a run could not be planned; returns when to try again: at most 15 minutes on."""
     with engine.begin() as connection:
         tries = connection.execute(
             text(
@@ -230,7 +230,7 @@ def plan_failed(engine: Engine, run_id: int, reason: str, now: datetime) -> date
             ),
             {"id": run_id, "reason": reason},
         ).scalar_one()
-        again = now + min(_LONGEST_PAUSE, timedelta(minutes=1) * 2 ** min(tries - 1, 10))
+        again: datetime = now + min(_LONGEST_PAUSE, timedelta(minutes=1) * 2 ** min(tries - 1, 10))
         connection.execute(
             text("UPDATE geotag.run SET plan_after = :again WHERE id = :id"),
             {"id": run_id, "again": again},

@@ -3,7 +3,8 @@
 The broker is only transport (DESIGN.md section 3): results are ignored, delivery is at least once,
 and everything that must survive is in the ledger. Two queues with consumers of their own keep a
 person's question (`interactive`) from waiting behind a night's work (`backfill`); message priority
-differs in sign between brokers.
+differs in sign between brokers. Two more carry what beat sends (workers/keeper.py): planning a
+million objects must not keep a tick (`control`) waiting.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ from workers.settings import WorkerSettings
 
 BACKFILL = "backfill"
 INTERACTIVE = "interactive"
+CONTROL = "control"
+PLANNING = "planning"
+QUEUES = (BACKFILL, INTERACTIVE, CONTROL, PLANNING)
 PROCESS_CHUNK = "geotag.process_chunk"
 
 _EXCHANGE = "geotag"
@@ -40,7 +44,7 @@ def at_broker(queue: str) -> str:
 
 
 def _queues(quorum: bool) -> tuple[Queue, ...]:
-    names = [at_broker(queue) for queue in (BACKFILL, INTERACTIVE)]
+    names = [at_broker(queue) for queue in QUEUES]
     exchange = Exchange(_EXCHANGE, type="direct")
     if not quorum:
         return tuple(Queue(name, exchange, routing_key=name) for name in names)

@@ -57,6 +57,26 @@ class WorkerSettings(BaseSettings):
         description="Form of the log lines of workers: json or text. Text on a terminal, JSON"
         " elsewhere where this is not set.",
     )
+    most_queued: int = Field(
+        256,
+        ge=1,
+        le=1000,
+        description="Chunks of backfills that lie at the broker or are worked on, at most; the others"
+        " wait in the ledger. A few times the worker processes: what has just been asked for comes"
+        " after these.",
+    )
+    tick_seconds: float = Field(
+        5.0,
+        gt=0,
+        description="Seconds between two looks into the ledger (`geotag beat`): is a night due, may"
+        " chunks be published, was one lost?",
+    )
+    lost_after: float = Field(
+        30.0,
+        gt=0,
+        description="Seconds after which a chunk that no worker has taken up is published again, if"
+        " the broker holds fewer messages than it should.",
+    )
     patience: float = Field(
         30.0,
         gt=0,

@@ -14,6 +14,7 @@ from workers.app import (
     BACKFILL,
     INTERACTIVE,
     PROCESS_CHUNK,
+    QUEUES,
     BrokerUnavailable,
     at_broker,
     make_app,
@@ -45,7 +46,7 @@ def test_a_message_goes_when_its_chunk_is_done_and_not_before(url: str) -> None:
 
 def test_rabbitmq_queues_are_quorum_queues_with_a_way_out() -> None:
     queues = {queue.name: queue for queue in make_app(settings(RABBITMQ)).conf.task_queues}
-    names = {at_broker(BACKFILL), at_broker(INTERACTIVE)}
+    names = {at_broker(queue) for queue in QUEUES}
     assert names < set(queues)
     for name in names:
         arguments = queues[name].queue_arguments
@@ -60,7 +61,7 @@ def test_rabbitmq_queues_are_quorum_queues_with_a_way_out() -> None:
 def test_valkey_gives_a_chunk_back_as_the_settings_say() -> None:
     conf = make_app(settings(VALKEY, visibility_timeout=77)).conf
     assert conf.broker_transport_options["visibility_timeout"] == 77
-    assert {queue.name for queue in conf.task_queues} == {"geotag.backfill", "geotag.interactive"}
+    assert {queue.name for queue in conf.task_queues} == {at_broker(queue) for queue in QUEUES}
 
 
 @pytest.mark.parametrize("scheme", ["amqps", "rediss"])
