@@ -8,7 +8,7 @@ from geotag.settings import gather, secrets_of
 from workers import exporter, logs
 from workers.app import BACKFILL, INTERACTIVE, at_broker, make_app
 from workers.errors import UsageError
-from workers.shutdown import stop_in_time
+from workers.shutdown import pass_sigterm_on
 from workers.workplace import Workplace
 
 LOOPBACK = "127.0.0.1"
@@ -43,9 +43,8 @@ def work(
     from workers.tasks import register
 
     app = make_app(settings.worker)
-    place = Workplace(settings.worker, settings.database)
-    register(app, place)
-    stop_in_time(place.deadline, settings.worker.shutdown_grace)
+    register(app, Workplace(settings.worker, settings.database))
+    pass_sigterm_on()
     app.worker_main(
         [
             "--quiet",  # no banner: every line of the log is one of ours

@@ -79,7 +79,6 @@ def work_chunk(
     send: Callable[[planning.PlannedChunk], None],
 ) -> End:
     """Work on a chunk's message: `delivery` and `forgiven` are what it says."""
-    place.deadline.renew()
     try:
         hold = patiently(place, lambda: Hold(place.engine, chunk_id))
     except ChunkHeldElsewhere:

@@ -9,35 +9,44 @@ ends its chunk in time. A manager that signals all processes at once (systemd) c
 import os
 import signal
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
 from billiard.process import active_children
-from celery.signals import worker_process_init, worker_shutting_down
+from celery.signals import worker_shutting_down
 
 _STEP_SECONDS = 0.5
 
 
 class Deadline:
-    """When this process must have let go of its chunk; it has none until it is told to stop."""
+    """When this process must have let go of its chunk; none until it is told to stop."""
 
     def __init__(self) -> None:
         self._at: float | None = None
 
-    def set(self, seconds: float) -> None:
-        """Stop within so many seconds; the first word counts."""
-        if self._at is None:
-            self._at = time.monotonic() + seconds
+    @contextmanager
+    def heeding_sigterm(self, grace: float) -> Iterator[None]:
+        """At SIGTERM, set the deadline `grace` seconds on, instead of dying with a chunk in hand.
+
+        Only while there is one: an idle pool process ends at SIGTERM, as Celery has it.
+        """
+
+        def told(_number: int, _frame: FrameType | None) -> None:
+            if self._at is None:
+                self._at = time.monotonic() + grace
+
+        before = signal.signal(signal.SIGTERM, told)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            self._at = None
 
     def passed(self) -> bool:
         """Whether the time is over."""
         return self._at is not None and time.monotonic() >= self._at
-
-    def renew(self) -> None:
-        """Forget a deadline that has passed: a process that gets new work was not meant to stop."""
-        if self.passed():
-            self._at = None
 
     def sleep(self, seconds: float) -> None:
         """Sleep, but not for long beyond the deadline, even one that is set meanwhile."""
@@ -46,16 +55,8 @@ class Deadline:
             time.sleep(min(left, _STEP_SECONDS))
 
 
-def stop_in_time(deadline: Deadline, grace: float) -> None:
-    """Have this worker's pool processes set their deadline, `grace` seconds on, at SIGTERM."""
-
-    def listen(**_signal: Any) -> None:
-        def told(_number: int, _frame: FrameType | None) -> None:
-            deadline.set(grace)
-
-        signal.signal(signal.SIGTERM, told)
-
-    worker_process_init.connect(listen, weak=False)
+def pass_sigterm_on() -> None:
+    """Have this worker tell its pool processes when it is told to stop."""
     worker_shutting_down.connect(_tell_pool, weak=False)
 
 

@@ -31,7 +31,8 @@ def register(app: Celery, place: Workplace) -> None:
         def send(chunk: PlannedChunk) -> None:
             publish(app, queue, chunk.chunk_id, chunk.delivery, chunk.object_version_ids)
 
-        with bound(chunk=chunk_id, delivery=delivery):
+        in_time = place.deadline.heeding_sigterm(place.settings.shutdown_grace)
+        with bound(chunk=chunk_id, delivery=delivery), in_time:
             try:
                 end = work_chunk(place, chunk_id, delivery, forgiven, send)
                 if end.handed_back:
