@@ -11,6 +11,7 @@
 | `release_activation` | that a release became the active one; append-only history |
 | `geotag` | what a release says of a content; append-only |
 | `outcome` | the one recorded state of an object version under a release |
+| `retried_outcome` | an outcome that a retry has set aside; append-only |
 | `run`, `chunk`, `run_object` | what was asked for, and in which messages it travels |
 | `schedule` | when an archive is backfilled by itself |
 | `run_seen` | what a run's listing has come across, until it is complete |
@@ -428,6 +429,41 @@ outcome = Table(
         "code",
         postgresql_where=text("code IS NOT NULL"),
     ),
+    Index("ix_outcome_failed_at", "at", postgresql_where=text("code IS NOT NULL")),
+)
+
+retried_outcome = Table(
+    "retried_outcome",
+    metadata,
+    _id(),
+    Column("object_version_id", BigInteger, ForeignKey(object_version.c.id), nullable=False),
+    Column("release_id", Integer, ForeignKey(release.c.id), nullable=False),
+    Column("state", Text, nullable=False),
+    Column("code", Text, nullable=False),
+    Column("message", Text),
+    Column(
+        "run_id",
+        BigInteger,
+        ForeignKey(run.c.id),
+        nullable=False,
+        comment="that it was the outcome of",
+    ),
+    Column("at", DateTime(timezone=True), nullable=False, comment="when it was recorded"),
+    Column(
+        "retry_run_id",
+        BigInteger,
+        ForeignKey(run.c.id),
+        nullable=False,
+        comment="that tries again",
+    ),
+    # Not now(), which is when the transaction began: an attempt could seem to be newer.
+    Column(
+        "retried_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=text("clock_timestamp()"),
+    ),
+    Index("ix_retried_outcome_object_version_id_release_id", "object_version_id", "release_id"),
 )
 
 attempt = Table(

@@ -10,7 +10,13 @@ SELECT v.id AS object_version_id,
         FROM geotag.attempt t
         WHERE t.object_version_id = v.id
           AND t.release_id = r.release_id
-          AND t.code = 'worker_killed') AS kills
+          AND t.code = 'worker_killed'
+          -- A retry starts the count anew.
+          AND t.started_at > coalesce(
+              (SELECT max(h.retried_at)
+               FROM geotag.retried_outcome h
+               WHERE h.object_version_id = v.id AND h.release_id = r.release_id),
+              '-infinity')) AS kills
 FROM geotag.run_object ro
 JOIN geotag.run r ON r.id = ro.run_id
 JOIN geotag.object_version v ON v.id = ro.object_version_id
