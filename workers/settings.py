@@ -61,9 +61,9 @@ class WorkerSettings(BaseSettings):
         256,
         ge=1,
         le=1000,
-        description="Chunks of backfills that lie at the broker or are worked on, at most; the others"
-        " wait in the ledger. A few times the worker processes: what has just been asked for comes"
-        " after these.",
+        description="Chunks of backfills that lie at the broker or are worked on, at most; the"
+        " others wait in the ledger. A few for each worker process: what has just been asked for"
+        " comes after these.",
     )
     tick_seconds: float = Field(
         5.0,
