@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from workers.archive import Archive
     from workers.backfill import Planner
+    from workers.publisher import Publisher
 
 
 @dataclass
@@ -40,6 +41,13 @@ class Context:
         from workers.archive import Archive
 
         return Archive(self.settings.worker)
+
+    def publisher(self) -> "Publisher":
+        """Moves what is planned to the broker."""
+        from workers.publisher import Publisher
+
+        worker = self.settings.worker
+        return Publisher(self.engine, self.app, worker.most_queued, worker.lost_after)
 
     def planner(self) -> "Planner":
         """Plans runs for the S3 service that the settings name."""
