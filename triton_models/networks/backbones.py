@@ -31,12 +31,18 @@ class Backbone(nn.Module):
 
     channels: tuple[int, ...]  # of each map
 
-    def __init__(self, reductions: Sequence[int]) -> None:
+    def __init__(self, name: Stem, reductions: Sequence[int]) -> None:
         super().__init__()
+        self.name = name
         if not reductions or list(reductions) != sorted(set(reductions) & {4, 8, 16, 32}):
             raise ValueError(f"reductions are some of 4, 8, 16, 32, rising; not {reductions}")
         self.reductions = tuple(reductions)
         self._frozen: Freeze = "nothing"
+
+    @property
+    def published(self) -> nn.Module:
+        """The module whose parameters have the names of published weights."""
+        return self
 
     def maps(self, image: Tensor) -> dict[int, Tensor]:
         """Return the last map at each reduction that the network passes through."""
@@ -74,8 +80,8 @@ class EfficientNetLite(Backbone):
     At 32 it gives the 1,280 channels that its classifier pools; before, those of the last block.
     """
 
-    def __init__(self, name: str, image_size: int, reductions: Sequence[int]) -> None:
-        super().__init__(reductions)
+    def __init__(self, name: Stem, image_size: int, reductions: Sequence[int]) -> None:
+        super().__init__(name, reductions)
         from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
 
         # Its padding is that of TensorFlow, fixed for one picture size: the exporter needs that.
@@ -87,6 +93,12 @@ class EfficientNetLite(Backbone):
             channels[reduction] = block._bn2.num_features
         channels[reduction] = self.network._bn1.num_features
         self.channels = tuple(channels[r] for r in self.reductions)
+
+    @property
+    def published(self) -> nn.Module:
+        """The package's network, without its classifier."""
+        network: nn.Module = self.network
+        return network
 
     def maps(self, image: Tensor) -> dict[int, Tensor]:
         """Return the last map at each reduction."""
@@ -132,8 +144,8 @@ class ResNet(Backbone):
 
     BLOCKS: ClassVar = {"resnet50": (3, 4, 6, 3), "resnet101": (3, 4, 23, 3)}
 
-    def __init__(self, name: str, reductions: Sequence[int]) -> None:
-        super().__init__(reductions)
+    def __init__(self, name: Stem, reductions: Sequence[int]) -> None:
+        super().__init__(name, reductions)
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         cin = 64

@@ -1,0 +1,296 @@
+"""The training loop. A step is a function of the configuration, the weights and its number alone:
+the photographs, how they vary and what dropout drops follow from the seed. So a run that is killed
+and resumed ends with the weights of one that was not (on one device, to the last bit).
+"""
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import FrameType
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from triton_models.geocells import Hierarchy
+from triton_models.networks.translocator import TransLocator
+from triton_models.training.checkpoint import Checkpoint, recipe
+from triton_models.training.config import Config, ConfigError
+from triton_models.training.distributed import World
+from triton_models.training.examples import Batch, Examples, Positions, collate
+from triton_models.training.learner import Learner
+from triton_models.training.logs import Logs, write_bad
+from triton_models.training.loss import counts, head_losses
+from triton_models.training.optimiser import make_optimiser, rate_at, set_rate
+from triton_models.training.photographs import HEADS, Photographs
+from triton_models.training.validation import validate
+
+
+class Diverged(Exception):
+    """The loss is no number any more; the last checkpoint is from before."""
+
+
+class Stopped(Exception):
+    """The run was told to stop, wrote a checkpoint, and can be resumed."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a run learns from and is measured on."""
+
+    training: Photographs
+    examples: Examples
+    validation: Photographs
+    validation_examples: Examples
+    hierarchy: Hierarchy
+    digests: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Report:
+    """How far a run is."""
+
+    step: int
+    steps: int
+    loss: float
+    photographs_per_second: float
+    bad: int
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a run is cut into steps, and each step into micro-batches."""
+
+    steps: int
+    micro_batch: int
+    accumulate: int
+
+    @classmethod
+    def of(cls, config: Config, photographs: int, processes: int) -> "Schedule":
+        """Return the schedule of a run; raises ConfigError where the batch cannot be divided."""
+        training = config.training
+        micro = min(training.micro_batch, training.batch // processes)
+        if not micro or training.batch % (micro * processes):
+            raise ConfigError(
+                f"training.batch {training.batch} is no multiple of micro-batches of {micro} in"
+                f" {processes} processes"
+            )
+        steps = math.ceil(training.epochs * photographs / training.batch)
+        return cls(steps, micro, training.batch // (micro * processes))
+
+
+class Trainer:
+    """One run, in one of its processes.
+
+    Args:
+        config: the recipe.
+        network: with the weights to start from, on the CPU.
+        material: the photographs.
+        world: the processes of the run.
+        watch: told how far the run is, at every line of the log.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        network: TransLocator,
+        material: Material,
+        world: World,
+        watch: Callable[[Report], None] = lambda _: None,
+    ) -> None:
+        if not len(material.training):
+            raise ConfigError("no photograph to train on: see data.train_splits")
+        self.config = config
+        self.material = material
+        self.world = world
+        self.schedule = Schedule.of(config, len(material.training), world.size)
+        self.network = network.to(world.device)
+        self.optimiser = make_optimiser(self.network, config.training)
+        self.learner = Learner(self.network, config.training.precision)
+        self.step = 0
+        self.bad: dict[str, tuple[str, str]] = {}
+        self._recipe = recipe(config, **material.digests)
+        self._watch = watch
+        self._stop = False
+        self._trained: nn.Module = self.learner
+        if config.training.compile:
+            self._trained.compile()
+        if world.size > 1:
+            self._trained = DistributedDataParallel(self.learner)
+
+    def resume(self) -> None:
+        """Go on where the folder's checkpoint is; raises ConfigError where there is none."""
+        found = Checkpoint.load(self.config.out, self._recipe)
+        self.network.load_state_dict(found.network)
+        self.optimiser.load_state_dict(found.optimiser)
+        self.step, self.bad = found.step, found.bad
+
+    def train(self) -> dict[str, float]:
+        """Train to the end; returns what the last validation found.
+
+        Raises Stopped after SIGINT or SIGTERM, Diverged where the loss is no number.
+        """
+        self.config.out.mkdir(parents=True, exist_ok=True)
+        logs = Logs(self.config.out, self.step) if self.world.first else None
+        try:
+            with self._stopping_at_signals():
+                return self._train(logs)
+        finally:
+            if logs:
+                logs.close()
+
+    def _train(self, logs: Logs | None) -> dict[str, float]:
+        training, steps, found = self.config.training, self.schedule.steps, dict[str, float]()
+        batches = self._batches()
+        totals, seen, since = torch.zeros(len(HEADS)), 0, time.monotonic()
+        while self.step < steps:
+            micro_batches = [next(batches) for _ in range(self.schedule.accumulate)]
+            totals += self._learn(micro_batches)
+            self.step, seen = self.step + 1, seen + 1
+            last = self.step == steps
+            checkpoint = last or self._stop or self.step % training.checkpoint_every == 0
+            if checkpoint or self.step % training.log_every == 0:
+                self._report(logs, totals / seen, seen, time.monotonic() - since)
+                totals, seen, since = torch.zeros(len(HEADS)), 0, time.monotonic()
+            if checkpoint:
+                self._save()
+            if self._stop and not last:
+                raise Stopped(f"stopped after step {self.step} of {steps}")
+            if last or (training.validate_every and self.step % training.validate_every == 0):
+                found = self._validate(logs)
+        return found
+
+    def _learn(self, micro_batches: list[Batch]) -> Tensor:
+        """One step; returns the loss of each head over the whole batch, [4]."""
+        world, training = self.world, self.config.training
+        self._trained.train()
+        rate = rate_at(self.step, self.schedule.steps, training)
+        set_rate(self.optimiser, rate)
+        torch.manual_seed(_mixed(training.seed, self.step, world.rank))
+        labelled = sum((counts(batch.labels) for batch in micro_batches), torch.zeros(()))
+        told = world.sum(torch.cat([labelled, torch.tensor([float(self._stop)])]).to(world.device))
+        self._stop = bool(told[-1] > 0)  # all processes stop after the same step
+        weights = told.new_tensor([getattr(training, head) for head in HEADS])
+        total = torch.zeros(len(HEADS), device=world.device)
+        for number, batch in enumerate(micro_batches):
+            self.bad |= {file: (code, message) for file, code, message in batch.bad}
+            moved = batch.each(lambda x: x.to(world.device, non_blocking=True))
+            with self._communicating(number == len(micro_batches) - 1):
+                scores = self._trained(moved.image, moved.class_map, moved.variation)
+                losses = head_losses(scores, moved.labels, told[:-1], training.label_smoothing)
+                # Processes average their gradients; ours are to be summed.
+                torch.autograd.backward((losses * weights).sum() * world.size)
+            total += losses.detach()
+        if training.clip:
+            nn.utils.clip_grad_norm_(self.network.parameters(), training.clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return world.sum(total).cpu()
+
+    def _communicating(self, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Gradients travel between processes with the last micro-batch of a step only."""
+        if isinstance(self._trained, DistributedDataParallel) and not last:
+            return self._trained.no_sync()
+        return contextlib.nullcontext()
+
+    def _batches(self) -> Iterator[Batch]:
+        """This process's micro-batches from the present step on."""
+        schedule = self.schedule
+        positions = Positions(
+            self.step,
+            schedule.steps,
+            schedule.micro_batch,
+            schedule.accumulate,
+            self.world.rank,
+            self.world.size,
+        )
+        return iter(self._loader(self.material.examples, batch_sampler=positions))
+
+    def _loader(self, examples: Examples, **how: object) -> DataLoader[Batch]:
+        return DataLoader(
+            examples,
+            collate_fn=collate,
+            num_workers=self.config.data.processes,
+            pin_memory=self.world.device.type == "cuda",
+            worker_init_fn=_leave_signals_to_the_trainer,
+            **how,  # type: ignore[arg-type]
+        )
+
+    def _report(self, logs: Logs | None, losses: Tensor, steps: int, seconds: float) -> None:
+        training = self.config.training
+        loss = sum(
+            getattr(training, head) * x for head, x in zip(HEADS, losses.tolist(), strict=True)
+        )
+        if not math.isfinite(loss):
+            raise Diverged(f"the loss is {loss} at step {self.step}: lower training.learning_rate")
+        speed = steps * training.batch / max(seconds, 1e-9)
+        if logs:
+            logs.step(
+                dict(zip(HEADS, losses.tolist(), strict=True))
+                | {
+                    "step": self.step,
+                    "epoch": self.step * training.batch / len(self.material.training),
+                    "learning_rate": rate_at(self.step - 1, self.schedule.steps, training),
+                    "loss": loss,
+                    "photographs_per_second": speed,
+                    "bad": len(self.bad),
+                }
+            )
+        self._watch(Report(self.step, self.schedule.steps, loss, speed, len(self.bad)))
+
+    def _save(self) -> None:
+        """Write the checkpoint and the list of bad pictures, in the first process."""
+        for theirs in self.world.gather(self.bad):
+            self.bad |= theirs
+        if self.world.first:
+            Checkpoint(
+                step=self.step,
+                recipe=self._recipe,
+                network=self.network.state_dict(),
+                optimiser=self.optimiser.state_dict(),
+                bad=self.bad,
+            ).save(self.config.out)
+            write_bad(self.config.out, self.bad)
+
+    def _validate(self, logs: Logs | None) -> dict[str, float]:
+        """Measure in the first process, while the others wait at the next exchange."""
+        if not logs or not len(self.material.validation):
+            return {}
+        loader = self._loader(
+            self.material.validation_examples, batch_size=self.schedule.micro_batch
+        )
+        found = validate(self.learner, loader, self.material.validation, self.material.hierarchy)
+        logs.validation(self.step, found)
+        return found
+
+    @contextlib.contextmanager
+    def _stopping_at_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM end the run after the step under way; a second SIGINT at once."""
+
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            if self._stop:
+                raise KeyboardInterrupt
+            self._stop = True
+
+        before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _leave_signals_to_the_trainer(_worker: int) -> None:
+    """Ctrl-C reaches every process of the terminal, but the trainer needs its readers to the end
+    of the step."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _mixed(seed: int, step: int, rank: int) -> int:
+    """A seed of its own for every step and process."""
+    return (seed * 1_000_003 + step) * 4_099 + rank

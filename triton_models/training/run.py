@@ -1,0 +1,119 @@
+"""One whole run: class maps, network and weights, the loop, and what it leaves behind."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+
+import torch
+
+from triton_models.export import export_locator
+from triton_models.networks.pretrained import WeightsError, load_stem, load_vit
+from triton_models.networks.translocator import ServedLocator, TransLocator, TransLocatorConfig
+from triton_models.training.config import Config, ConfigError, Weights
+from triton_models.training.distributed import World
+from triton_models.training.examples import Examples
+from triton_models.training.loop import Material, Report, Trainer
+from triton_models.training.pictures import Pictures
+from triton_models.training.plan import Plan
+from triton_models.training.semantics import ClassMaps
+
+NETWORK = "network.json"
+WEIGHTS = "network.safetensors"
+EXPORT = "translocator.onnx"
+
+
+def run(
+    plan: Plan,
+    pictures: Pictures,
+    world: World,
+    *,
+    resume: bool = False,
+    made: Callable[[int], None] = lambda _: None,
+    watch: Callable[[Report], None] = lambda _: None,
+) -> dict[str, float]:
+    """Train as planned; returns what the last validation found.
+
+    `made` is told how many more pictures have their class map; `watch`, how far training is.
+    Raises ConfigError, WeightsError, Diverged and Stopped.
+    """
+    network = initial_network(plan.network, plan.config.weights, plan.config.training.seed)
+    maps = class_maps(plan, pictures, world, made)
+    trainer = Trainer(plan.config, network, material(plan, pictures, maps), world, watch)
+    if resume:
+        trainer.resume()
+    elif (plan.config.out / "checkpoint.pt").exists():
+        raise ConfigError(f"{plan.config.out} holds a run: --resume it, or set another out")
+    found = trainer.train()
+    if world.first:
+        write_network(trainer.network, plan.config, plan)
+    return found
+
+
+def initial_network(config: TransLocatorConfig, weights: Weights, seed: int) -> TransLocator:
+    """Build a network and load what it starts from; raises WeightsError."""
+    torch.manual_seed(seed)
+    network = TransLocator(config)
+    if weights.vit is not None:
+        load_vit(network, weights.vit)
+    if network.stem is not None:
+        if weights.stem is not None:
+            load_stem(network.stem, weights.stem)
+        network.stem.freeze(weights.freeze_stem)
+    elif weights.stem is not None:
+        raise WeightsError("weights.stem: the network has no stem; ViTs load by weights.vit")
+    return network
+
+
+def class_maps(
+    plan: Plan, pictures: Pictures, world: World, made: Callable[[int], None]
+) -> ClassMaps | None:
+    """Make the class maps that are missing, every process its share; None where none are needed."""
+    if plan.segmenter is None:
+        return None
+    data = plan.config.data
+    maps = ClassMaps(data.cache, plan.segmenter.sha256, data.fit, plan.network.image_size)
+    files = [*plan.training.files, *plan.validation.files]
+    maps.make(
+        files[world.rank :: world.size],
+        pictures,
+        plan.segmenter,
+        source=data.folder,
+        processes=data.processes,
+        writer=world.rank,
+        made=made,
+    )
+    world.gather(None)  # the others' maps are wanted too
+    return ClassMaps(data.cache, plan.segmenter.sha256, data.fit, plan.network.image_size)
+
+
+def material(plan: Plan, pictures: Pictures, maps: ClassMaps | None) -> Material:
+    """The examples of a run."""
+    size, config = plan.network.image_size, plan.config
+    return Material(
+        training=plan.training,
+        examples=Examples(
+            plan.training, pictures, maps, size, config.training.seed, config.augmentation
+        ),
+        validation=plan.validation,
+        validation_examples=Examples(plan.validation, pictures, maps, size),
+        hierarchy=plan.hierarchy,
+        digests=plan.digests,
+    )
+
+
+def write_network(network: TransLocator, config: Config, plan: Plan) -> None:
+    """Write the trained weights, what they belong to, and, with a scene head, the ONNX export."""
+    from safetensors.torch import save_file
+
+    network = network.cpu().eval()
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, config.out / WEIGHTS)
+    description = {
+        "network": asdict(network.config),
+        "fit": config.data.fit,
+        "scenes": config.data.scenes,
+        "locator_reads": plan.segmenter.sha256 if plan.segmenter else None,
+        **plan.digests,
+    }
+    (config.out / NETWORK).write_text(json.dumps(description, indent=2) + "\n")
+    if network.config.scenes:
+        export_locator(ServedLocator(network), config.out / EXPORT)

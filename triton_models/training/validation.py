@@ -1,0 +1,71 @@
+"""How far from the truth the network's places are, on photographs that it was not trained on."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from triton_models.distance import great_circle_km
+from triton_models.geocells import Hierarchy
+from triton_models.networks.translocator import Scores
+from triton_models.training.examples import Batch
+from triton_models.training.learner import Learner
+from triton_models.training.loss import counts, head_losses
+from triton_models.training.photographs import HEADS, Photographs
+
+RADII_KM = (1, 25, 200, 750, 2500)  # street, city, region, country, continent
+
+
+@torch.inference_mode()
+def validate(
+    learner: Learner, batches: Iterable[Batch], photographs: Photographs, hierarchy: Hierarchy
+) -> dict[str, float]:
+    """Loss of each head, and the share of photographs that are placed within each radius.
+
+    The place is the mean position of the fine cell with the largest f* on the centre of the
+    picture. Bad pictures are left out of all figures.
+    """
+    learner.eval()
+    device = next(learner.parameters()).device
+    losses = torch.zeros(len(HEADS), device=device)
+    labelled = torch.zeros(len(HEADS), device=device)
+    distances = [np.empty(0)]
+    for batch in batches:
+        moved = batch.each(lambda x: x.to(device))
+        scores = learner.centre(moved.image, moved.class_map)
+        ones = torch.ones(len(HEADS), device=device)
+        losses += head_losses(scores, moved.labels, ones)
+        labelled += counts(moved.labels)
+        cells = hierarchical(scores, hierarchy).argmax(dim=1).cpu().numpy()
+        index, files = batch.index.numpy(), {file for file, _, _ in batch.bad}
+        good = np.array([photographs.files[k] not in files for k in index], bool)
+        distances.append(
+            great_circle_km(
+                photographs.longitude[index],
+                photographs.latitude[index],
+                hierarchy.fine.longitude[cells],
+                hierarchy.fine.latitude[cells],
+            )[good]
+        )
+    away = np.concatenate(distances)
+    found = {f"loss_{head}": float(x) for head, x in zip(HEADS, losses / labelled, strict=True)}
+    found |= {f"within_{r}_km": float(np.mean(away <= r)) for r in RADII_KM if len(away)}
+    return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
+def hierarchical(scores: Scores, hierarchy: Hierarchy) -> Tensor:
+    """f*: each fine cell's probability times its middle's and its coarse ancestor's, [B, fine].
+
+    Where a cell has no ancestor the factor is the mean probability of that head, as if it told
+    nothing.
+    """
+    p: Tensor = scores.fine.float().softmax(dim=1)
+    for logits, parent in (
+        (scores.middle, hierarchy.fine_to_middle),
+        (scores.coarse, hierarchy.fine_to_coarse),
+    ):
+        at = torch.from_numpy(parent.astype(np.int64)).to(p.device)
+        q = logits.float().softmax(dim=1)
+        p = p * torch.where(at >= 0, q[:, at.clamp(min=0)], 1 / q.shape[1])
+    return p
