@@ -48,7 +48,11 @@ chosen AS (
     SELECT id, place
     FROM candidate
     ORDER BY place, id
-    LIMIT greatest(0, CAST(:most AS bigint) - (SELECT coalesce(sum(chunks), 0) FROM at_broker))
+    LIMIT CASE
+              WHEN CAST(:most AS bigint) IS NOT NULL
+                  THEN greatest(0, CAST(:most AS bigint)
+                                   - (SELECT coalesce(sum(chunks), 0) FROM at_broker))
+          END
 )
 SELECT c.id, c.delivery,
        ARRAY(SELECT ro.object_version_id
