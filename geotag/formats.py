@@ -12,6 +12,14 @@ class Format(StrEnum):
     GEOJSON = "geojson"
 
 
+class ListFormat(StrEnum):
+    """What `--format` of lists without positions takes."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+
+
 class ReportFormat(StrEnum):
     """What `--format` of `geotag evaluate` takes."""
 

@@ -66,10 +66,19 @@ def _write_array(
 
 
 def write_csv(records: Iterable[dict[str, Any]], names: Iterable[str], out: TextIO) -> None:
-    """CSV with a header (RFC 4180)."""
+    """CSV with a header (RFC 4180), without what a spreadsheet would take for formulas."""
     writer = csv.DictWriter(out, list(names))
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({name: no_formula(v) for name, v in record.items()} for record in records)
+
+
+def no_formula(value: Any) -> Any:
+    """A text that a spreadsheet would run (=cmd|…), with an apostrophe before it (OWASP's advice).
+
+    Keys and messages are other people's. Numbers, negative ones too, are not texts.
+    """
+    runs = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if runs else value
 
 
 def position_text(longitude: float | None, latitude: float | None) -> str:

@@ -1,0 +1,136 @@
+"""From the options of `geotag failures` and `geotag retry` to a filter, and what is printed."""
+
+import csv
+import io
+from datetime import date
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from db.failure_filter import Comparison, Joined
+from db.failures import Retry
+from geotag import failed_objects
+from geotag.advice import ADVICE
+from geotag.failed_objects import asked_for, try_again
+from geotag.output import no_formula, write_csv
+from tests.unit.test_errors import LEAVES
+from workers.app import BrokerUnavailable
+from workers.errors import PermanentError, TransientError, UsageError
+
+
+def test_every_code_that_is_recorded_has_advice() -> None:
+    recorded = {cls.code for cls in LEAVES if issubclass(cls, (PermanentError, TransientError))}
+    assert recorded <= set(ADVICE)
+
+
+def test_options_are_all_true_together() -> None:
+    asked = asked_for(where="code = 'x' or run = 1", archive="a", since=date(2026, 11, 1))
+    assert isinstance(asked, Joined)
+    assert str(asked) == "(code = 'x' or run = 1) and archive = 'a' and day >= 2026-11-01"
+    assert asked_for(run=7) == Comparison("run", "=", (7,))
+    assert str(asked_for(url="s3://b/it's?")) == "bucket = 'b' and key = 'it''s?'"
+    assert asked_for() is None
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"where": "code = x"}, r"(?s)--where: expected a text.*\n  code = x\n         \^$"),
+        ({"url": "photo.jpg"}, "not an S3 URL"),
+        ({"url": "s3://bucket"}, "names no object"),
+    ],
+)
+def test_what_cannot_be_asked_is_wrong_usage(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        asked_for(**options)
+
+
+@pytest.mark.parametrize("text", ["=2+5", "+1", "-1", "@sum", "\tx", "\rx"])
+def test_formulas_are_none_in_csv(text: str) -> None:
+    out = io.StringIO()
+    write_csv([{"key": text, "number": -1.5}], ["key", "number"], out)
+    (row,) = csv.DictReader(io.StringIO(out.getvalue(), newline=""))
+    assert row == {"key": f"'{text}", "number": "-1.5"}
+
+
+@given(st.text())
+def test_other_texts_stay_as_they_are(text: str) -> None:
+    assert no_formula(f"x{text}") == f"x{text}"
+
+
+@pytest.fixture
+def ledger(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What a retry would do, and whether it was asked in earnest."""
+    made = SimpleNamespace(found=Retry(None, {"corrupt": 2}, 1), retried=0, broker_away=False)
+
+    def retry(*_args: object, dry_run: bool, **_options: object) -> Retry:
+        made.retried += not dry_run
+        return made.found if dry_run else Retry(7, made.found.codes, made.found.busy)
+
+    def top_up() -> None:
+        if made.broker_away:
+            raise BrokerUnavailable("the broker is away")
+
+    made.context = SimpleNamespace(
+        engine=None,
+        settings=SimpleNamespace(worker=SimpleNamespace(chunk_size=8)),
+        publisher=lambda: SimpleNamespace(top_up=top_up),
+    )
+    monkeypatch.setattr(failed_objects, "retry", retry)
+    return made
+
+
+ASKED = Comparison("code", "=", ("corrupt",))
+
+
+def test_nothing_is_retried_without_being_told_what(ledger: Any) -> None:
+    with pytest.raises(UsageError, match="--where FILTER, --run N or --key"):
+        try_again(ledger.context, None, dry_run=False, yes=True)
+    assert ledger.retried == 0
+
+
+def test_dry_run_says_how_many_and_what_to_do(
+    ledger: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try_again(ledger.context, ASKED, dry_run=True, yes=True)
+    said = capsys.readouterr().out
+    assert ledger.retried == 0
+    assert "2 corrupt: " in said
+    assert "1 left as they are" in said
+
+
+@pytest.mark.parametrize(("answer", "retried"), [(True, 1), (False, 0)])
+def test_a_person_is_asked(
+    ledger: Any, monkeypatch: pytest.MonkeyPatch, answer: bool, retried: int
+) -> None:
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("typer.confirm", lambda *_args, **_options: answer)
+    try_again(ledger.context, ASKED, dry_run=False, yes=False)
+    assert ledger.retried == retried
+
+
+def test_a_script_must_say_yes(ledger: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(UsageError, match="--yes"):
+        try_again(ledger.context, ASKED, dry_run=False, yes=False)
+    assert ledger.retried == 0
+
+
+def test_broker_that_is_away_does_not_lose_the_run(
+    ledger: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger.broker_away = True
+    try_again(ledger.context, ASKED, dry_run=False, yes=True)
+    said = capsys.readouterr()
+    assert "run 7: 2 objects are tried again" in said.out
+    assert "goes on when it is back" in said.err
+
+
+def test_nothing_that_matches_is_no_error(ledger: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger.found = Retry(None, {}, 0)
+    try_again(ledger.context, ASKED, dry_run=False, yes=True)
+    assert "nothing to retry" in capsys.readouterr().out
+    assert ledger.retried == 0
