@@ -1,12 +1,13 @@
-"""`geotag worker`: one Celery worker on one queue."""
+"""`geotag worker`: one Celery worker on one queue. `geotag beat`: what has them look for work."""
 
 import ctypes
 import os
 from contextlib import suppress
 
-from geotag.settings import gather, secrets_of
+from geotag.context import Context
+from geotag.settings import Settings, gather, secrets_of
 from workers import exporter, logs
-from workers.app import BACKFILL, INTERACTIVE, at_broker, make_app
+from workers.app import CONTROL, PLANNING, QUEUES, at_broker, make_app
 from workers.errors import UsageError
 from workers.shutdown import pass_sigterm_on
 from workers.workplace import Workplace
@@ -28,22 +29,22 @@ def work(
     Raises:
         UsageError: no such queue or level, or the port for metrics cannot be had.
     """
-    if queue not in (BACKFILL, INTERACTIVE):
-        raise UsageError(f"no queue {queue}: {BACKFILL} or {INTERACTIVE}")
-    if log_level.upper() not in LOG_LEVELS:
-        raise UsageError(f"no log level {log_level}: {', '.join(LOG_LEVELS)}")
+    if queue not in QUEUES:
+        raise UsageError(f"no queue {queue}: {', '.join(QUEUES)}")
     _few_arenas()
-    settings = gather()
-    logs.configure(log_level, settings.worker.log_format, secrets_of(settings))
+    settings = _start(log_level)
     if metrics_port is not None:
         counters = settings.stack.data_dir / "metrics" / str(metrics_port)
         exporter.share_counters(counters)
         exporter.serve(counters, metrics_host, metrics_port)
-    # Counters are made when this is imported: after their place is known.
-    from workers.tasks import register
-
     app = make_app(settings.worker)
-    register(app, Workplace(settings.worker, settings.database))
+    # Counters are made when these are imported: after their place is known.
+    from workers import keeper, tasks
+
+    if queue in (CONTROL, PLANNING):
+        keeper.register(app, keeper.Keeper(Context(settings)))
+    else:
+        tasks.register(app, Workplace(settings.worker, settings.database))
     pass_sigterm_on()
     app.worker_main(
         [
@@ -58,6 +59,34 @@ def work(
             "--without-mingle",
         ]
     )
+
+
+def beat(log_level: str) -> None:
+    """Send the messages of every tick until a signal ends it.
+
+    Its schedule is the same few seconds over and over and is kept nowhere: nothing is lost with it.
+
+    Raises:
+        UsageError: no such level.
+    """
+    app = make_app(_start(log_level).worker)
+    app.start(
+        [
+            "--quiet",
+            "beat",
+            "--scheduler=celery.beat:Scheduler",
+            "--pidfile=",  # two beats do what one does
+            f"--loglevel={log_level.upper()}",
+        ]
+    )
+
+
+def _start(log_level: str) -> Settings:
+    if log_level.upper() not in LOG_LEVELS:
+        raise UsageError(f"no log level {log_level}: {', '.join(LOG_LEVELS)}")
+    settings = gather()
+    logs.configure(log_level, settings.worker.log_format, secrets_of(settings))
+    return settings
 
 
 def _few_arenas() -> None:

@@ -23,6 +23,8 @@ CONTROL = "control"
 PLANNING = "planning"
 QUEUES = (BACKFILL, INTERACTIVE, CONTROL, PLANNING)
 PROCESS_CHUNK = "geotag.process_chunk"
+TICK = "geotag.tick"
+PLAN = "geotag.plan"
 
 _EXCHANGE = "geotag"
 _DEAD = "geotag.dead"
@@ -83,6 +85,15 @@ def make_app(settings: WorkerSettings) -> Celery:
         worker_enable_remote_control=False,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
+        beat_schedule={
+            name: {
+                "task": name,
+                "schedule": settings.tick_seconds,
+                # What piled up while nobody listened has nothing to say.
+                "options": {"queue": at_broker(queue), "expires": 2 * settings.tick_seconds},
+            }
+            for name, queue in ((TICK, CONTROL), (PLAN, PLANNING))
+        },
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options=(

@@ -7,8 +7,9 @@ is rows, so that a message more, or one that is lost, or a second beat, changes 
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 from celery import Celery
 from sqlalchemy import Engine
@@ -17,36 +18,39 @@ from sqlalchemy.exc import SQLAlchemyError
 from db import dispatch, schedules
 from db.engine import is_away
 from db.planning import NoActiveRelease, PlannedElsewhere, RunStopped
-from workers.app import CONTROL, PLANNING, BrokerUnavailable, at_broker
+from workers.app import PLAN, TICK, BrokerUnavailable
 from workers.backfill import Planner
 from workers.errors import GeotagError
 from workers.publisher import Publisher
+from workers.shutdown import Deadline
 
 log = logging.getLogger(__name__)
-
-TICK = "geotag.tick"
-PLAN = "geotag.plan"
 
 
 class ToldToStop(Exception):
     """The planning process was told to stop; another one goes on from the last page."""
 
 
+class Clients(Protocol):
+    """What a keeper works with; each is made when first asked for, which is after the fork."""
+
+    @property
+    def engine(self) -> Engine:
+        """The ledger."""
+
+    def publisher(self) -> Publisher:
+        """Of chunks."""
+
+    def planner(self) -> Planner:
+        """Of runs."""
+
+
 @dataclass(frozen=True)
 class Keeper:
-    """Keeps nights coming and runs going.
+    """Keeps nights coming and runs going."""
 
-    Args:
-        engine: of the ledger.
-        publisher: of chunks.
-        planner: made when a run is to be planned.
-        stopping: whether this process was told to stop.
-    """
-
-    engine: Engine
-    publisher: Publisher
-    planner: Callable[[], Planner]
-    stopping: Callable[[], bool] = lambda: False
+    clients: Clients
+    deadline: Deadline = field(default_factory=Deadline)
 
     def tick(self, now: datetime | None = None) -> None:
         """Start the nights that are due, take back what was lost, publish what may go.
@@ -54,10 +58,10 @@ class Keeper:
         Raises:
             BrokerUnavailable: the broker is away; the nights are there all the same.
         """
-        now = now or dispatch.clock(self.engine)
-        for night in schedules.start_due(self.engine, now):
+        now = now or dispatch.clock(self.clients.engine)
+        for night in schedules.start_due(self.clients.engine, now):
             log.info("run %d: the night of %s", night.run_id, night.scheduled_for.isoformat())
-        self.publisher.round(now)
+        self.clients.publisher().round(now)
 
     def plan(self, now: datetime | None = None) -> int | None:
         """Plan a run that waits for a planner, to its end; returns it, or None where none waits.
@@ -65,60 +69,48 @@ class Keeper:
         Its chunks are published while it is planned. What went wrong is noted on the run, and it is
         tried again later.
         """
-        now = now or dispatch.clock(self.engine)
-        run_id = schedules.next_plan(self.engine, now)
+        now = now or dispatch.clock(self.clients.engine)
+        run_id = schedules.next_plan(self.clients.engine, now)
         if run_id is None:
             return None
         try:
-            self.planner().resume(run_id, publish=self._between_pages)
+            with self.deadline.heeding_sigterm(0):
+                self.clients.planner().resume(run_id, publish=self._between_pages)
         except (PlannedElsewhere, RunStopped, ToldToStop) as reason:
             log.info("run %d: planning stops here: %s", run_id, type(reason).__name__)
         except (GeotagError, NoActiveRelease) as error:
             code = getattr(error, "code", "no_active_release")
-            again = schedules.plan_failed(self.engine, run_id, f"{code}: {error}", now)
+            again = schedules.plan_failed(self.clients.engine, run_id, f"{code}: {error}", now)
             log.warning("run %d: cannot be planned (%s), again at %s", run_id, code, again)
         except Exception as error:
             if isinstance(error, SQLAlchemyError) and is_away(error):
                 raise
             # The process's edge: a run that breaks its planner must not keep the others waiting.
             log.exception("run %d: internal error", run_id)
-            schedules.plan_failed(self.engine, run_id, f"internal_error: {error}", now)
+            schedules.plan_failed(self.clients.engine, run_id, f"internal_error: {error}", now)
         return run_id
 
     def _between_pages(self) -> None:
-        if self.stopping():
+        if self.deadline.passed():
             raise ToldToStop
         try:
-            self.publisher.top_up()
+            self.clients.publisher().top_up()
         except BrokerUnavailable as error:
             # The ledger has the chunks: planning goes on, and a tick publishes them.
             log.warning("nothing is published: %s", error.message)
 
 
-def register(app: Celery, keeper: Callable[[], Keeper], tick_seconds: float) -> None:
-    """Teach the application the two tasks, and beat when to send them.
-
-    `keeper` is asked for at each task: its clients are made after the fork.
-    """
+def register(app: Celery, keeper: Keeper) -> None:
+    """Teach the application the two tasks that beat sends (`workers.app.make_app` says when)."""
 
     # Acknowledged at once: a message that is lost is followed by the next.
     @app.task(name=TICK, shared=False, acks_late=False)
     def tick() -> None:
-        _look(lambda: keeper().tick())
+        _look(keeper.tick)
 
     @app.task(name=PLAN, shared=False, acks_late=False)
     def plan() -> None:
-        _look(lambda: keeper().plan())
-
-    app.conf.beat_schedule = {
-        name: {
-            "task": name,
-            "schedule": tick_seconds,
-            # Those that piled up while nobody listened have nothing to say.
-            "options": {"queue": at_broker(queue), "expires": 2 * tick_seconds},
-        }
-        for name, queue in ((TICK, CONTROL), (PLAN, PLANNING))
-    }
+        _look(keeper.plan)
 
 
 def _look(at_ledger: Callable[[], object]) -> None:

@@ -27,7 +27,10 @@ from deploy.local.supervision import Supervisor
 from deploy.settings import StackSettings, python_prefix
 
 SERVERS = ("postgres", "s3", "broker", "triton")
-WORKERS = ("worker-backfill", "worker-interactive")
+WORKERS = (
+    *("worker-backfill", "worker-interactive", "worker-control", "worker-planning"),
+    "beat",
+)
 # What a worker needs beyond its grace period to write, hand back and leave.
 WORKER_STOP_SECONDS = 15
 
@@ -112,25 +115,27 @@ def start_workers(
 def worker_programs(
     settings: StackSettings, folder: Folder, command: Sequence[str] | None = None, code: str = ""
 ) -> list[Program]:
-    """The workers of both queues. A backfill never keeps an interactive picture waiting."""
+    """The workers, each of one queue, so that none keeps another kind of work waiting; and beat."""
     ours = {key: value for key, value in os.environ.items() if key.startswith("GEOTAG_")}
-    common = tuple(command or (str(python_prefix() / "bin" / "geotag"), "worker"))
+    geotag = str(python_prefix() / "bin" / "geotag")
     environment = ours | folder.read_stack_env() | {"GEOTAG_DATA_DIR": str(folder.root)}
     # Not read by anybody: another value is what has the supervisor start a worker anew.
     environment |= {"GEOTAG_CODE": code}
-    copies = {"backfill": settings.worker_processes, "interactive": 1}
+    copies = {"backfill": settings.worker_processes, "interactive": 1, "control": 1, "planning": 1}
+    worker = tuple(command or (geotag, "worker"))
+    commands = {f"worker-{queue}": (*worker, "--queue", queue) for queue in copies}
     return [
         Program(
-            name=f"worker-{queue}",
-            command=(*common, "--queue", queue),
+            name=name,
+            command=run,
             directory=Path.cwd(),  # where .env is
             environment=environment,
             start_seconds=20,
             stop_seconds=ceil(settings.shutdown_grace) + WORKER_STOP_SECONDS,
-            copies=count,
+            copies=copies.get(name.removeprefix("worker-"), 1),
             priority=900,
         )
-        for queue, count in copies.items()
+        for name, run in {**commands, "beat": (geotag, "beat")}.items()
     ]
 
 
