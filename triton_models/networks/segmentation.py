@@ -1,19 +1,23 @@
-"""A small encoder–decoder that names the class of every pixel.
+"""Encoder–decoders that name the class of every pixel: one from scratch, one on EfficientNet-Lite.
 
-Depthwise-separable convolutions down to stride 16, as in MobileNet (Howard et al., 2017,
-arXiv:1704.04861), and a top-down path that adds the finer maps on the way back to stride 4, as in
-feature pyramid networks (Lin et al., 2017, arXiv:1612.03144).
+Both go back to stride 4 by a top-down path that adds the finer maps, as in feature pyramid networks
+(Lin et al., 2017, arXiv:1612.03144). `Segmentation` goes down by depthwise-separable convolutions,
+as in MobileNet (Howard et al., 2017, arXiv:1704.04861). `LiteSegmentation`, the one that we train,
+has an encoder that comes with weights learnt on ImageNet.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from triton_models.networks.backbones import EfficientNetLite, Stem
 from triton_models.networks.preprocessing import Normalise
 
-STRIDE = 16  # of the deepest map
+STRIDE = 16  # of the deepest map of `Segmentation`
+REDUCTIONS = (4, 8, 16, 32)  # of the maps that `LiteSegmentation` reads
 
 
 @dataclass(frozen=True)
@@ -84,13 +88,73 @@ class Segmentation(nn.Module):
         return functional.interpolate(logits, scale_factor=4.0, mode="bilinear")
 
 
+@dataclass(frozen=True)
+class LiteSegmentationConfig:
+    """What a segmentation network on an EfficientNet-Lite encoder is made of."""
+
+    classes: int
+    encoder: Stem = "efficientnet-lite0"
+    width: int = 64  # channels of the decoder
+    image_size: int = 256
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be built."""
+        if not 2 <= self.classes <= 256:
+            raise ValueError(f"class ids travel as UINT8: 2 to 256 classes, not {self.classes}")
+        if not self.encoder.startswith("efficientnet-lite"):
+            raise ValueError(f"the encoder is an EfficientNet-Lite, not {self.encoder!r}")
+        if self.image_size % REDUCTIONS[-1]:
+            raise ValueError(f"image_size {self.image_size} is not a multiple of {REDUCTIONS[-1]}")
+
+
+class LiteSegmentation(nn.Module):
+    """[B, 3, S, S] normalised pixels → [B, classes, S, S] logits, S = image_size.
+
+    The encoder stays as it comes, so that what it gives can be stored once (`encode`) and the
+    decoder be trained on that (`decode`).
+    """
+
+    def __init__(self, config: LiteSegmentationConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = EfficientNetLite(config.encoder, config.image_size, REDUCTIONS)
+        self.encoder.freeze("all")
+        self.decoder = Decoder(self.encoder.channels, config.width, config.classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logits of every pixel."""
+        logits = self.decoder(self.encoder(image))
+        return functional.interpolate(logits, scale_factor=float(REDUCTIONS[0]), mode="bilinear")
+
+
+class Decoder(nn.Module):
+    """The encoder's maps, finest first → logits [B, classes, h, w] at the finest one's size."""
+
+    def __init__(self, channels: Sequence[int], width: int, classes: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(n, width, kernel_size=1) for n in channels)
+        self.smooth = nn.ModuleList(_separable(width, width) for _ in channels)
+        self.head = nn.Conv2d(width, classes, kernel_size=1)
+        self.apply(_initialise)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return the logits; each map is twice as wide and high as the next."""
+        coarse, *finer = [f(x) for f, x in zip(self.lateral, maps, strict=True)][::-1]
+        merged = self.smooth[0](coarse)
+        for smooth, x in zip(self.smooth[1:], finer, strict=True):
+            merged = smooth(x + functional.interpolate(merged, scale_factor=2.0))
+        logits: Tensor = self.head(merged)
+        return logits
+
+
 class ServedSegmentation(nn.Module):
     """A segmentation network as it is exported: UINT8 [B, H, W, 3] → UINT8 [B, H, W] class ids."""
 
-    def __init__(self, network: Segmentation) -> None:
+    def __init__(self, network: Segmentation | LiteSegmentation) -> None:
         super().__init__()
         self.network = network
-        self.normalise = Normalise()
+        lite = isinstance(network, LiteSegmentation)
+        self.normalise = Normalise("lite" if lite else "imagenet")
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the most probable class of every pixel."""
