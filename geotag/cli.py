@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from geotag import failures
-from geotag.commands import archives, failed, models, runs, schedules, training
+from geotag.commands import archives, failed, models, monitoring, runs, schedules, training
 from geotag.formats import Format, ReportFormat, Small
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ app.add_typer(partition_app, name="partition")
 app.add_typer(archives.app, name="archive")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(models.app, name="models")
-for group in (runs, failed, training):
+for group in (runs, failed, monitoring, training):
     app.add_typer(group.app)  # without a name: their commands stand beside those here
 _errors = Console(stderr=True)
 
