@@ -9,6 +9,7 @@ import torch
 from triton_models.export import export_locator
 from triton_models.networks.pretrained import WeightsError, load_stem, load_vit
 from triton_models.networks.translocator import ServedLocator, TransLocator, TransLocatorConfig
+from triton_models.training import checkpoint
 from triton_models.training.config import Config, ConfigError, Weights
 from triton_models.training.distributed import World
 from triton_models.training.examples import Examples
@@ -36,13 +37,13 @@ def run(
     `made` is told how many more pictures have their class map; `watch`, how far training is.
     Raises ConfigError, WeightsError, Diverged and Stopped.
     """
+    if not resume and (plan.config.out / checkpoint.FILE).exists():
+        raise ConfigError(f"{plan.config.out} holds a run: --resume it, or set another out")
     network = initial_network(plan.network, plan.config.weights, plan.config.training.seed)
     maps = class_maps(plan, pictures, world, made)
     trainer = Trainer(plan.config, network, material(plan, pictures, maps), world, watch)
     if resume:
         trainer.resume()
-    elif (plan.config.out / "checkpoint.pt").exists():
-        raise ConfigError(f"{plan.config.out} holds a run: --resume it, or set another out")
     found = trainer.train()
     if world.first:
         write_network(trainer.network, plan.config, plan)

@@ -1,0 +1,211 @@
+"""`geotag train`: gives training the workers' decoding, shows its progress, names its errors."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from geotag.failures import INTERRUPTED, OK
+from geotag.output import console, errors
+from geotag.settings import gather
+from triton_models.networks.pretrained import WeightsError
+from triton_models.training import config, distributed
+from triton_models.training.loop import Diverged, Report, Stopped
+from triton_models.training.pictures import BadPicture, Pictures, Pixels
+from triton_models.training.plan import Plan, cost, plan
+from triton_models.training.run import run as train
+from workers.archive import Archive, parse_s3_url
+from workers.errors import ObjectForbidden, ObjectMissing, PhotoError, UsageError
+from workers.photo import InputSpec, PhotoLimits, read_photo
+from workers.settings import WorkerSettings
+
+
+def dry(path: Path, changes: Sequence[str]) -> None:
+    """Print what a run will be; raises UsageError."""
+    with _named_errors():
+        chosen = config.load(path, changes)
+        console.print(_table(plan(chosen, int(os.environ.get("WORLD_SIZE", "1")))))
+
+
+def run(path: Path, changes: Sequence[str], *, resume: bool) -> int:
+    """Train; returns the exit code. Raises UsageError."""
+    with _named_errors():
+        chosen = config.load(path, changes)
+        world = distributed.join(chosen.training.device)
+        try:
+            planned = plan(chosen, world.size)
+            spec = InputSpec(
+                planned.network.image_size, planned.network.image_size, chosen.data.fit
+            )
+            pictures = pictures_of(chosen.data.folder, spec, gather().worker)
+            with _Bars(planned, world.size, shown=world.first) as bars:
+                found = train(
+                    planned, pictures, world, resume=resume, made=bars.made, watch=bars.watch
+                )
+        except Stopped as stop:
+            _say(f"{stop}; geotag train {path} --resume goes on", world.first)
+            return INTERRUPTED
+        finally:
+            distributed.leave()
+    _say(f"{bars.bad} pictures could not be used: {chosen.out / 'bad.csv'}", bars.bad > 0)
+    if world.first:
+        for name, value in found.items():
+            console.print(f"{name.replace('_', ' ')}: {value:.4f}", highlight=False)
+        _say(f"trained: {chosen.out}")
+    return OK
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    try:
+        yield
+    except (config.ConfigError, WeightsError, Diverged) as error:
+        raise UsageError(str(error)) from error
+
+
+def _say(line: str, when: bool = True) -> None:
+    if when:
+        errors.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def pictures_of(folder: str, spec: InputSpec, settings: WorkerSettings) -> Pictures:
+    """The pictures of a folder or an `s3://bucket/prefix`, decoded as the workers decode."""
+    limits = PhotoLimits(settings.max_bytes, settings.max_pixels, settings.decode_seconds)
+    if folder.startswith("s3://"):
+        return Pictures(_FromS3(folder, settings), _Decode(spec, limits))
+    if not Path(folder).is_dir():
+        raise UsageError(f"data.folder: {folder} is no folder")
+    return Pictures(_FromFolder(Path(folder)), _Decode(spec, limits))
+
+
+@dataclass(frozen=True)
+class _Decode:
+    spec: InputSpec
+    limits: PhotoLimits
+
+    def __call__(self, data: bytes) -> Pixels:
+        try:
+            return read_photo(data, self.spec, self.limits).pixels
+        except PhotoError as error:
+            raise BadPicture(error.code, error.message) from error
+
+
+@dataclass(frozen=True)
+class _FromFolder:
+    folder: Path
+
+    def __call__(self, file: str) -> bytes:
+        try:
+            return (self.folder / file).read_bytes()
+        except OSError as error:
+            raise BadPicture(ObjectMissing.code, f"{file}: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
+class _FromS3:
+    """What is transient is retried by the archive's client, and then ends the run."""
+
+    prefix: str
+    settings: WorkerSettings
+
+    @cached_property
+    def _archive(self) -> Archive:  # made where it is used: in a reading process, after the fork
+        return Archive(self.settings)
+
+    def __call__(self, file: str) -> bytes:
+        bucket, prefix = parse_s3_url(self.prefix)
+        key = f"{prefix.rstrip('/')}/{file}".lstrip("/")
+        try:
+            found = self._archive.head(bucket, key)
+            return self._archive.fetch(found, self.settings.max_bytes).data
+        except (ObjectMissing, ObjectForbidden, PhotoError) as error:
+            raise BadPicture(error.code, error.message) from error
+
+
+class _Bars:
+    """Two progress bars, for class maps and for steps, in the first process only."""
+
+    def __init__(self, planned: Plan, processes: int, *, shown: bool) -> None:
+        self.bad = 0
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=errors,
+            disable=not shown,
+        )
+        self._maps: TaskID | None = None
+        if planned.segmenter is not None:
+            pictures = (len(planned.training) + len(planned.validation)) // processes
+            self._maps = self._progress.add_task("class maps", total=pictures, note="")
+        steps = planned.schedule.steps
+        self._steps = self._progress.add_task("training", total=steps, note="", start=False)
+
+    def __enter__(self) -> "_Bars":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def made(self, files: int) -> None:
+        """So many more pictures have their class map."""
+        if self._maps is not None:
+            self._progress.advance(self._maps, files)
+
+    def watch(self, report: Report) -> None:
+        """Show how far training is."""
+        self.bad = report.bad
+        note = f"loss {report.loss:.3f}, {report.photographs_per_second:.0f} photographs/s"
+        if report.bad:
+            note += f", {report.bad} bad"
+        self._progress.start_task(self._steps)
+        self._progress.update(self._steps, completed=report.step, note=note)
+
+
+def _table(planned: Plan) -> Table:
+    config, schedule, takes = planned.config, planned.schedule, cost(planned)
+    labels = (planned.training.labels >= 0).sum(axis=0).tolist()
+    heads = ("coarse", "middle", "fine", "scene")
+    cells = "/".join(f"{len(p):,}" for p in planned.hierarchy.partitions)
+    rows = {
+        "photographs": f"{len(planned.training):,} to train on, {len(planned.validation):,} to"
+        " validate on",
+        "of these with a label": ", ".join(
+            f"{head} {n:,}" for head, n in zip(heads, labels, strict=True)
+        ),
+        "cells": f"{cells} (coarse, middle, fine)",
+        "network": f"{config.network.preset}, {planned.network.branches},"
+        f" {planned.network.crop_size} px of {planned.network.image_size} px",
+        "class maps": "none"
+        if planned.segmenter is None
+        else f"{len(planned.segmenter.classes)} classes, network {planned.segmenter.sha256[:12]}",
+        "parameters": f"{takes.parameters:,}, of which {takes.learning:,} learn",
+        "steps": f"{schedule.steps:,} of {config.training.batch} photographs"
+        f" ({schedule.accumulate} micro-batches of {schedule.micro_batch} in each process)",
+        "memory of a process": f"{_size(takes.state_bytes)} for weights, gradients, optimiser;"
+        f" about {_size(takes.activation_bytes)} for a micro-batch in fp32",
+        "out": str(config.out),
+    }
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
