@@ -62,11 +62,13 @@ class Schedule(Plan):
 
 @dataclass(frozen=True)
 class Night:
-    """A night of an archive that has come, and its run."""
+    """A night of an archive that has come, its run, and what came of it, in objects."""
 
-    run_id: int
-    archive_id: int
     scheduled_for: datetime
+    run_id: int
+    planned: int = 0
+    done: int = 0
+    failed: int = 0
 
 
 def nights(cron: str, timezone: str, after: datetime) -> Iterator[datetime]:
@@ -154,6 +156,13 @@ def schedules(engine: Engine, archive: str | None = None) -> list[Schedule]:
         return [Schedule(**row._mapping) for row in rows]
 
 
+def last_nights(engine: Engine, archive: str, most: int) -> list[Night]:
+    """The last nights of an archive, the oldest first."""
+    with engine.connect() as connection:
+        rows = connection.execute(sql("last_nights"), {"archive": archive, "most": most})
+        return [Night(**row._mapping) for row in rows][::-1]
+
+
 def pause(engine: Engine, archive: str, now: datetime) -> None:
     """Let nights pass until it is resumed. The run of the last night goes on.
 
@@ -203,7 +212,7 @@ def start_due(engine: Engine, now: datetime) -> list[Night]:
             given = {"archive_id": row.archive_id, "night": night, "next_at": after}
             run_id = connection.execute(sql("start_night"), given).scalar_one_or_none()
             if run_id is not None:
-                started.append(Night(run_id, row.archive_id, night))
+                started.append(Night(night, run_id))
             connection.execute(
                 text(
                     "UPDATE geotag.schedule SET next_at = :next_at WHERE archive_id = :archive_id"
