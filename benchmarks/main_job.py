@@ -21,15 +21,17 @@ from pathlib import Path
 
 import psutil
 
+from db import archives
+from db.archives import ArchiveRecord
 from db.reads import run_progress
 from deploy.local import stack
 from deploy.local.folder import Folder
 from deploy.local.supervision import Supervisor
 from geotag.context import Context
+from geotag.run import source_of
 from geotag.settings import gather
 from geotag.stack import up
 from workers.app import BACKFILL
-from workers.sources import from_prefix
 
 PROJECT = Path(__file__).parent.parent
 EARLY = (
@@ -60,6 +62,10 @@ def measure(context: Context, objects: int, photos: Path) -> None:
     """Upload, run, sample, print."""
     pictures = [path.read_bytes() for path in sorted(photos.rglob("*.jpg"))]
     context.archive.ensure_bucket("benchmark")
+    endpoint = context.settings.worker.s3_endpoint or ""
+    archives.add(
+        context.engine, ArchiveRecord("benchmark", endpoint, "benchmark", allow_private=True)
+    )
 
     def put(numbered: tuple[int, bytes]) -> None:
         number, picture = numbered
@@ -69,9 +75,9 @@ def measure(context: Context, objects: int, photos: Path) -> None:
         list(threads.map(put, enumerate(islice(cycle(pictures), objects))))
     mean_kb = statistics.mean(map(len, pictures)) / 1e3
     started = time.monotonic()
-    planned = context.planner().plan(
-        "s3://benchmark", BACKFILL, from_prefix(context.archive, "benchmark", "")
-    )
+    source = source_of(context, "s3://benchmark/")
+    publisher = context.publisher()
+    planned = context.planner().plan(source, BACKFILL, publish=publisher.top_up)
     samples = list(sample(context, planned.run_id))
     seconds = time.monotonic() - started
     (progress,) = run_progress(context.engine, planned.run_id)

@@ -6,6 +6,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine, text
 
+from db import archives
+from db.archives import RegisteredArchive
 from db.copy import stage
 from db.engine import sql
 
@@ -15,7 +17,6 @@ class ChunkObject:
     """An object to work on; `kills` counts the workers that died with it in their hands."""
 
     object_version_id: int
-    endpoint: str
     bucket: str
     key: str
     etag: str
@@ -26,7 +27,7 @@ class ChunkObject:
 
 @dataclass(frozen=True)
 class Chunk:
-    """What is left to do in a chunk, and the name and digest of the release that is to answer.
+    """What is left to do in a chunk, of which archive, and the release that is to answer.
 
     `killed` counts the attempts that a worker which died has left open.
     """
@@ -34,6 +35,7 @@ class Chunk:
     run_id: int
     release: str
     digest: str
+    archive: RegisteredArchive
     objects: tuple[ChunkObject, ...]
     killed: int = 0
 
@@ -145,7 +147,9 @@ def _columns(row_type: type[Content] | type[Geotag]) -> dict[str, str]:
 
 
 def begin_chunk(engine: Engine, chunk_id: int, delivery: int, forgiven: int = 0) -> Chunk | None:
-    """The chunk, with its objects that have no outcome yet; None where the message is stale.
+    """The chunk, with its objects that have no outcome yet.
+
+    None where the message is stale, or the archive was removed: what is not registered is not read.
 
     Attempts that are found open belong to a worker that died, and are closed as `worker_killed`;
     those up to the id `forgiven` belong to one that lived and lost the database, and are closed as
@@ -155,9 +159,10 @@ def begin_chunk(engine: Engine, chunk_id: int, delivery: int, forgiven: int = 0)
         current = connection.execute(
             text(
                 "UPDATE geotag.chunk c SET heartbeat_at = now()"
-                " FROM geotag.run r JOIN geotag.release l ON l.id = r.release_id"
+                " FROM geotag.run r JOIN geotag.release l ON l.id = r.release_id, geotag.archive a"
                 " WHERE c.id = :id AND c.delivery = :delivery AND c.finished_at IS NULL"
-                " AND r.id = c.run_id RETURNING r.id AS run_id, l.name, l.digest"
+                " AND r.id = c.run_id AND a.id = c.archive_id AND a.removed_at IS NULL"
+                " RETURNING r.id AS run_id, l.name, l.digest, c.archive_id"
             ),
             {"id": chunk_id, "delivery": delivery},
         ).one_or_none()
@@ -174,7 +179,8 @@ def begin_chunk(engine: Engine, chunk_id: int, delivery: int, forgiven: int = 0)
         killed = sum(code == "worker_killed" for code in closed)
         rows = connection.execute(sql("begin_chunk"), {"chunk_id": chunk_id}).all()
         objects = tuple(ChunkObject(*row) for row in rows)
-        return Chunk(current.run_id, current.name, current.digest, objects, killed)
+        archive = archives.by_id(connection, current.archive_id)
+        return Chunk(current.run_id, current.name, current.digest, archive, objects, killed)
 
 
 def finish_chunk(engine: Engine, chunk_id: int) -> None:

@@ -1,14 +1,19 @@
 """From listed objects to chunks that wait for a worker.
 
-A run is planned page by page, each page in one transaction, so that its memory is flat in the
-number of objects and a planner that dies leaves nothing half done: planning again goes on.
+A run is planned page by page. A page is one transaction: the objects, the chunks, and where the
+listing goes on. So its memory is flat in the number of objects, and whoever finds a run whose
+planner died goes on after the last page. Nothing is sent from here: see `published_at`.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql import bindparam
 
 from db.copy import stage
 from db.engine import sql
@@ -16,6 +21,9 @@ from db.engine import sql
 _MOST_LOCKS = 1000
 """Chunks redelivered in one transaction. Each costs an advisory lock, and a server's sessions share
 `max_locks_per_transaction * max_connections` of them: 6,400 as PostgreSQL comes."""
+
+Cursor = dict[str, Any]
+"""Where a listing goes on: JSON that only its source understands."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,15 @@ class ListedObject:
 
 
 @dataclass(frozen=True)
+class ListedPage:
+    """Objects of a listing, how many of it were left out, and where it goes on after them."""
+
+    objects: Sequence[ListedObject]
+    skipped: int = 0
+    cursor: Cursor | None = None
+
+
+@dataclass(frozen=True)
 class PlannedChunk:
     """A chunk to publish: its objects travel in one message; a stale `delivery` is dropped."""
 
@@ -40,54 +57,78 @@ class PlannedChunk:
 
 @dataclass(frozen=True)
 class Totals:
-    """What a listing has come to so far, in objects; `skipped` are no photographs."""
+    """What a listing has come to so far, in objects, each counted once.
+
+    Args:
+        listed: photographs.
+        skipped: left out, as no photographs or by the archive's globs.
+        done_before: had an outcome already.
+        failed_before: of those, failed or quarantined.
+        appeared: were not known before.
+        changed: were known with another ETag.
+    """
 
     listed: int = 0
     skipped: int = 0
     done_before: int = 0
     failed_before: int = 0
+    appeared: int = 0
+    changed: int = 0
 
 
-NOTHING = Totals()
-"""What a listing has come to before its first page."""
+@dataclass(frozen=True)
+class Run:
+    """A run and how far its planning is; `cursor` None is the beginning of its listing."""
+
+    id: int
+    source: str
+    queue: str
+    archive_id: int | None
+    created_at: datetime
+    pages: int
+    cursor: Cursor | None
+    totals: Totals
 
 
 @dataclass(frozen=True)
 class PlannedPage:
-    """What one page of a listing came to: chunks to publish, and the totals up to here."""
+    """What one page of a listing came to: the run after it, and the chunks it was cut into."""
 
+    run: Run
     chunks: tuple[PlannedChunk, ...]
-    totals: Totals
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A listing that names everything below a prefix of an archive as it was at a time."""
+
+    archive_id: int
+    prefix: str
+    as_of: datetime
 
 
 class NoActiveRelease(Exception):
     """No release is registered and active: nothing can be asked."""
 
 
-def register_archive(engine: Engine, endpoint: str, bucket: str) -> int:
-    """The id of the archive for a bucket at an endpoint (`""` is AWS), made where it is missing."""
-    with engine.begin() as connection:
-        connection.execute(
-            text(
-                "INSERT INTO geotag.archive (name, endpoint, bucket)"
-                " VALUES (CASE WHEN EXISTS (SELECT FROM geotag.archive WHERE name = :bucket)"
-                " THEN :bucket || ' at ' || :endpoint ELSE :bucket END, :endpoint, :bucket)"
-                " ON CONFLICT (endpoint, bucket) DO NOTHING"
-            ),
-            {"endpoint": endpoint, "bucket": bucket},
-        )
-        return int(
-            connection.execute(
-                text("SELECT id FROM geotag.archive WHERE (endpoint, bucket) = (:e, :b)"),
-                {"e": endpoint, "b": bucket},
-            ).scalar_one()
-        )
+class PlannedElsewhere(Exception):
+    """Another process plans this run."""
+
+    def __init__(self, run_id: int) -> None:
+        super().__init__(f"run {run_id} is planned by another process")
+        self.run_id = run_id
 
 
-def open_run(engine: Engine, source: str, queue: str) -> int:
-    """The id of the unfinished run of this source for the active release, or of a new one.
+class RunStopped(Exception):
+    """The run was cancelled, or its archive paused or removed: nothing more is planned for it."""
 
-    Asking again for what is under way joins it instead of doing it twice.
+
+def open_run(engine: Engine, source: str, queue: str, archive_id: int | None = None) -> Run:
+    """The unfinished run of this source for the active release, or a new one.
+
+    Asking again for what is under way joins it instead of doing it twice. A run that is not planned
+    to its end goes on where it is; one that is, and whose chunks are not all finished, is listed
+    again from the start.
 
     Raises:
         NoActiveRelease: no release is active.
@@ -103,58 +144,147 @@ def open_run(engine: Engine, source: str, queue: str) -> int:
             text("SELECT pg_advisory_xact_lock(hashtextextended('geotag.run:' || :source, 0))"),
             {"source": source},
         )
-        found = connection.execute(
-            text(
-                "SELECT id FROM geotag.run r"
-                " WHERE (source, queue, release_id) = (:source, :queue, :release_id)"
-                " AND (planned_at IS NULL OR EXISTS (SELECT FROM geotag.chunk c"
-                "      WHERE c.run_id = r.id AND c.finished_at IS NULL))"
-                " ORDER BY id DESC LIMIT 1"
-            ),
-            {"source": source, "queue": queue, "release_id": release_id},
-        ).scalar_one_or_none()
-        if found is not None:
-            # It is listed again from the start: its figures are those of the newest listing.
-            connection.execute(
+        given = {
+            "source": source,
+            "queue": queue,
+            "release_id": release_id,
+            "archive_id": archive_id,
+        }
+        found = connection.execute(sql("unfinished_run"), given).one_or_none()
+        if found is None:
+            run_id = connection.execute(
                 text(
-                    "UPDATE geotag.run SET listed = 0, skipped = 0, done_before = 0,"
-                    " failed_before = 0, planned_at = NULL WHERE id = :id"
+                    "INSERT INTO geotag.run (source, queue, release_id, archive_id)"
+                    " VALUES (:source, :queue, :release_id, :archive_id) RETURNING id"
                 ),
-                {"id": found},
-            )
-            return int(found)
-        return int(
-            connection.execute(
-                text(
-                    "INSERT INTO geotag.run (source, queue, release_id)"
-                    " VALUES (:source, :queue, :release_id) RETURNING id"
-                ),
-                {"source": source, "queue": queue, "release_id": release_id},
+                given,
             ).scalar_one()
-        )
+            return _run(connection, run_id)
+        run_id = found.id
+        if found.planned_at is not None:
+            _from_the_start(connection, run_id)
+        return _run(connection, run_id)
+
+
+def start_over(engine: Engine, run: Run) -> Run:
+    """The run, to be listed again from the start: its figures are those of the newest listing."""
+    with engine.begin() as connection:
+        _take(connection, run)
+        _from_the_start(connection, run.id)
+        return _run(connection, run.id)
+
+
+def _from_the_start(connection: Connection, run_id: int) -> None:
+    zero = ", ".join(f"{field.name} = 0" for field in fields(Totals))
+    connection.execute(
+        text(
+            f"UPDATE geotag.run SET {zero}, pages = pages + 1, cursor = NULL, planned_at = NULL"
+            " WHERE id = :id"
+        ),
+        {"id": run_id},
+    )
+    connection.execute(text("DELETE FROM geotag.run_seen WHERE run_id = :id"), {"id": run_id})
+
+
+def run_to_plan(engine: Engine, run_id: int) -> Run:
+    """A run and how far its planning is."""
+    with engine.connect() as connection:
+        return _run(connection, run_id)
+
+
+def _run(connection: Connection, run_id: int) -> Run:
+    row = connection.execute(text("SELECT * FROM geotag.run WHERE id = :id"), {"id": run_id}).one()
+    return Run(
+        id=row.id,
+        source=row.source,
+        queue=row.queue,
+        archive_id=row.archive_id,
+        created_at=row.created_at,
+        pages=row.pages,
+        cursor=row.cursor,
+        totals=Totals(**{field.name: getattr(row, field.name) for field in fields(Totals)}),
+    )
+
+
+def may_go_on(engine: Engine, run_id: int) -> None:
+    """Raise RunStopped if the run was cancelled, or its archive is paused or removed."""
+    with engine.connect() as connection:
+        if connection.execute(sql("is_stopped"), {"run_id": run_id}).scalar_one():
+            raise RunStopped
+
+
+def room(engine: Engine, run_id: int) -> int | None:
+    """How many more objects the run may hold; None is any number."""
+    with engine.connect() as connection:
+        most: int | None = connection.execute(
+            text("SELECT most FROM geotag.run WHERE id = :id"), {"id": run_id}
+        ).scalar_one()
+        if most is None:
+            return None
+        held: int = connection.execute(
+            text("SELECT count(*) FROM geotag.run_object WHERE run_id = :id"), {"id": run_id}
+        ).scalar_one()
+    return max(0, most - held)
+
+
+@contextmanager
+def plan_hold(engine: Engine, run_id: int) -> Iterator[None]:
+    """Hold a run's planning for as long as this process lives, or until the block is left.
+
+    It is there so that the work is not done twice, and so that others see that a planner died;
+    that nothing is *recorded* twice, each page sees to itself.
+
+    Raises:
+        PlannedElsewhere: another process holds it.
+    """
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        held = connection.execute(
+            text("SELECT pg_try_advisory_lock(hashtextextended('geotag.plan:' || :id, 0))"),
+            {"id": str(run_id)},
+        ).scalar_one()
+        if not held:
+            raise PlannedElsewhere(run_id)
+        try:
+            yield
+        finally:
+            # Ends the session, and the lock with it, on a broken connection too.
+            connection.invalidate()
+
+
+def _take(connection: Connection, run: Run) -> None:
+    """Lock the run's row; PlannedElsewhere if it is not where we know it to be."""
+    pages = connection.execute(
+        text("SELECT pages FROM geotag.run WHERE id = :id FOR NO KEY UPDATE"), {"id": run.id}
+    ).scalar_one()
+    if pages != run.pages:
+        raise PlannedElsewhere(run.id)
 
 
 def plan_page(
     engine: Engine,
-    run_id: int,
-    objects: Sequence[ListedObject],
+    run: Run,
+    page: ListedPage,
     *,
-    skipped: int,
     chunk_size: int,
-    before: Totals = NOTHING,
+    as_of: datetime | None = None,
+    most: int | None = None,
 ) -> PlannedPage:
     """Record a page of listed objects and cut what has no outcome into chunks.
 
     Args:
         engine: of the ledger.
-        run_id: the run that they belong to.
-        objects: at most a few thousand; of one key listed twice, the last counts.
-        skipped: how many listed objects were left out as no photographs.
+        run: as the page before left it.
+        page: at most a few thousand objects; of one key listed twice, the last counts.
         chunk_size: objects in a chunk, at most.
-        before: what the pages before this one came to.
+        as_of: when the listing was made, if that is not now; what is known since is not undone.
+        most: objects cut into chunks, at most.
+
+    Raises:
+        PlannedElsewhere: another planner has gone on with the run.
     """
-    newest = {(entry.archive_id, entry.key): entry for entry in objects}
+    newest = {(entry.archive_id, entry.key): entry for entry in page.objects}
     with engine.begin() as connection:
+        _take(connection, run)
         # One planner at a time decides which version of a key is current, and which chunk has it.
         for archive_id in sorted({archive_id for archive_id, _key in newest}):
             connection.execute(
@@ -162,37 +292,41 @@ def plan_page(
                 {"id": str(archive_id)},
             )
         _stage_listed(connection, list(newest.values()))
-        connection.execute(sql("supersede_objects"))
-        connection.execute(sql("insert_objects"))
-        release_id = connection.execute(
-            text("SELECT release_id FROM geotag.run WHERE id = :id"), {"id": run_id}
-        ).scalar_one()
-        rows = connection.execute(
-            sql("pending_of_listed"), {"release_id": release_id, "run_id": run_id}
-        ).all()
+        if as_of is not None:
+            connection.execute(sql("drop_outdated_listed"), {"as_of": as_of})
+        changed = connection.execute(sql("supersede_objects")).rowcount
+        appeared = connection.execute(sql("insert_objects")).scalar_one()
+        rows = connection.execute(sql("pending_of_listed"), {"run_id": run.id}).all()
         pending = [row.object_version_id for row in rows if not row.done and not row.planned]
         done = [row.done for row in rows if row.done and not row.planned]
-        totals = Totals(
-            listed=before.listed + len(rows),
-            skipped=before.skipped + skipped,
-            done_before=before.done_before + len(done),
-            failed_before=before.failed_before
-            + sum(state in ("failed", "quarantined") for state in done),
+        chunks = cut(connection, run.id, pending[:most], chunk_size)
+        after = replace(
+            run,
+            pages=run.pages + 1,
+            cursor=page.cursor,
+            totals=Totals(
+                listed=run.totals.listed + len(rows),
+                skipped=run.totals.skipped + page.skipped,
+                done_before=run.totals.done_before + len(done),
+                failed_before=run.totals.failed_before
+                + sum(state in ("failed", "quarantined") for state in done),
+                appeared=run.totals.appeared + appeared,
+                changed=run.totals.changed + changed,
+            ),
         )
-        _note(connection, run_id, totals)
-        return PlannedPage(_cut(connection, run_id, pending, chunk_size), totals)
+        _note(connection, after)
+    return PlannedPage(after, chunks)
 
 
-def _note(connection: Connection, run_id: int, totals: Totals) -> None:
-    """Write how far a listing is; of two planners of one run, the one that is further counts."""
+def _note(connection: Connection, run: Run) -> None:
+    """Write how far a run's planning is."""
+    totals = asdict(run.totals)
+    changes = ", ".join(f"{name} = :{name}" for name in totals)
+    statement = text(
+        f"UPDATE geotag.run SET {changes}, pages = :pages, cursor = :cursor WHERE id = :id"
+    ).bindparams(bindparam("cursor", type_=JSONB(none_as_null=True)))
     connection.execute(
-        text(
-            "UPDATE geotag.run SET listed = greatest(listed, :listed),"
-            " skipped = greatest(skipped, :skipped),"
-            " done_before = greatest(done_before, :done_before),"
-            " failed_before = greatest(failed_before, :failed_before) WHERE id = :id"
-        ),
-        {**asdict(totals), "id": run_id},
+        statement, {**totals, "pages": run.pages, "cursor": run.cursor, "id": run.id}
     )
 
 
@@ -209,38 +343,23 @@ def _stage_listed(connection: Connection, objects: Sequence[ListedObject]) -> No
         ((o.archive_id, o.key, o.etag, o.size, o.last_modified) for o in objects),
         name="listed",
     )
+    # A new table has no statistics, and a wrong guess reads all of the archive for every page.
+    connection.execute(text("ANALYZE pg_temp.listed"))
 
 
-def _cut(
+def cut(
     connection: Connection, run_id: int, object_version_ids: Sequence[int], size: int
 ) -> tuple[PlannedChunk, ...]:
-    """New chunks of a run that hold these objects, which no chunk of the run holds yet."""
-    chunks = []
-    for start in range(0, len(object_version_ids), size):
-        chunk_id = connection.execute(
-            text(
-                "INSERT INTO geotag.chunk (run_id, archive_id)"
-                " SELECT :run_id, archive_id FROM geotag.object_version WHERE id = :first"
-                " RETURNING id"
-            ),
-            {"run_id": run_id, "first": object_version_ids[start]},
-        ).scalar_one()
-        chunks.append(PlannedChunk(chunk_id, 1, tuple(object_version_ids[start : start + size])))
-    stage(
-        connection,
-        {"object_version_id": "bigint", "chunk_id": "bigint"},
-        ((id_, chunk.chunk_id) for chunk in chunks for id_ in chunk.object_version_ids),
-        name="cut",
+    """New chunks of a run that hold these objects, each chunk of one archive.
+
+    An object that another chunk of the run holds moves.
+    """
+    if not object_version_ids:
+        return ()
+    rows = connection.execute(
+        sql("cut_chunks"), {"run_id": run_id, "ids": list(object_version_ids), "size": size}
     )
-    connection.execute(
-        text(
-            "INSERT INTO geotag.run_object (run_id, object_version_id, chunk_id)"
-            " SELECT :run_id, object_version_id, chunk_id FROM pg_temp.cut"
-            " ON CONFLICT (run_id, object_version_id) DO UPDATE SET chunk_id = excluded.chunk_id"
-        ),
-        {"run_id": run_id},
-    )
-    return tuple(chunks)
+    return tuple(PlannedChunk(row.chunk_id, 1, tuple(row.object_ids)) for row in rows)
 
 
 def split_chunk(engine: Engine, chunk_id: int) -> None:
@@ -254,7 +373,7 @@ def split_chunk(engine: Engine, chunk_id: int) -> None:
             text("SELECT run_id FROM geotag.chunk WHERE id = :id FOR UPDATE"), {"id": chunk_id}
         ).scalar_one()
         rows = connection.execute(sql("begin_chunk"), {"chunk_id": chunk_id}).all()
-        _cut(connection, run_id, [row.object_version_id for row in rows], 1)
+        cut(connection, run_id, [row.object_version_id for row in rows], 1)
 
 
 def unpublished(engine: Engine, chunk_id: int) -> tuple[PlannedChunk, ...]:
@@ -264,12 +383,43 @@ def unpublished(engine: Engine, chunk_id: int) -> tuple[PlannedChunk, ...]:
     return tuple(PlannedChunk(row.id, row.delivery, (row.object_version_id,)) for row in rows)
 
 
-def close_plan(engine: Engine, run_id: int) -> None:
-    """Say that the run's listing is complete: it is finished when its last chunk is."""
+def close_plan(engine: Engine, run: Run, whole: Whole | None = None) -> int:
+    """Say that the run's listing is complete: it is finished when its last chunk is.
+
+    Args:
+        engine: of the ledger.
+        run: as its last page left it.
+        whole: what the listing covers, if it names everything there: objects that it lacks, and
+            that were there before, have vanished.
+
+    Returns:
+        How many objects have vanished.
+
+    Raises:
+        PlannedElsewhere: another planner has gone on with the run.
+    """
     with engine.begin() as connection:
+        _take(connection, run)
+        vanished = 0
+        if whole is not None:
+            vanished = connection.execute(
+                sql("vanish_objects"), {"run_id": run.id, **asdict(whole)}
+            ).rowcount
         connection.execute(
-            text("UPDATE geotag.run SET planned_at = now() WHERE id = :id"), {"id": run_id}
+            text(
+                "UPDATE geotag.run SET planned_at = now(), vanished = :vanished, pages = pages + 1"
+                " WHERE id = :id"
+            ),
+            {"id": run.id, "vanished": vanished},
         )
+        # Of cancelled runs too.
+        connection.execute(
+            text(
+                "DELETE FROM geotag.run_seen s USING geotag.run r"
+                " WHERE r.id = s.run_id AND r.planned_at IS NOT NULL"
+            )
+        )
+        return vanished
 
 
 def redeliver(engine: Engine, run_id: int) -> Iterator[PlannedChunk]:

@@ -50,6 +50,7 @@ class Filter:
     """Which results to read; None is no restriction."""
 
     run_id: int | None = None
+    archive: str | None = None
     bucket: str | None = None
     prefix: str = ""
     state: str | None = None
@@ -60,6 +61,7 @@ class Filter:
 class ResultRow:
     """One photograph: the stable names of `geotag results` (docs/results.md)."""
 
+    archive: str
     bucket: str
     key: str
     state: str
@@ -133,9 +135,10 @@ def is_registered(engine: Engine, release: str) -> bool:
 
 
 def stream_results(engine: Engine, which: Filter) -> Iterator[ResultRow]:
-    """The results that match, by bucket and key; memory is flat in their number."""
+    """The results that match, by archive and key; memory is flat in their number."""
     given = {
         "run_id": which.run_id,
+        "archive": which.archive,
         "bucket": which.bucket,
         "prefix": which.prefix,
         "state": which.state,

@@ -100,10 +100,23 @@ def run(
     source: Annotated[
         str,
         typer.Argument(
-            help="s3://bucket/prefix, a manifest (.csv or .parquet with a column of s3:// URLs),"
-            " or a folder, which is uploaded first."
+            help="An archive's name, s3://bucket/prefix of a registered one, a manifest (.csv or"
+            " .parquet with a column of s3:// URLs), or a folder, which is uploaded first."
         ),
     ],
+    inventory: Annotated[
+        str | None,
+        typer.Option(
+            help="Read this S3 Inventory (s3://…/manifest.json) of the archive, do not list it."
+        ),
+    ] = None,
+    partial: Annotated[
+        bool,
+        typer.Option(
+            "--partial",
+            help="The inventory does not cover all of the archive: nothing is taken for vanished.",
+        ),
+    ] = False,
     wait: Annotated[
         bool, typer.Option(help="Watch it to its end; with --no-wait, only queue it.")
     ] = True,
@@ -119,14 +132,16 @@ def run(
     from geotag.watch import report
 
     now = context()
-    progress, seconds = jobs.run(now, jobs.job_of(now, source), wait=wait)
+    what = jobs.source_of(now, source, inventory_url=inventory, partial=partial)
+    progress, seconds = jobs.run(now, what, wait=wait)
     raise typer.Exit(report(now, progress, seconds) if progress else failures.OK)
 
 
 @app.command()
 def locate(
     what: Annotated[
-        str, typer.Argument(help="A file, an s3:// URL, or an https:// URL of the S3 endpoint.")
+        str,
+        typer.Argument(help="A file, an s3:// URL, or an https:// URL of a registered endpoint."),
     ],
     form: FormatOption = Format.TABLE,
 ) -> None:
@@ -216,7 +231,9 @@ def results(
 
 @app.command()
 def worker(
-    queue: Annotated[str, typer.Option(help="backfill or interactive.")] = "backfill",
+    queue: Annotated[
+        str, typer.Option(help="backfill, interactive, control or planning.")
+    ] = "backfill",
     processes: Annotated[
         int, typer.Option(min=1, help="Processes; each works on one chunk at a time.")
     ] = 1,
@@ -232,6 +249,19 @@ def worker(
     from geotag.worker import work
 
     work(queue, processes, log_level, metrics_port, metrics_host)
+
+
+@app.command()
+def beat(
+    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "WARNING",
+) -> None:
+    """Have the workers of control and planning look for work, every few seconds (Celery beat).
+
+    Any number may run: a night is started once.
+    """
+    from geotag.worker import beat as send
+
+    send(log_level)
 
 
 @app.command()

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from celery import Celery
     from sqlalchemy import Engine
 
-    from workers.archive import Archive
+    from workers.archive import Archive, Archives
     from workers.backfill import Planner
     from workers.publisher import Publisher
 
@@ -37,10 +37,17 @@ class Context:
 
     @cached_property
     def archive(self) -> "Archive":
-        """The S3 service."""
+        """The S3 service that the settings name: what is uploaded goes there."""
         from workers.archive import Archive
 
         return Archive(self.settings.worker)
+
+    @cached_property
+    def archives(self) -> "Archives":
+        """The S3 services of the registered archives."""
+        from workers.archive import Archives
+
+        return Archives(self.settings.worker)
 
     def publisher(self) -> "Publisher":
         """Moves what is planned to the broker."""
@@ -50,11 +57,10 @@ class Context:
         return Publisher(self.engine, self.app, worker.most_queued, worker.lost_after)
 
     def planner(self) -> "Planner":
-        """Plans runs for the S3 service that the settings name."""
+        """Plans runs into the ledger."""
         from workers.backfill import Planner
 
-        worker = self.settings.worker
-        return Planner(self.engine, self.app, worker.s3_endpoint or "", worker.chunk_size)
+        return Planner(self.engine, self.archives, self.settings.worker.chunk_size)
 
 
 def context() -> Context:

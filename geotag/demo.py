@@ -11,7 +11,7 @@ from geotag import failures
 from geotag.context import Context
 from geotag.output import as_feature, at_most, console, errors, results_table, write_geojson
 from geotag.places import near
-from geotag.run import job_of, run
+from geotag.run import run, source_of
 from geotag.watch import report
 from workers.archive import parse_s3_url
 
@@ -63,12 +63,12 @@ def demo(context: Context, folders: list[Path], psql: str | None) -> int:
     sources = []
     for folder in folders:
         started = time.monotonic()
-        job = job_of(context, str(folder))
-        sources.append(job.source)
-        progress, _seconds = run(context, job)
+        source = source_of(context, str(folder))
+        sources.append(source.name)
+        progress, _seconds = run(context, source)
         if progress is None:
             continue
-        _print_table(context, job.source)
+        _print_table(context, source.name)
         code = max(code, report(context, progress, time.monotonic() - started))
     written = _write_geojson(context, sources)
     release = context.settings.command.release

@@ -1,13 +1,15 @@
 """`geotag run` and `geotag locate`: from what the user names to a finished run."""
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path, PurePath
-from urllib.parse import unquote, urlsplit
 
+from db import archives
+from db.archives import RegisteredArchive
+from db.planning import ListedPage, PlannedElsewhere, RunStopped
 from db.reads import RunProgress
+from geotag import archives as registry
 from geotag.context import Context
 from geotag.output import errors
 from geotag.watch import watch
@@ -15,54 +17,81 @@ from workers.app import BACKFILL, INTERACTIVE
 from workers.archive import parse_s3_url, s3_url
 from workers.backfill import Planned
 from workers.errors import UsageError
-from workers.sources import (
-    Found,
-    from_manifest,
-    from_prefix,
-    key_of,
-    read_file,
-    upload_folder,
-)
+from workers.inventory import INVENTORY, PARTIAL, inventory
+from workers.manifests import manifest
+from workers.publisher import Publisher
+from workers.sources import Source, archive_of, as_listed, check_key, listing
+from workers.uploads import key_of, read_file, upload_folder
 
 
-@dataclass(frozen=True)
-class Job:
-    """What a run is over: its name in the ledger, and the pages to plan."""
+def source_of(
+    context: Context, what: str, *, inventory_url: str | None = None, partial: bool = False
+) -> Source:
+    """What a run is over: an archive's name, `s3://bucket/prefix`, a manifest file, or a folder.
 
-    source: str
-    pages: Iterator[Found]
+    The source is looked at, so that one that cannot be read leaves no run behind.
 
-
-def job_of(context: Context, source: str) -> Job:
-    """The job that a source names: `s3://bucket/prefix`, a manifest file, or a folder.
+    Args:
+        context: settings and clients.
+        what: names it. A folder is uploaded first.
+        inventory_url: the manifest.json to read instead of listing the archive.
+        partial: the inventory does not cover all of the archive.
 
     Raises:
-        UsageError: it is none of these.
+        UsageError: it is none of these, or not in a registered archive.
         DatabaseUrlMissing: no stack is known.
     """
     _require_stack(context)
-    archive = context.archive
-    if source.startswith("s3://"):
-        bucket, prefix = parse_s3_url(source)
-        return Job(source, from_prefix(archive, bucket, prefix))
-    path = Path(source)
-    if path.is_dir():
-        bucket = context.settings.command.bucket
-
-        def report(done: int, total: int) -> None:
-            if done == total or done % 100 == 0:
-                errors.print(f"[dim]{done} of {total} files are in s3://{bucket}/[/dim]")
-
-        prefix = upload_folder(archive, bucket, path, report=report)
-        return Job(s3_url(bucket, prefix), from_prefix(archive, bucket, prefix))
-    if path.is_file() and path.suffix.lower() in (".csv", ".parquet"):
-        return Job(f"manifest {key_of(path.resolve())}", from_manifest(archive, path))
-    if path.is_file():
+    path = Path(what)
+    if inventory_url is not None:
+        return _inventory(context, what, inventory_url, partial=partial)
+    if what.startswith("s3://"):
+        archive, prefix = registry.of_url(context, what)
+        source = listing(context.archives, archive, prefix)
+    elif path.is_dir():
+        source = _uploaded(context, path)
+    elif path.is_file() and path.suffix.lower() in (".csv", ".parquet"):
+        return manifest(context.archives, archives.registered(context.engine), path)
+    elif path.is_file():
         raise UsageError(
-            f"{source} is neither a folder nor a manifest (.csv, .parquet);"
+            f"{what} is neither a folder nor a manifest (.csv, .parquet);"
             " for one picture: geotag locate"
         )
-    raise UsageError(f"{source}: no such folder, manifest or s3:// URL")
+    else:
+        archive = _archive(context, what)
+        source = listing(context.archives, archive, archive.prefix)
+    next(source.pages(None), None)
+    return source
+
+
+def _archive(context: Context, name: str) -> RegisteredArchive:
+    found = archives.registered(context.engine)
+    if all(archive.name != name for archive in found):
+        raise UsageError(
+            f"{name}: no such archive (geotag archive list), folder, manifest or s3:// URL"
+        )
+    archive = registry.named(context, name)
+    return archive_of([archive], archive.bucket, archive.prefix)
+
+
+def _inventory(context: Context, name: str, url: str, *, partial: bool) -> Source:
+    parse_s3_url(url)
+    archive = _archive(context, name)
+    registered = archives.registered(context.engine)
+    called = f"{PARTIAL if partial else ''}{INVENTORY.removesuffix('s3://')}{url}"
+    return inventory(context.archives, registered, archive, called)
+
+
+def _uploaded(context: Context, folder: Path) -> Source:
+    archive = registry.own(context)
+    archive_of([archive], archive.bucket, archive.prefix)
+
+    def report(done: int, total: int) -> None:
+        if done == total or done % 100 == 0:
+            errors.print(f"[dim]{done} of {total} files are in s3://{archive.bucket}/[/dim]")
+
+    prefix = upload_folder(context.archive, archive.bucket, folder, report=report)
+    return listing(context.archives, archive, prefix)
 
 
 def _require_stack(context: Context) -> None:
@@ -74,24 +103,25 @@ def _require_stack(context: Context) -> None:
     _ = context.engine
 
 
-def run(context: Context, job: Job, *, wait: bool = True) -> tuple[RunProgress | None, float]:
-    """Plan a job on the backfill queue and, if asked to wait, watch it to its end.
+def run(context: Context, source: Source, *, wait: bool = True) -> tuple[RunProgress | None, float]:
+    """Plan a source on the backfill queue and, if asked to wait, watch it to its end.
 
     Returns:
         The finished run's progress (None without waiting) and the seconds from the first message.
     """
     started = time.monotonic()
+    publisher = context.publisher()
 
     def said(planned: Planned) -> None:
         if planned.listed and planned.listed % 10_000 == 0:
-            errors.print(f"[dim]{planned.listed} listed, {planned.published} queued[/dim]")
+            errors.print(f"[dim]{planned.listed} listed, {planned.planned} to do[/dim]")
 
     try:
-        planned = context.planner().plan(job.source, BACKFILL, job.pages, report=said)
+        run_id = _plan(context, source, publisher, report=said)
         if not wait:
-            errors.print(f"run {planned.run_id}: {planned.published} objects queued; geotag status")
+            errors.print(f"run {run_id} is planned; geotag status")
             return None, 0.0
-        return watch(context, planned.run_id), time.monotonic() - started
+        return watch(context, run_id, meanwhile=publisher.round), time.monotonic() - started
     except KeyboardInterrupt:
         errors.print(
             "what is queued goes on without you: geotag status; the same command again takes the"
@@ -100,60 +130,72 @@ def run(context: Context, job: Job, *, wait: bool = True) -> tuple[RunProgress |
         raise
 
 
+def _plan(
+    context: Context,
+    source: Source,
+    publisher: Publisher,
+    queue: str = BACKFILL,
+    report: Callable[[Planned], None] = lambda planned: None,
+) -> int:
+    """Plan a source, or leave that to who is at it already; the run's id.
+
+    Raises:
+        UsageError: the run was cancelled, or its archive paused or removed, at this moment.
+    """
+    try:
+        planned = context.planner().plan(source, queue, publish=publisher.top_up, report=report)
+    except PlannedElsewhere as elsewhere:
+        errors.print(f"run {elsewhere.run_id} is being planned by another process already")
+        return elsewhere.run_id
+    except RunStopped:
+        raise UsageError(
+            "planning stopped: the run was cancelled, or its archive was paused or removed"
+        ) from None
+    if planned.vanished:
+        errors.print(f"{planned.vanished} objects that were there have vanished")
+    return planned.run_id
+
+
 def locate(context: Context, what: str) -> tuple[RunProgress, str, str]:
     """Geotag one picture now, through the queue that no backfill delays.
 
     Args:
         context: settings and clients.
-        what: a file (uploaded first), an `s3://` URL, or an `https://` URL of the S3 endpoint.
+        what: a file (uploaded first), an `s3://` URL, or an `https://` URL of a registered
+            endpoint.
 
     Returns:
         The finished run's progress, and the picture's bucket and key.
 
     Raises:
-        UsageError: it names no picture.
+        UsageError: it names no picture, or one in no registered archive.
         DatabaseUrlMissing: no stack is known.
     """
     _require_stack(context)
-    bucket, key = _one_object(context, what)
-    obj = context.archive.head(bucket, key)
-    pages = iter([Found((obj,), 0)])
-    planned = context.planner().plan(s3_url(bucket, key), INTERACTIVE, pages)
-    return watch(context, planned.run_id), bucket, key
+    archive, key = _one_object(context, what)
+    wrong = check_key(key)
+    if wrong:
+        raise UsageError(f"{what} has {wrong}")
+    obj = context.archives.of(archive).head(archive.bucket, key)
+    page = ListedPage([as_listed(archive, obj)])
+    source = Source(s3_url(archive.bucket, key), archive, lambda _cursor: iter([page]))
+    publisher = context.publisher()
+    run_id = _plan(context, source, publisher, INTERACTIVE)
+    return watch(context, run_id, meanwhile=publisher.round), archive.bucket, key
 
 
-def _one_object(context: Context, what: str) -> tuple[str, str]:
-    if what.startswith("s3://"):
-        bucket, key = parse_s3_url(what)
-        if not key:
-            raise UsageError(f"{what} names no object; for all of a bucket: geotag run")
-        return bucket, key
-    if what.startswith(("https://", "http://")):
-        return _of_endpoint(context.settings.worker.s3_endpoint, what)
+def _one_object(context: Context, what: str) -> tuple[RegisteredArchive, str]:
+    if what.startswith("s3://") and not parse_s3_url(what)[1]:
+        raise UsageError(f"{what} names no object; for all of a bucket: geotag run")
+    if what.startswith(("s3://", "https://", "http://")):
+        return registry.of_url(context, what)
     path = Path(what)
     if not path.is_file():
         raise UsageError(f"{what}: no such file")
     data = read_file(path)
     # By content, so that the same picture asked for twice is the same object.
     key = f"located/{sha256(data).hexdigest()[:16]}/{key_of(PurePath(path.name))}"
-    bucket = context.settings.command.bucket
-    context.archive.ensure_bucket(bucket)
-    context.archive.upload(bucket, key, data)
-    return bucket, key
-
-
-def _of_endpoint(endpoint: str | None, url: str) -> tuple[str, str]:
-    """Bucket and key of a path-style URL at the registered endpoint; its query is not used.
-
-    Only registered endpoints are ever fetched from: a URL of another host is refused, not followed.
-    """
-    asked, ours = urlsplit(url), urlsplit(endpoint or "")
-    if not endpoint or (asked.scheme, asked.netloc) != (ours.scheme, ours.netloc):
-        raise UsageError(
-            f"{asked.scheme}://{asked.hostname} is not the registered S3 endpoint"
-            " (GEOTAG_S3_ENDPOINT); download the picture and give its file name"
-        )
-    bucket, _slash, key = asked.path.removeprefix("/").partition("/")
-    if not bucket or not key:
-        raise UsageError("the URL names no object: it should read https://endpoint/bucket/key")
-    return bucket, unquote(key)
+    archive = registry.own(context)
+    context.archive.ensure_bucket(archive.bucket)
+    context.archive.upload(archive.bucket, key, data)
+    return archive, key

@@ -5,16 +5,16 @@ from pathlib import Path
 
 from db.reads import Filter, ResultRow, stream_results
 from geotag.context import context
-from geotag.run import job_of, run
+from geotag.run import run, source_of
 from workers.archive import parse_s3_url
 
 
 def results_of_folder(folder: Path) -> Iterator[ResultRow]:
     """Geotag a folder through the running system, and yield what is recorded of its pictures."""
     now = context()
-    job = job_of(now, str(folder))
-    run(now, job)
-    bucket, prefix = parse_s3_url(job.source)
+    source = source_of(now, str(folder))
+    run(now, source)
+    bucket, prefix = parse_s3_url(source.name)
     yield from stream_results(now.engine, Filter(bucket=bucket, prefix=prefix))
 
 

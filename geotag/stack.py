@@ -12,6 +12,7 @@ from db import migrate
 from deploy.errors import StackError
 from deploy.local import stack
 from geotag import models
+from geotag.archives import own
 from geotag.context import Context, context
 from geotag.settings import Settings
 
@@ -33,6 +34,7 @@ def up(settings: Settings, report: Report) -> tuple[Context, stack.Stack]:
     now = context()  # read again: `up` has written the addresses of what it started
     migrate.upgrade(now.engine)
     models.settle(now, report)
+    own(now)
     stack.start_workers(now.settings.stack, code=_code(), report=report)
     return now, running
 

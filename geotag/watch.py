@@ -3,6 +3,7 @@
 import shlex
 import time
 from collections import deque
+from collections.abc import Callable
 from datetime import timedelta
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
@@ -18,6 +19,7 @@ from workers.errors import TransientError, UsageError
 
 _POLL_SECONDS = 0.5
 _LINE_SECONDS = 10.0
+_MEANWHILE_SECONDS = 2.0
 _RATE_WINDOW_SECONDS = 20.0
 
 
@@ -43,15 +45,22 @@ class Rate:
         return (done - before) / (now - since) if done > before else None
 
 
-def watch(context: Context, run_id: int) -> RunProgress:
+def watch(
+    context: Context, run_id: int, *, meanwhile: Callable[[], object] = lambda: None
+) -> RunProgress:
     """Show a run's progress until each of its objects has an outcome.
+
+    Args:
+        context: settings and clients.
+        run_id: the run.
+        meanwhile: called every other second; that a service is away is no reason to stop.
 
     Raises:
         ServiceStayedAway: nothing moved for GEOTAG_WAIT_SECONDS.
         UsageError: there is no such run.
     """
     rate = Rate()
-    moved_at = said_at = time.monotonic()
+    moved_at = said_at = asked_at = time.monotonic()
     done = -1
     columns = (
         TextColumn("{task.description}"),
@@ -77,12 +86,25 @@ def watch(context: Context, run_id: int) -> RunProgress:
                 said_at = _say_sometimes(progress, said_at)
                 if progress.done != done:
                     moved_at, done = time.monotonic(), progress.done
+            if time.monotonic() - asked_at > _MEANWHILE_SECONDS:
+                asked_at = time.monotonic()
+                _ask(meanwhile)
             if time.monotonic() - moved_at > context.settings.command.wait_seconds:
                 raise ServiceStayedAway(
                     f"nothing moved for {context.settings.command.wait_seconds:.0f} s; the objects"
                     f" of run {run_id} are still queued and go on when the service is back"
                 )
             time.sleep(_POLL_SECONDS)
+
+
+def _ask(meanwhile: Callable[[], object]) -> None:
+    try:
+        meanwhile()
+    except TransientError:
+        return
+    except SQLAlchemyError as error:
+        if not is_away(error):
+            raise
 
 
 def _progress(context: Context, run_id: int) -> RunProgress | None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from db import archives
+from db.archives import ArchiveRecord
 from deploy.local import stack as local_stack
 from geotag.context import Context
 from geotag.settings import Settings, gather
@@ -70,6 +72,8 @@ def running(clean_environment: None) -> Iterator[Context]:
     local_stack.delete(settings.stack)
     try:
         context, _stack = up(settings, report=lambda line: print(line, file=sys.stderr))
+        # What goes on by itself would meddle with the chunks that tests make by hand.
+        local_stack.stop_service(settings.stack, "beat")
         yield context
     finally:
         keep = DATA_DIR.with_name(f"{DATA_DIR.name}-log")
@@ -77,6 +81,12 @@ def running(clean_environment: None) -> Iterator[Context]:
         if (DATA_DIR / "log").is_dir():
             shutil.copytree(DATA_DIR / "log", keep)
         local_stack.delete(settings.stack)
+
+
+def register(context: Context, bucket: str) -> None:
+    """Register a bucket of the stack's own S3 service as an archive of the same name."""
+    endpoint = context.settings.worker.s3_endpoint or ""
+    archives.add(context.engine, ArchiveRecord(bucket, endpoint, bucket, allow_private=True))
 
 
 @pytest.fixture
@@ -93,9 +103,10 @@ def triton_url(running: Context) -> str:
 
 @pytest.fixture
 def bucket(running: Context) -> str:
-    """A new, empty bucket."""
+    """A new, empty bucket, registered as an archive of the same name."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     running.archive.ensure_bucket(name)
+    register(running, name)
     return name
 
 

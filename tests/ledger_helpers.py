@@ -8,16 +8,18 @@ from functools import cache
 
 from sqlalchemy import Engine, text
 
-from db import planning
+from db import archives, planning
+from db.archives import ArchiveRecord
 from db.ledger import Content, Geotag, Result
-from db.planning import ListedObject, PlannedChunk
+from db.planning import ListedObject, ListedPage, PlannedChunk
 
 ENDPOINT = "http://ledger.invalid"
 
 
 def new_archive(engine: Engine) -> int:
     """The id of an archive that no worker can reach and no other test uses."""
-    return planning.register_archive(engine, ENDPOINT, f"ledger-{uuid.uuid4().hex[:12]}")
+    name = f"ledger-{uuid.uuid4().hex[:12]}"
+    return archives.add(engine, ArchiveRecord(name, ENDPOINT, name, allow_private=True)).id
 
 
 def listed(archive_id: int, keys: Iterable[str], *, etag: str = "1") -> list[ListedObject]:
@@ -25,8 +27,8 @@ def listed(archive_id: int, keys: Iterable[str], *, etag: str = "1") -> list[Lis
     return [ListedObject(archive_id, key, etag, 10, None) for key in keys]
 
 
-def new_run(engine: Engine) -> int:
-    """The id of a new run of the active release."""
+def new_run(engine: Engine) -> planning.Run:
+    """A new run of the active release."""
     return planning.open_run(engine, f"test {uuid.uuid4()}", "backfill")
 
 
@@ -34,12 +36,14 @@ def planned(
     engine: Engine, keys: Sequence[str], *, chunk_size: int = 8
 ) -> tuple[int, tuple[PlannedChunk, ...]]:
     """A run over new objects with these keys, and its chunks, which nobody has published."""
-    run_id = new_run(engine)
     page = planning.plan_page(
-        engine, run_id, listed(new_archive(engine), keys), skipped=0, chunk_size=chunk_size
+        engine,
+        new_run(engine),
+        ListedPage(listed(new_archive(engine), keys)),
+        chunk_size=chunk_size,
     )
-    planning.close_plan(engine, run_id)
-    return run_id, page.chunks
+    planning.close_plan(engine, page.run)
+    return page.run.id, page.chunks
 
 
 def sha(name: str) -> bytes:

@@ -1,23 +1,20 @@
 """One S3 service: listing, fetching, uploading.
 
-boto3 lists and uploads; obstore fetches, at a fraction of boto3's cost. obstore rewrites some keys
-on the way, so those go by boto3 (`obstore_can_express`). Every fetch is conditional on the listed
-ETag: what arrives is what was planned, or ObjectChanged.
+Every fetch is conditional on the listed ETag: what arrives is what was planned, or ObjectChanged.
 """
 
 import hashlib
-import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
-import obstore
 from botocore.exceptions import ClientError
 
+from db.archives import ArchiveRecord
 from workers.errors import (
     ArchiveUnavailable,
     BucketUnknown,
@@ -29,25 +26,28 @@ from workers.errors import (
     UsageError,
 )
 from workers.objects import ArchiveObject, Skip, parse_s3_url, s3_url, triage
-from workers.s3clients import S3Clients
-from workers.s3errors import s3_errors, tried
+from workers.s3clients import S3Clients, Service, service_of
+from workers.s3errors import answer_error, s3_errors, tried
 from workers.settings import WorkerSettings
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import GetObjectRequestTypeDef, ListObjectsV2RequestTypeDef
-    from obstore import GetOptions
+    from mypy_boto3_s3.type_defs import ListObjectsV2RequestTypeDef
+    from urllib3 import BaseHTTPResponse
 
 __all__ = [
     "Archive",
     "ArchiveObject",
+    "Archives",
     "Fetched",
     "Page",
     "Skip",
-    "obstore_can_express",
     "parse_s3_url",
     "s3_url",
     "triage",
 ]
+
+_BLOCK = 2**18  # bytes
+_MOST_OF_AN_ERROR = 2**16  # bytes
 
 T = TypeVar("T")
 
@@ -79,16 +79,26 @@ class Archive:
     Make no request before a fork: see workers/s3clients.py.
 
     Every method raises ArchiveUnavailable once `s3_tries` tries have failed, BucketUnknown,
-    ObjectForbidden (which names the credential where that is the reason) and UsageError where
-    there is no credential at all or the bucket's name or region is wrong.
+    ObjectForbidden (which names the credential where that is the reason), Redirected and
+    EndpointRefused where it is not the endpoint that would answer, and UsageError where there is no
+    credential at all or the bucket's name is wrong.
+
+    Args:
+        settings: limits and timeouts.
+        service: where it is, and how it is read; None is what the settings say.
+        sleep: waits between tries.
     """
 
     def __init__(
-        self, settings: WorkerSettings, *, sleep: Callable[[float], None] = time.sleep
+        self,
+        settings: WorkerSettings,
+        service: Service | None = None,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings = settings
         self._sleep = sleep
-        self._clients = S3Clients(settings)
+        self._clients = S3Clients(service or service_of(settings), settings)
 
     def list_objects(
         self, bucket: str, prefix: str = "", *, start: str | None = None
@@ -117,16 +127,23 @@ class Archive:
 
         Raises EmptyFile and TooManyBytes, by the listed size without a download, and ObjectMissing
         and ObjectChanged besides. The size that the answer declares is checked again before its
-        body is read, and both clients refuse a body of another length: a short one is transient.
+        body is read; a body of another length, or one that takes longer than `s3_timeout`, is
+        transient.
         """
         if obj.size == 0:
             raise EmptyFile("the object has no bytes")
         _check_size(obj.size, max_bytes)
-        get = self._get_by_obstore if obstore_can_express(obj.key) else self._get_by_boto3
-        fetched = self._retried(lambda: get(obj, max_bytes))
+        fetched = self._retried(lambda: self._get(obj, max_bytes))
         if obj.etag and fetched.etag != obj.etag:  # a service that ignores If-Match
             raise ObjectChanged(f"{s3_url(obj.bucket, obj.key)}: its ETag is no longer the listed")
         return fetched
+
+    def download(self, bucket: str, key: str, out: IO[bytes], size: int) -> None:
+        """Write an object to a seekable file, block by block, whatever time it takes.
+
+        Raises TooManyBytes if it has more than `size` bytes.
+        """
+        self._retried(lambda: self._download(bucket, key, out, size))
 
     def upload(self, bucket: str, key: str, data: bytes | Path) -> ArchiveObject:
         """Store bytes or a file under the key, in one part (at most 5 GB); the object it made."""
@@ -200,59 +217,86 @@ class Archive:
             self._page(bucket, "", None)
         except (BucketUnknown, ObjectMissing):
             with s3_errors(f"s3://{bucket}"):
-                if self._settings.s3_region == "us-east-1":  # which the API does not let one name
+                region = self._clients.service.region
+                if region == "us-east-1":  # which the API does not let one name
                     self._clients.s3.create_bucket(Bucket=bucket)
                 else:
                     self._clients.s3.create_bucket(
                         Bucket=bucket,
-                        CreateBucketConfiguration={"LocationConstraint": self._settings.s3_region},  # type: ignore[typeddict-item]
+                        CreateBucketConfiguration={"LocationConstraint": region},  # type: ignore[typeddict-item]
                     )
 
-    def _get_by_obstore(self, obj: ArchiveObject, max_bytes: int) -> Fetched:
-        url = s3_url(obj.bucket, obj.key)
-        options: GetOptions = {}
-        if obj.etag:
-            options["if_match"] = f'"{obj.etag}"'
-        if obj.version_id:
-            options["version"] = obj.version_id
-        with s3_errors(url):
-            answer = obstore.get(self._clients.store(obj.bucket), obj.key, options=options)
-            _check_size(answer.meta["size"], max_bytes)
-            data = bytes(answer.bytes())
-        return _fetched(data, answer.meta["e_tag"], answer.meta["version"])
+    def _get(self, obj: ArchiveObject, max_bytes: int) -> Fetched:
+        what = s3_url(obj.bucket, obj.key)
+        until = time.monotonic() + self._settings.s3_timeout
+        data = bytearray()
+        with self._answer(obj.bucket, obj.key, obj.version_id, obj.etag) as answer:
+            for block in _body(answer, max_bytes, what):
+                data += block
+                if time.monotonic() > until:
+                    raise ArchiveUnavailable(f"{what}: only {len(data)} bytes came in time")
+        etag, version = answer.headers.get("ETag", ""), answer.headers.get("x-amz-version-id")
+        return Fetched(bytes(data), hashlib.sha256(data).digest(), _bare(etag), version)
 
-    def _get_by_boto3(self, obj: ArchiveObject, max_bytes: int) -> Fetched:
-        url = s3_url(obj.bucket, obj.key)
-        request: GetObjectRequestTypeDef = {"Bucket": obj.bucket, "Key": obj.key}
-        if obj.etag:
-            request["IfMatch"] = f'"{obj.etag}"'
-        if obj.version_id:
-            request["VersionId"] = obj.version_id
-        with s3_errors(url):
-            answer = self._clients.s3.get_object(**request)
-            with closing(answer["Body"]) as body:
-                _check_size(answer["ContentLength"], max_bytes)
-                data = body.read()
-        return _fetched(data, answer["ETag"], answer.get("VersionId"))
+    def _download(self, bucket: str, key: str, out: IO[bytes], size: int) -> None:
+        out.seek(0)
+        out.truncate()
+        with self._answer(bucket, key, None, "") as answer:
+            for block in _body(answer, size, s3_url(bucket, key)):
+                out.write(block)
+
+    @contextmanager
+    def _answer(
+        self, bucket: str, key: str, version_id: str | None, etag: str
+    ) -> "Iterator[BaseHTTPResponse]":
+        """The answer to a GET, if it is the object; its connection is used again if it is read."""
+        what = s3_url(bucket, key)
+        headers = {"If-Match": f'"{etag}"'} if etag else {}
+        with s3_errors(what):
+            answer = self._clients.get(bucket, key, version_id=version_id, headers=headers)
+            try:
+                if answer.status != 200:
+                    said = answer.read(_MOST_OF_AN_ERROR)
+                    raise answer_error(answer.status, answer.headers, said, what)
+                yield answer
+            except BaseException:
+                answer.close()  # what is left of it is not for the next request
+                raise
+            answer.release_conn()
 
 
-def obstore_can_express(key: str) -> bool:
-    """Whether obstore asks for this very key.
+class Archives:
+    """The archives that a process reads: one `Archive` for each service and credential."""
 
-    It drops a leading or trailing slash silently (which is then another object) and refuses empty,
-    `.` and `..` segments and control characters.
-    """
-    segments = key.split("/")
-    return not {"", ".", ".."} & set(segments) and not re.search(r"[\x00-\x1f\x7f]", key)
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._services: dict[Service, Archive] = {}
+
+    def of(self, archive: ArchiveRecord) -> Archive:
+        """The service that a registered archive is read by."""
+        service = service_of(self._settings, archive)
+        if service not in self._services:
+            self._services[service] = Archive(self._settings, service)
+        return self._services[service]
+
+
+def _body(answer: "BaseHTTPResponse", max_bytes: int, what: str) -> Iterator[bytes]:
+    """The body as it comes, if it is as long as declared, and not too long."""
+    declared = answer.headers.get("Content-Length", "")
+    if not declared.isdecimal():
+        raise ArchiveUnavailable(f"{what}: the answer does not say how long it is")
+    _check_size(int(declared), max_bytes)
+    came = 0
+    while block := answer.read1(_BLOCK):
+        came += len(block)
+        yield block
+    if came != int(declared):
+        raise ArchiveUnavailable(f"{what}: {came} of {declared} bytes came")
 
 
 def _check_size(size: int, max_bytes: int) -> None:
     if size > max_bytes:
         raise TooManyBytes(f"{size} bytes, the limit is {max_bytes}")
-
-
-def _fetched(data: bytes, etag: str | None, version_id: str | None) -> Fetched:
-    return Fetched(data, hashlib.sha256(data).digest(), _bare(etag or ""), version_id)
 
 
 def _bare(etag: str) -> str:

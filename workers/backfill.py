@@ -1,29 +1,32 @@
-"""From a source to messages: each page of objects is recorded, cut into chunks and published.
+"""From a source to chunks in the ledger: the planner.
 
-A page is recorded in one transaction before its messages are sent, so that whatever is lost between
-the two is found again: planning the same source again publishes every chunk that no worker holds.
+It sends nothing. Its chunks wait in the ledger for a publisher (workers/publisher.py), which is
+called between pages so that the workers begin before a long listing ends.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from itertools import chain
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from celery import Celery
 from sqlalchemy import Engine
 
-from db import planning
-from workers.app import publish
-from workers.archive import ArchiveObject
-from workers.sources import Found
+from db import archives, planning
+from db.planning import Run, RunStopped
+from workers.archive import Archives, parse_s3_url
+from workers.inventory import INVENTORY, inventory
+from workers.sources import CursorRefused, Source, listing
 
 
-@dataclass
+@dataclass(frozen=True)
 class Planned:
-    """How far planning is: what the listing has come to, and the objects that were published."""
+    """How far the planning of a run is: what its listing has come to, and how many have vanished.
+
+    `planned` counts the objects that this planner has put into chunks.
+    """
 
     run_id: int
-    totals: planning.Totals = planning.NOTHING
-    published: int = 0
+    totals: planning.Totals
+    planned: int = 0
+    vanished: int = 0
 
     @property
     def listed(self) -> int:
@@ -33,75 +36,103 @@ class Planned:
 
 @dataclass(frozen=True)
 class Planner:
-    """Plans runs into the ledger and onto a queue.
+    """Plans runs into the ledger.
 
     Args:
         engine: of the ledger.
-        app: of the broker.
-        endpoint: of the S3 service that the objects come from; empty is AWS.
+        archives: the S3 services that listings come from.
         chunk_size: objects in one message, at most.
     """
 
     engine: Engine
-    app: Celery
-    endpoint: str
+    archives: Archives
     chunk_size: int
-    _archives: dict[str, int] = field(default_factory=dict)
 
     def plan(
         self,
-        source: str,
+        source: Source,
         queue: str,
-        pages: Iterable[Found],
         *,
+        publish: Callable[[], object] = lambda: None,
         report: Callable[[Planned], None] = lambda planned: None,
     ) -> Planned:
-        """Plan and publish all that has no outcome yet; joins the source's unfinished run.
+        """Plan all of a source that has no outcome yet; joins its unfinished run.
+
+        Args:
+            source: what to list.
+            queue: `backfill` or `interactive`.
+            publish: called after each page.
+            report: called with how far it is, after each page.
 
         Raises:
             NoActiveRelease: no release is registered and active.
-            BrokerUnavailable: a chunk could not be published; planning again publishes it.
-            GeotagError: the source's own errors.
+            PlannedElsewhere: another process plans the run at this moment.
+            RunStopped: the run was cancelled, or its archive paused or removed.
+            GeotagError: the source's own errors. Planning again goes on after the last page.
         """
-        # The first page comes first: a source that cannot be read leaves no run behind.
-        pages = iter(pages)
-        first = next(pages, Found((), 0))
-        planned = Planned(planning.open_run(self.engine, source, queue))
-        for chunk in planning.redeliver(self.engine, planned.run_id):
-            self._publish(queue, chunk)
-            planned.published += len(chunk.object_version_ids)
+        archive_id = source.archive.id if source.archive else None
+        run = planning.open_run(self.engine, source.name, queue, archive_id)
+        with planning.plan_hold(self.engine, run.id):
+            return self._go_on(run, source, publish, report)
+
+    def resume(
+        self,
+        run_id: int,
+        *,
+        publish: Callable[[], object] = lambda: None,
+        report: Callable[[Planned], None] = lambda planned: None,
+    ) -> Planned:
+        """Plan a run of one archive to its end, from where it is; for the rest see `plan`."""
+        with planning.plan_hold(self.engine, run_id):
+            run = planning.run_to_plan(self.engine, run_id)
+            return self._go_on(run, self._source(run), publish, report)
+
+    def _source(self, run: Run) -> Source:
+        """What a run is over, by its name in the ledger."""
+        registered = archives.registered(self.engine)
+        archive = next((a for a in registered if a.id == run.archive_id), None)
+        if archive is None:
+            raise RunStopped
+        if INVENTORY in run.source:
+            return inventory(self.archives, registered, archive, run.source)
+        return listing(self.archives, archive, parse_s3_url(run.source)[1])
+
+    def _go_on(
+        self,
+        run: Run,
+        source: Source,
+        publish: Callable[[], object],
+        report: Callable[[Planned], None],
+    ) -> Planned:
+        planning.may_go_on(self.engine, run.id)
+        room = planning.room(self.engine, run.id)
+        planned = Planned(run.id, run.totals)
         report(planned)
-        for page in chain([first], pages):
-            self._plan_page(planned, queue, page)
+        pages = source.pages(run.cursor)
+        while room is None or planned.planned < room:
+            try:
+                page = next(pages, None)
+            except CursorRefused:
+                run = planning.start_over(self.engine, run)
+                pages = source.pages(None)
+                continue
+            if page is None:
+                vanished = planning.close_plan(self.engine, run, source.whole(run.created_at))
+                publish()
+                return Planned(run.id, run.totals, planned.planned, vanished)
+            done = planning.plan_page(
+                self.engine,
+                run,
+                page,
+                chunk_size=self.chunk_size,
+                as_of=source.as_of,
+                most=None if room is None else room - planned.planned,
+            )
+            run = done.run
+            objects = sum(len(chunk.object_version_ids) for chunk in done.chunks)
+            planned = Planned(run.id, run.totals, planned.planned + objects)
+            publish()
             report(planned)
-        planning.close_plan(self.engine, planned.run_id)
+            planning.may_go_on(self.engine, run.id)
+        planning.close_plan(self.engine, run)
         return planned
-
-    def _plan_page(self, planned: Planned, queue: str, page: Found) -> None:
-        done = planning.plan_page(
-            self.engine,
-            planned.run_id,
-            [self._listed(obj) for obj in page.objects],
-            skipped=page.skipped,
-            chunk_size=self.chunk_size,
-            before=planned.totals,
-        )
-        planned.totals = done.totals
-        for chunk in done.chunks:
-            self._publish(queue, chunk)
-            planned.published += len(chunk.object_version_ids)
-        planning.mark_published(self.engine, [chunk.chunk_id for chunk in done.chunks])
-
-    def _publish(self, queue: str, chunk: planning.PlannedChunk) -> None:
-        publish(self.app, queue, chunk.chunk_id, chunk.delivery, chunk.object_version_ids)
-
-    def _listed(self, obj: ArchiveObject) -> planning.ListedObject:
-        archive_id = self._archive_id(obj.bucket)
-        return planning.ListedObject(archive_id, obj.key, obj.etag, obj.size, obj.last_modified)
-
-    def _archive_id(self, bucket: str) -> int:
-        known = self._archives.get(bucket)
-        if known is None:
-            known = planning.register_archive(self.engine, self.endpoint, bucket)
-            self._archives[bucket] = known
-        return known

@@ -166,13 +166,14 @@ class _ChunkWork:
         self.hold = hold
         self.release = chunk.release
         self.locator = place.locator(chunk.release, chunk.digest)
+        self.archive = place.archives.of(chunk.archive)
         self.todo = list(chunk.objects)
         self.results: list[Result] = []
         self.last_attempt = 0
         self.busy = 0
         self.pipeline = Pipeline(
             place.settings,
-            place.archive,
+            self.archive,
             self.locator,
             self._claim,
             place.code_version,
@@ -275,7 +276,7 @@ class _ChunkWork:
 
     def _services(self) -> set[Service]:
         """What the chunk needs besides the ledger."""
-        return {self.locator.ready, self.place.archive.reachable}
+        return {self.locator.ready, self.archive.reachable}
 
     def _service_away(self, errors: Iterable[TransientError]) -> Service | None:
         """The service that is away; None if none is. Each is asked once: Triton infers for it."""
@@ -284,7 +285,7 @@ class _ChunkWork:
             if isinstance(error, (InferenceUnavailable, InferenceTimeout, ReleaseNotServed)):
                 suspects.add(self.locator.ready)
             elif isinstance(error, ArchiveUnavailable):
-                suspects.add(self.place.archive.reachable)
+                suspects.add(self.archive.reachable)
         return next((service for service in suspects if not service()), None)
 
     def _wait_for(self, service: Service) -> bool:

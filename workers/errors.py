@@ -16,6 +16,8 @@ GeotagError                       code, message
 │   ├── ObjectChanged             object_changed
 │   ├── ObjectForbidden           object_forbidden
 │   ├── BucketUnknown             bucket_unknown
+│   ├── EndpointRefused           endpoint_refused
+│   ├── Redirected                redirected
 │   ├── InferenceRefused          inference_refused (names the ensemble's step)
 │   ├── WorkerKilled              worker_killed (quarantine)
 │   ├── InternalError             internal_error (a fault of ours; the log has the traceback)
@@ -136,6 +138,18 @@ class BucketUnknown(PermanentError):
     """There is no such bucket at the endpoint."""
 
     code = "bucket_unknown"
+
+
+class EndpointRefused(PermanentError):
+    """The endpoint's name stands for an address that it was not registered for."""
+
+    code = "endpoint_refused"
+
+
+class Redirected(PermanentError):
+    """The endpoint sends us elsewhere, where we do not go."""
+
+    code = "redirected"
 
 
 class InferenceRefused(PermanentError):

@@ -17,7 +17,6 @@ from workers.errors import (
     GeotagError,
     InternalError,
     ObjectChanged,
-    ObjectForbidden,
     PermanentError,
     TransientError,
     UsageError,
@@ -57,7 +56,7 @@ class Pipeline:
 
     Args:
         settings: limits and timeouts.
-        archive: the S3 service that the settings name.
+        archive: the S3 service of the chunk's archive.
         locator: Triton, for the chunk's release.
         claim: claims some bytes for inference, or says the state of the geotag that they have.
         code_version: what wrote the row, for its provenance.
@@ -111,11 +110,6 @@ class Pipeline:
             return failure(obj, internal, fetched)
 
     def _fetch(self, obj: ChunkObject) -> Fetched:
-        if obj.endpoint != (self._settings.s3_endpoint or ""):
-            raise ObjectForbidden(
-                f"the archive's endpoint {obj.endpoint or 'AWS'} is not the one that this worker"
-                " is set up for (GEOTAG_S3_ENDPOINT)"
-            )
         if not obj.etag:
             # A manifest named a key that was not there; head() says what is wrong with it.
             self._archive.head(obj.bucket, obj.key)

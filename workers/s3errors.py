@@ -1,15 +1,16 @@
 """What an S3 service's refusals mean in our tree of errors, and how often to try again.
 
-One mapping for both clients: boto3 hands over S3's error code, obstore a text that contains it.
+One mapping for both ways: boto3 hands over S3's error code, urllib3 the answer that contains it.
 Codes: Amazon S3 API reference, "Error responses".
 """
 
 import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -20,12 +21,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 from botocore.parsers import ResponseParserError
-from obstore.exceptions import (
-    BaseError,
-    PermissionDeniedError,
-    PreconditionError,
-    UnauthenticatedError,
-)
+from urllib3.exceptions import HTTPError
 
 from workers.errors import (
     ArchiveUnavailable,
@@ -35,6 +31,7 @@ from workers.errors import (
     ObjectChanged,
     ObjectForbidden,
     ObjectMissing,
+    Redirected,
     TransientError,
     UsageError,
 )
@@ -75,7 +72,7 @@ def tried(operation: Callable[[], T], tries: int, sleep: Callable[[float], None]
 
 @contextmanager
 def s3_errors(what: str) -> Iterator[None]:
-    """Turn what boto3 and obstore raise into errors of ours; `what` is named in their message."""
+    """Turn what boto3 and urllib3 raise into errors of ours; `what` is named in their message."""
     try:
         yield
     except ClientError as error:
@@ -87,8 +84,8 @@ def s3_errors(what: str) -> Iterator[None]:
         raise UsageError(f"{what}: {error}") from error
     except (BotoCoreError, ResponseParserError) as error:
         raise ArchiveUnavailable(f"{what}: {error}") from error
-    except (BaseError, FileNotFoundError) as error:
-        raise _obstore_error(error, what) from error
+    except HTTPError as error:
+        raise ArchiveUnavailable(f"{what}: {error}") from error
 
 
 def s3_error(status: int | None, code: str, what: str) -> GeotagError:
@@ -100,7 +97,7 @@ def s3_error(status: int | None, code: str, what: str) -> GeotagError:
         return CredentialRefused(
             f"{what}: the archive refuses our credential: {_CREDENTIAL_CODES[code]} ({code})"
         )
-    if code in _REGION_CODES or status == 301:
+    if code in _REGION_CODES:
         return UsageError(f"{said}: the bucket is in another region")
     if status is None or status >= 500 or status in _TRANSIENT_STATUS or code in _TRANSIENT_CODES:
         return ArchiveUnavailable(said)
@@ -112,18 +109,28 @@ def s3_error(status: int | None, code: str, what: str) -> GeotagError:
     return ObjectForbidden(said)
 
 
-def _obstore_error(error: Exception, what: str) -> GeotagError:
-    """obstore's exception has a class for some statuses and the whole answer in its text."""
-    text = str(error)
-    answer = re.search(r"status code: (\d{3})(.*)", text, re.DOTALL)
-    if answer is None:
-        return ArchiveUnavailable(f"{what}: {text.splitlines()[0]}")
-    statuses = {
-        FileNotFoundError: 404,
-        PreconditionError: 412,
-        PermissionDeniedError: 403,
-        UnauthenticatedError: 401,
-    }
-    status = statuses.get(type(error), int(answer[1]))
-    code = re.search(r"<Code>(\w+)</Code>", answer[2])
-    return s3_error(status, code[1] if code else "", what)
+def answer_error(status: int, headers: Mapping[str, str], body: bytes, what: str) -> GeotagError:
+    """The error that an answer to a GET of ours stands for."""
+    found = re.search(rb"<Code>(\w+)</Code>", body)
+    code = found[1].decode() if found else ""
+    return redirected(status, code, headers) or s3_error(status, code, what)
+
+
+def redirected(status: int, code: str, headers: Mapping[str, str]) -> GeotagError | None:
+    """What to say of an answer that sends us elsewhere, where we do not go; None if it does not.
+
+    S3 itself answers so for a bucket of another region, and names the region in a header (Amazon
+    S3 User Guide, "Request routing").
+    """
+    here = {name.lower(): value for name, value in headers.items()}
+    region = here.get("x-amz-bucket-region")
+    if region and (code in _REGION_CODES or 300 <= status < 400):
+        return Redirected(
+            f"the bucket is in the region {region}: register its archive with --region {region}"
+        )
+    if 300 <= status < 400 and status != 304:
+        host = urlsplit(here.get("location", "")).hostname or "elsewhere"
+        return Redirected(
+            f"the endpoint answers {status} and sends us to {host}, which is not registered"
+        )
+    return None

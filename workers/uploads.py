@@ -1,128 +1,15 @@
-"""Where photographs are found: a prefix of a bucket, or a manifest that names them.
+"""Local files on their way into the archive: a folder becomes a prefix of our own bucket."""
 
-Both yield pages of `Found`; a folder of local files is uploaded first and is then a prefix.
-"""
-
-import csv
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from hashlib import md5, sha256
-from itertools import islice
 from os import fsencode
 from pathlib import Path, PurePath
 
-import pyarrow
-import pyarrow.parquet
+from workers.archive import Archive, ArchiveObject, triage
+from workers.errors import UsageError
 
-from workers.archive import Archive, ArchiveObject, parse_s3_url, triage
-from workers.errors import PermanentError, UsageError
-
-_PAGE = 1000
-_REQUESTS_AT_ONCE = 16
-
-
-@dataclass(frozen=True)
-class Found:
-    """A page of objects that are to have an outcome, and how many were left out."""
-
-    objects: tuple[ArchiveObject, ...]
-    skipped: int
-
-
-def from_prefix(archive: Archive, bucket: str, prefix: str) -> Iterator[Found]:
-    """Every photograph under a prefix; sidecars and folder markers are left out.
-
-    Raises:
-        BucketUnknown, ObjectForbidden, ArchiveUnavailable: see workers/errors.py.
-    """
-    for page in archive.list_objects(bucket, prefix):
-        chosen = tuple(obj for obj in page.objects if triage(obj) is None)
-        yield Found(chosen, len(page.objects) - len(chosen))
-
-
-def from_manifest(archive: Archive, path: Path) -> Iterator[Found]:
-    """Every object that a manifest names, in its order, whether it is there or not.
-
-    A missing or forbidden object is yielded without an ETag, so that the worker records what is
-    wrong with it.
-
-    Raises:
-        UsageError: the file is no manifest; the message says why.
-    """
-    urls = manifest_urls(path)
-
-    def head(url: str) -> ArchiveObject:
-        bucket, key = parse_s3_url(url)
-        try:
-            return archive.head(bucket, key)
-        except PermanentError:
-            return ArchiveObject(bucket, key, etag="", size=0, last_modified=None)
-
-    with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as threads:
-        while page := list(islice(urls, _PAGE)):
-            yield Found(tuple(threads.map(head, page)), 0)
-
-
-def manifest_urls(path: Path) -> Iterator[str]:
-    """The `s3://` URLs of a manifest: a CSV or Parquet file with a column of them.
-
-    The column is the first one whose first value is such a URL; a CSV needs no header, and blank
-    rows are passed over.
-
-    Raises:
-        UsageError: no such column, a value that names no object (with its row), or an unreadable
-            file.
-    """
-    try:
-        rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _csv_rows(path)
-        column: int | None = None
-        header: list[str] = []
-        for number, row in enumerate(rows, 1):
-            if not any(row):
-                continue
-            if column is None:
-                column = next((i for i, v in enumerate(row) if v.startswith("s3://")), None)
-            if column is None and header:
-                raise UsageError(f"{path}: row {number} has no column with an s3:// URL")
-            if column is None:
-                header = row
-                continue
-            url = row[column] if column < len(row) else ""
-            if not _names_an_object(url):
-                raise UsageError(
-                    f"{path}: row {number} has {url[:80]!r} where s3://bucket/key belongs"
-                )
-            yield url
-        if column is None:
-            raise UsageError(f"{path}: no column with s3:// URLs")
-    # OSError: Parquet with a broken page, besides what the file system refuses.
-    except (UnicodeDecodeError, csv.Error, pyarrow.ArrowInvalid, OSError) as error:
-        raise UsageError(f"{path} is no readable manifest: {error}") from error
-
-
-def _names_an_object(url: str) -> bool:
-    bucket, _, key = url.removeprefix("s3://").partition("/")
-    return url.startswith("s3://") and bool(bucket and key)
-
-
-def _csv_rows(path: Path) -> Iterator[list[str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        yield from csv.reader(file)
-
-
-def _parquet_rows(path: Path) -> Iterator[list[str]]:
-    with pyarrow.parquet.ParquetFile(path) as file:
-        texts = [field.name for field in file.schema_arrow if _is_text(field.type)]
-        for batch in file.iter_batches(_PAGE, columns=texts):
-            for row in batch.to_pylist():
-                yield [value or "" for value in row.values()]
-
-
-def _is_text(kind: pyarrow.DataType) -> bool:
-    if pyarrow.types.is_dictionary(kind):
-        kind = kind.value_type
-    return pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
+_UPLOADS_AT_ONCE = 8
 
 
 def key_of(path: PurePath) -> str:
@@ -192,7 +79,7 @@ def upload_folder(
         if known.get(key) != md5(data, usedforsecurity=False).hexdigest():
             archive.upload(bucket, key, data)
 
-    with ThreadPoolExecutor(_REQUESTS_AT_ONCE // 2) as threads:
+    with ThreadPoolExecutor(_UPLOADS_AT_ONCE) as threads:
         for number, _none in enumerate(threads.map(put, sorted(files)), 1):
             report(number, len(files))
     return prefix

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from db.engine import make_engine
 from db.settings import DatabaseSettings
-from workers.archive import Archive
+from workers.archive import Archives
 from workers.locator import Locator
 from workers.settings import WorkerSettings
 from workers.shutdown import Deadline
@@ -38,9 +38,9 @@ class Workplace:
         return make_engine(self.database)
 
     @cached_property
-    def archive(self) -> Archive:
-        """The S3 service."""
-        return Archive(self.settings)
+    def archives(self) -> Archives:
+        """The S3 services, each made when a chunk of its archive comes."""
+        return Archives(self.settings)
 
     @cached_property
     def threads(self) -> ThreadPoolExecutor:

@@ -1,6 +1,5 @@
 -- What is still to do in a chunk, and how often each object's worker has died under it.
 SELECT v.id AS object_version_id,
-       a.endpoint,
        a.bucket,
        v.key,
        v.etag,

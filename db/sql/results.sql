@@ -1,5 +1,6 @@
 -- As the view `current_geotag` has it; with a release, what that release said (or is yet to say).
-SELECT a.bucket,
+SELECT a.name AS archive,
+       a.bucket,
        v.key,
        coalesce(o.state, 'pending') AS state,
        coalesce(o.code, g.abstention) AS code,
@@ -23,10 +24,12 @@ LEFT JOIN LATERAL (
 ) o ON true
 LEFT JOIN geotag.geotag g ON g.sha256 = o.sha256 AND g.release_id = o.release_id
 WHERE v.superseded_at IS NULL
+  AND v.vanished_at IS NULL
+  AND (CAST(:archive AS text) IS NULL OR a.name = :archive)
   AND (CAST(:bucket AS text) IS NULL OR a.bucket = :bucket)
   AND starts_with(v.key, :prefix)
   AND (CAST(:state AS text) IS NULL OR coalesce(o.state, 'pending') = :state)
   AND (CAST(:run_id AS bigint) IS NULL OR EXISTS (
         SELECT FROM geotag.run_object ro
         WHERE ro.run_id = :run_id AND ro.object_version_id = v.id))
-ORDER BY a.bucket, v.key
+ORDER BY a.name, v.key

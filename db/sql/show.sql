@@ -3,7 +3,7 @@ SELECT c.object_version_id,
        v.etag,
        v.size,
        jsonb_build_object(
-           'bucket', c.bucket, 'key', c.key, 'state', c.state, 'code', c.code,
+           'archive', c.archive, 'bucket', c.bucket, 'key', c.key, 'state', c.state, 'code', c.code,
            'longitude', c.longitude, 'latitude', c.latitude, 'confidence', c.confidence,
            'scene', c.scene, 'release', c.release, 'sha256', c.sha256, 'at', c.at) AS result,
        (SELECT jsonb_strip_nulls(jsonb_build_object(
@@ -38,4 +38,4 @@ FROM geotag.current_geotag c
 JOIN geotag.object_version v ON v.id = c.object_version_id
 WHERE c.key = :key
   AND (CAST(:bucket AS text) IS NULL OR c.bucket = :bucket)
-ORDER BY c.bucket
+ORDER BY c.archive

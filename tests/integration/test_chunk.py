@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from db import ledger, planning
+from db import archives, ledger, planning
 from db.holds import ChunkHeldElsewhere, Hold
 from db.planning import PlannedChunk
 from geotag.context import Context
@@ -97,16 +97,14 @@ def chunk(running: Context, bucket: str) -> PlannedChunk:
     """A chunk of three good photographs, in nobody's queue."""
     picture = good_files()["plain.jpg"]
     upload(running, bucket, {f"{i}.jpg": picture + f"{bucket}{i}".encode() for i in range(3)})
-    archive_id = planning.register_archive(
-        running.engine, running.settings.worker.s3_endpoint or "", bucket
-    )
+    archive_id = archives.by_name(running.engine, bucket).id
     objects = [
         planning.ListedObject(archive_id, obj.key, obj.etag, obj.size, obj.last_modified)
         for page in running.archive.list_objects(bucket)
         for obj in page.objects
     ]
-    run_id = new_run(running.engine)
-    page = planning.plan_page(running.engine, run_id, objects, skipped=0, chunk_size=8)
+    run = new_run(running.engine)
+    page = planning.plan_page(running.engine, run, planning.ListedPage(objects), chunk_size=8)
     return page.chunks[0]
 
 
@@ -196,7 +194,7 @@ def test_archive_that_is_away_is_waited_for(
     away = place.settings.model_copy(
         update={"s3_endpoint": "http://127.0.0.1:1", "s3_tries": 1, "s3_timeout": 1.0}
     )
-    place.archive = Archive(away)
+    place.archives = SimpleNamespace(of=lambda _archive: Archive(away))
     worker.deliver(chunk)
     assert worker.sent == [(chunk.chunk_id, chunk.delivery)]
     assert still_to_do(running, chunk) == [0, 0, 0]

@@ -228,7 +228,7 @@ def test_chunk_whose_objects_others_did_has_nothing_left_to_do(engine: Engine) -
 
 def _chunks(engine: Engine, archive: int, keys: list[str]) -> tuple[PlannedChunk, ...]:
     page = planning.plan_page(
-        engine, new_run(engine), listed(archive, keys), skipped=0, chunk_size=8
+        engine, new_run(engine), planning.ListedPage(listed(archive, keys)), chunk_size=8
     )
     return page.chunks
 

@@ -15,8 +15,8 @@ import pytest
 from db.reads import ResultRow
 from deploy.local import stack
 from geotag.context import Context
-from geotag.run import job_of, run
-from tests.conftest import PROJECT, Geotag
+from geotag.run import run, source_of
+from tests.conftest import PROJECT, Geotag, register
 from tests.images import good_files
 from tests.stack_helpers import parsed, results, until, upload
 
@@ -45,13 +45,14 @@ def ledger(running: Context) -> Iterator[Ledger]:
     """Made once: these tests only read."""
     bucket = f"test-{uuid.uuid4().hex[:12]}"
     running.archive.ensure_bucket(bucket)
+    register(running, bucket)
     upload(running, bucket, {"good.jpg": good_files()["gps.jpg"], ODD_KEY: b"no picture"})
-    finished, _seconds = run(running, job_of(running, f"s3://{bucket}"))
+    finished, _seconds = run(running, source_of(running, f"s3://{bucket}"))
     assert finished is not None
     upload(running, bucket, {"pending.jpg": good_files()["plain.png"] + bucket.encode()})
     stack.stop_service(running.settings.stack, "worker-backfill")
     try:
-        run(running, job_of(running, f"s3://{bucket}"), wait=False)
+        run(running, source_of(running, f"s3://{bucket}"), wait=False)
         yield Ledger(bucket, finished.id)
     finally:
         stack.start_service(running.settings.stack, "worker-backfill")

@@ -1,4 +1,4 @@
-"""URLs, what is left out of an archive, and which keys obstore can express."""
+"""URLs, and what is left out of an archive."""
 
 from datetime import UTC, datetime
 
@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.archive import obstore_can_express
 from workers.errors import UsageError
 from workers.objects import ArchiveObject, Skip, parse_s3_url, s3_url, triage
 
@@ -61,27 +60,3 @@ def test_other_urls_are_refused(url):
 )
 def test_triage(key, size, expected):
     assert triage(ArchiveObject("b", key, "e", size, datetime.now(UTC))) is expected
-
-
-@pytest.mark.parametrize(
-    ("key", "expected"),
-    [
-        ("photo.jpg", True),
-        ("a b/c+d/100%/ü/😀?#.jpg", True),
-        ("a/...", True),
-        ("a/.hidden", True),
-        ("a./b", True),
-        ("", False),
-        ("/lead.jpg", False),
-        ("trailing/", False),
-        ("a//b", False),
-        ("./a", False),
-        ("a/..", False),
-        ("new\nline", False),
-        ("tab\t", False),
-        ("\x00", False),
-        ("\x7f", False),
-    ],
-)
-def test_keys_for_obstore(key, expected):
-    assert obstore_can_express(key) is expected

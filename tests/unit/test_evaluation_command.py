@@ -17,6 +17,7 @@ THEIRS, TRUTH = GOLDEN / "evaluation_theirs.csv", GOLDEN / "evaluation_truth.csv
 
 def row(key: str, longitude: float, latitude: float, confidence: float | None) -> ResultRow:
     return ResultRow(
+        archive="photos",
         bucket="b",
         key=key,
         state="geotagged",

@@ -29,6 +29,7 @@ from geotag.output import (
 )
 
 GOOD = ResultRow(
+    archive="album",
     bucket="photos",
     key="a.jpg",
     state="geotagged",
@@ -41,7 +42,7 @@ GOOD = ResultRow(
     sha256="ab" * 32,
     at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
 )
-PENDING = ResultRow("photos", "b.jpg", "pending", *[None] * 8)
+PENDING = ResultRow("album", "photos", "b.jpg", "pending", *[None] * 8)
 NAMES = list(ResultRow.__dataclass_fields__)
 
 # What S3 lets a key be, less what UTF-8 cannot encode.

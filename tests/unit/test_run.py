@@ -7,7 +7,7 @@ import pytest
 
 from db.engine import DatabaseUrlMissing
 from geotag.context import Context, context
-from geotag.run import job_of, locate
+from geotag.run import locate, source_of
 from geotag.worker import work
 from workers.errors import UsageError
 
@@ -36,7 +36,7 @@ def test_nothing_is_uploaded_or_listed_where_no_stack_is_known(
     stackless: Context, source: str
 ) -> None:
     with pytest.raises(DatabaseUrlMissing):
-        job_of(stackless, source)
+        source_of(stackless, source)
 
 
 @pytest.mark.parametrize("what", ["photos/a.jpg", "s3://bucket/a.jpg"])

@@ -1,6 +1,7 @@
 """Archives are registered: where they are, how they are read, and what a listing noticed."""
 
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,7 +12,7 @@ down_revision = "0001"
 
 _FIRST = Path(__file__).parent.parent / "0001_views.sql"
 
-_ARCHIVE = (
+_ARCHIVE: tuple[sa.Column[Any], ...] = (
     sa.Column("prefix", sa.Text(), server_default="", nullable=False, comment="of its keys"),
     sa.Column("region", sa.Text(), comment="NULL: the settings' one"),
     sa.Column(
@@ -39,7 +40,7 @@ _ARCHIVE = (
     sa.Column("paused_at", sa.DateTime(timezone=True)),
     sa.Column("removed_at", sa.DateTime(timezone=True), comment="its results stay"),
 )
-_OBJECT_VERSION = (
+_OBJECT_VERSION: tuple[sa.Column[Any], ...] = (
     sa.Column("vanished_at", sa.DateTime(timezone=True), comment="when a listing lacked it"),
     sa.Column(
         "current_since",
@@ -48,7 +49,7 @@ _OBJECT_VERSION = (
         nullable=False,
     ),
 )
-_RUN = (
+_RUN: tuple[sa.Column[Any], ...] = (
     sa.Column("archive_id", sa.Integer(), comment="NULL: of a manifest file"),
     sa.Column(
         "pages", sa.Integer(), server_default="0", nullable=False, comment="of its listing, so far"

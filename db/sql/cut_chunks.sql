@@ -1,0 +1,35 @@
+-- Chunks of at most :size objects, each of one archive, so that an archive can be paused, and read
+-- with its own credential. An object that a chunk of the run holds already moves to the new one.
+WITH part AS (
+    SELECT v.id,
+           v.archive_id,
+           (row_number() OVER (PARTITION BY v.archive_id ORDER BY v.id) - 1) / :size AS number
+    FROM unnest(CAST(:ids AS bigint[])) AS given (id)
+    JOIN geotag.object_version v ON v.id = given.id
+),
+numbered AS MATERIALIZED (
+    SELECT archive_id,
+           number,
+           nextval(pg_get_serial_sequence('geotag.chunk', 'id')) AS chunk_id
+    FROM (SELECT DISTINCT archive_id, number FROM part ORDER BY archive_id, number) ordered
+),
+made AS (
+    INSERT INTO geotag.chunk (id, run_id, archive_id)
+    OVERRIDING SYSTEM VALUE
+    SELECT chunk_id, :run_id, archive_id
+    FROM numbered
+),
+put AS (
+    INSERT INTO geotag.run_object (run_id, object_version_id, chunk_id)
+    SELECT :run_id, p.id, n.chunk_id
+    FROM part p
+    JOIN numbered n USING (archive_id, number)
+    ON CONFLICT (run_id, object_version_id) DO UPDATE
+    SET chunk_id = excluded.chunk_id
+)
+SELECT n.chunk_id,
+       array_agg(p.id ORDER BY p.id) AS object_ids
+FROM part p
+JOIN numbered n USING (archive_id, number)
+GROUP BY n.chunk_id
+ORDER BY n.chunk_id
