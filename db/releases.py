@@ -41,13 +41,17 @@ class PartitionRow:
 
 @dataclass(frozen=True)
 class Registered:
-    """A release that the ledger knows; `runs` of it are not finished yet."""
+    """A release that the ledger knows.
+
+    `runs` of it are not finished yet; `scheduled`: a schedule asks for it by name.
+    """
 
     name: str
     digest: str
     calibrated: bool
     active: bool
     runs: int
+    scheduled: bool
     registered_at: datetime
 
 

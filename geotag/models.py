@@ -2,7 +2,7 @@
 
 A release lies in the package (those that ship) or in the data folder (those that were registered).
 Triton's repository holds those that are wanted now, so that a Triton that starts anew serves them
-too: the active release, the one before it, and those of unfinished runs.
+too: the active release, the one before it, and those of unfinished runs and of schedules.
 """
 
 import getpass
@@ -196,13 +196,13 @@ def needed(now: Context) -> dict[str, str]:
     """Digests by name of the releases that must be served.
 
     The active one, the one before it (a run may just have begun with it), and those of unfinished
-    runs.
+    runs and of schedules.
     """
     before = release_before(now.engine)
     return {
         release.name: release.digest
         for release in registered_releases(now.engine)
-        if release.active or release.runs or release.name == before
+        if release.active or release.runs or release.scheduled or release.name == before
     }
 
 
