@@ -1,10 +1,14 @@
 """Celery's consumer, as this application needs it at its broker."""
 
+import random
+import time
+
 from celery.bootsteps import StartStopStep
 from celery.worker import consumer
 from celery.worker.consumer.connection import Connection
 
 _DELAYED_DELIVERY = "celery.worker.consumer.delayed_delivery:DelayedDelivery"
+_RECONNECT_WITHIN_SECONDS = 3.0
 
 
 class DeclareQueues(StartStopStep):
@@ -27,6 +31,23 @@ class Consumer(consumer.Consumer):
 
     Beside quorum queues Celery would set up 28 more for messages with an ETA. We send none.
     """
+
+    def update_strategies(self) -> None:
+        """Let an acknowledgement that fails end the connection.
+
+        Celery logs it and goes on. At Valkey the message then counts as in hand for ever, and a
+        worker that prefetches one asks for no other: it would be deaf until somebody restarts it.
+        """
+        kept, self.connection_errors = self.connection_errors, ()
+        try:
+            super().update_strategies()
+        finally:
+            self.connection_errors = kept
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Wait a moment of its own: not every worker is to be back at the broker at once."""
+        super().on_connection_error_after_connected(exc)
+        time.sleep(random.uniform(0, _RECONNECT_WITHIN_SECONDS))
 
     class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc, valid-type]
         """The steps between a connection and its messages."""
