@@ -51,7 +51,7 @@ def read(path: Path, size: int) -> np.ndarray:
     """
     with Image.open(path) as image:
         upright = ImageOps.exif_transpose(image).convert("RGB")
-        return np.asarray(upright.resize((size, size), Image.Resampling.BICUBIC))
+        return np.array(upright.resize((size, size), Image.Resampling.BICUBIC))  # writable
 
 
 def readable(

@@ -26,12 +26,12 @@ class Recipe:
     """How the decoder is trained; the defaults made the network that the project ships."""
 
     views: int = 4  # of each picture: as it is, and crops with other colours
-    epochs: int = 24
+    epochs: int = 20
     batch: int = 16  # pictures
     rate: float = 3e-3  # highest learning rate, after a tenth of the steps; then a cosine to 0
     weight_decay: float = 0.02
     smallest_crop: float = 0.5  # of the picture's area
-    rare: float = 0.5  # weight of a class: its share of the pixels to the power of -rare
+    rare: float = 0.25  # weight of a class: its share of the pixels to the power of -rare
     seed: int = 4
 
 
