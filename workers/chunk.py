@@ -182,8 +182,10 @@ class _ChunkWork:
     def run(self) -> End:
         """Work until each object has an outcome, or is handed back."""
         self._quarantine()
-        # As it was when this process handed back a chunk: to begin would cost fetches and attempts.
-        if not all(self._wait_for(service) for service in self._services() & self.place.away):
+        # A service that made this process hand back a chunk is asked before the next one begins,
+        # which would cost fetches and attempts. Not for long: others may need other services.
+        away = self._services() & self.place.away
+        if not all(self._wait_for(service, _POLL_SECONDS) for service in away):
             return End("what it needs is still away")
         try:
             self.last_attempt = patiently(self.place, self._open_attempts)
@@ -206,7 +208,7 @@ class _ChunkWork:
                 self._let_others_see()
             away = self._service_away(errors)
             if away is not None:
-                if not self._wait_for(away):
+                if not self._wait_for(away, self.place.settings.patience):
                     return self._hand_back(left)
             elif any(not isinstance(error, ContentBusy) for error in errors):
                 if tries >= self.place.settings.transient_tries:
@@ -288,12 +290,12 @@ class _ChunkWork:
                 suspects.add(self.archive.reachable)
         return next((service for service in suspects if not service()), None)
 
-    def _wait_for(self, service: Service) -> bool:
-        """Whether the service came back within the patience that the settings grant.
+    def _wait_for(self, service: Service, patience: float) -> bool:
+        """Whether the service came back within so many seconds.
 
         Each worker asks at moments of its own, so that they do not all come back at once.
         """
-        until = time.monotonic() + self.place.settings.patience
+        until = time.monotonic() + patience
         while time.monotonic() < until and not self.place.deadline.passed():
             self._pause(1.5 * _POLL_SECONDS)
             if service():

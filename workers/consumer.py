@@ -38,7 +38,8 @@ class Consumer(consumer.Consumer):
         Celery logs it and goes on. At Valkey the message then counts as in hand for ever, and a
         worker that prefetches one asks for no other: it would be deaf until somebody restarts it.
         """
-        kept, self.connection_errors = self.connection_errors, ()
+        kept: tuple[type[Exception], ...] = self.conninfo.connection_errors
+        self.connection_errors = ()
         try:
             super().update_strategies()
         finally:
