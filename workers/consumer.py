@@ -32,14 +32,15 @@ class Consumer(consumer.Consumer):
     Beside quorum queues Celery would set up 28 more for messages with an ETA. We send none.
     """
 
+    connection_errors: tuple[type[Exception], ...]
+
     def update_strategies(self) -> None:
         """Let an acknowledgement that fails end the connection.
 
         Celery logs it and goes on. At Valkey the message then counts as in hand for ever, and a
         worker that prefetches one asks for no other: it would be deaf until somebody restarts it.
         """
-        kept: tuple[type[Exception], ...] = self.conninfo.connection_errors
-        self.connection_errors = ()
+        kept, self.connection_errors = self.connection_errors, ()
         try:
             super().update_strategies()
         finally:
