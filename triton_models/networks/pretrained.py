@@ -156,7 +156,7 @@ def interpolated(positions: Tensor, tokens: int) -> Tensor:
         raise WeightsError(f"pos_embed: {grid.shape[1]} or {tokens - 1} positions are no square")
     square = grid.float().reshape(1, old, old, -1).permute(0, 3, 1, 2)
     resized = functional.interpolate(
-        square, (new, new), mode="bicubic", align_corners=False, antialias=new < old
+        square, (new, new), mode="bicubic", align_corners=False, antialias=True
     )
     return torch.cat([cls, resized.permute(0, 2, 3, 1).flatten(1, 2).to(cls.dtype)], dim=1)
 

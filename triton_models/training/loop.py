@@ -115,7 +115,8 @@ class Trainer:
         self.bad: dict[str, tuple[str, str]] = {}
         self._recipe = recipe(config, **material.digests)
         self._watch = watch
-        self._stop = False
+        self._asked = False  # a signal asked this process to stop
+        self._stop = False  # all processes know, and stop after this step
         self._trained: nn.Module = self.learner
         if config.training.compile:
             self._trained.compile()
@@ -172,8 +173,8 @@ class Trainer:
         set_rate(self.optimiser, rate)
         torch.manual_seed(_mixed(training.seed, self.step, world.rank))
         labelled = sum((counts(batch.labels) for batch in micro_batches), torch.zeros(()))
-        told = world.sum(torch.cat([labelled, torch.tensor([float(self._stop)])]).to(world.device))
-        self._stop = bool(told[-1] > 0)  # all processes stop after the same step
+        told = world.sum(torch.cat([labelled, torch.tensor([float(self._asked)])]).to(world.device))
+        self._stop = bool(told[-1] > 0)
         weights = told.new_tensor([getattr(training, head) for head in HEADS])
         total = torch.zeros(len(HEADS), device=world.device)
         for number, batch in enumerate(micro_batches):
@@ -269,12 +270,12 @@ class Trainer:
 
     @contextlib.contextmanager
     def _stopping_at_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end the run after the step under way; a second SIGINT at once."""
+        """SIGINT and SIGTERM end the run after a whole step; a second one ends it at once."""
 
         def stop(_number: int, _frame: FrameType | None) -> None:
-            if self._stop:
+            if self._asked:
                 raise KeyboardInterrupt
-            self._stop = True
+            self._asked = True
 
         before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -80,6 +80,10 @@ def _network(config: Config, hierarchy: Hierarchy) -> tuple[TransLocatorConfig, 
                 ' name one, or set network.branches = "rgb"'
             )
         segmenter = Segmenter(config.data.segmentation)
+        if not segmenter.takes(network.image_size):
+            raise ConfigError(
+                f"{config.data.segmentation} does not take pictures of {network.image_size} px"
+            )
         changes["segmentation_classes"] = len(segmenter.classes)
         return preset(config.network.preset, **sizes, **changes), segmenter
     except (ValueError, TypeError) as error:

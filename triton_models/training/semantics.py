@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
 from torch.utils.data import DataLoader, Dataset
 
 from triton_models.training.config import ConfigError
@@ -19,6 +21,13 @@ from triton_models.training.pictures import BadPicture, Pictures, Pixels
 
 _KEY = 32  # bytes of a SHA-256
 _BATCH = 8
+_ONNX_ERRORS = (
+    onnx_errors.Fail,
+    onnx_errors.InvalidArgument,
+    onnx_errors.InvalidGraph,
+    onnx_errors.InvalidProtobuf,
+    onnx_errors.NotImplemented,
+)
 
 
 class Segmenter:
@@ -28,19 +37,17 @@ class Segmenter:
     """
 
     def __init__(self, path: Path, threads: int = 0) -> None:
-        import onnxruntime
-
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+        providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
         try:
             self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
             self.classes = tuple(json.loads(path.with_suffix(".json").read_text())["classes"])
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = threads
-            self._session = onnxruntime.InferenceSession(
-                path, options, providers=onnxruntime.get_available_providers()
-            )
+            self._session = onnxruntime.InferenceSession(path, options, providers=providers)
         except OSError as error:
             raise ConfigError(f"{error.filename}: {error.strerror or error}") from error
-        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (ValueError, KeyError, TypeError, *_ONNX_ERRORS) as error:
             raise ConfigError(f"{path}: no segmentation network: {error}") from error
         ends = [*self._session.get_inputs(), *self._session.get_outputs()]
         if [(end.type, len(end.shape)) for end in ends] != [
@@ -48,6 +55,11 @@ class Segmenter:
             ("tensor(uint8)", 3),
         ]:
             raise ConfigError(f"{path}: its graph is not UINT8 [B, S, S, 3] → UINT8 [B, S, S]")
+
+    def takes(self, size: int) -> bool:
+        """Whether pictures of this many pixels a side can be given to it."""
+        sides = self._session.get_inputs()[0].shape[1:3]
+        return all(side == size or not isinstance(side, int) for side in sides)
 
     def __call__(self, images: Pixels) -> Pixels:
         """UINT8 [B, S, S, 3] → class ids, UINT8 [B, S, S]."""

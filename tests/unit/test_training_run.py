@@ -1,0 +1,243 @@
+"""Whole runs in miniature: killed and resumed, in two processes, in micro-batches, refused."""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from geotag import train as command
+from geotag.failures import INTERRUPTED
+from tests import training_files
+from tests.training_process import train
+from triton_models.networks.translocator import TransLocatorConfig
+from triton_models.training import config
+from triton_models.training.checkpoint import Checkpoint
+from triton_models.training.config import ConfigError
+from workers.errors import UsageError
+
+PROJECT = Path(__file__).parent.parent.parent
+
+# torch.export's own use of something it deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Sums over several threads would be ordered otherwise in another process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# AdamW divides a gradient by its own size, so it makes much of rounding where the gradient is
+# zero in exact arithmetic (the bias of the keys): comparisons but for rounding are made with SGD.
+EXACT = {
+    "network__dropout": "0",
+    "network__scenes": "0",
+    "training__optimiser": "sgd",
+    "training__epochs": "2",
+}
+
+
+def process(*arguments: str, cwd: Path = PROJECT) -> "subprocess.CompletedProcess[str]":
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROJECT)}
+    return subprocess.run(
+        [*arguments], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "network.safetensors")
+
+
+def log(out: Path) -> list[dict[str, str]]:
+    with (out / "log.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_killed_and_resumed_ends_with_the_weights_of_one_that_was_not(
+    tmp_path: Path,
+) -> None:
+    path = training_files.write(tmp_path)
+    (tmp_path / "photographs" / "4.png").write_bytes(b"no picture")
+    text = path.read_text()
+    path.write_text(text.replace("[network]", "[network]\nscenes = 0"))  # no export
+    killed = process(sys.executable, "-m", "tests.training_process", str(path), "8")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(log(tmp_path / "run")) == 8
+    assert not (tmp_path / "run" / "network.safetensors").exists()
+    train(path, resume=True)
+    train(path, out="whole")
+    ours, theirs = weights(tmp_path / "run"), weights(tmp_path / "whole")
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert [line["step"] for line in log(tmp_path / "run")] == [str(k) for k in range(1, 11)]
+    for column in ("loss", "fine", "learning_rate", "bad"):
+        theirs_column = [line[column] for line in log(tmp_path / "whole")]
+        assert [line[column] for line in log(tmp_path / "run")] == theirs_column
+    bad = (tmp_path / "run" / "bad.csv").read_text().splitlines()
+    assert bad == ["file,code,message", "4.png,not_an_image,the bytes are of no image format"]
+
+
+def test_it_learns_and_leaves_what_a_release_is_made_of(tmp_path: Path) -> None:
+    path = training_files.write(tmp_path)
+    train(path, training__epochs="40", training__log_every="5", network__dropout="0")
+    out = tmp_path / "run"
+    losses = [float(line["loss"]) for line in log(out)]
+    assert losses[-1] < 0.7 * losses[0]
+    described = json.loads((out / "network.json").read_text())
+    assert TransLocatorConfig(**described["network"]).segmentation_classes == 4
+    segmenter = (tmp_path / "segmentation.onnx").read_bytes()
+    assert described["locator_reads"] == hashlib.sha256(segmenter).hexdigest()
+    session = onnxruntime.InferenceSession(out / "translocator.onnx")
+    assert [x.name for x in session.get_inputs()] == ["IMAGE", "CLASS_MAP"]
+    assert list((out / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("change", [{"training__micro_batch": "1"}, {"data__processes": "2"}])
+def test_neither_micro_batches_nor_readers_change_the_result(
+    change: dict[str, str], tmp_path: Path
+) -> None:
+    path = training_files.write(tmp_path)
+    train(path, **EXACT)
+    train(path, out="other", **EXACT, **change)
+    ours, theirs = weights(tmp_path / "run"), weights(tmp_path / "other")
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
+
+
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    """By the documented command, with gloo between two CPU processes."""
+    path = training_files.write(tmp_path)
+    fixed = EXACT | {"training__micro_batch": "1"}
+    changes = [f"{key.replace('__', '.')}={value}" for key, value in fixed.items()]
+    options = [x for change in (*changes, "out=two") for x in ("--set", change)]
+    programs = Path(sys.executable).parent
+    done = process(
+        str(programs / "torchrun"), "--standalone", "--nproc-per-node", "2", "--no-python",
+        str(programs / "geotag"), "train", str(path), *options,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    train(path, **fixed)
+    ours, theirs = weights(tmp_path / "two"), weights(tmp_path / "run")
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
+    shards = {path.name for path in (tmp_path / "class-maps").rglob("maps-*.bin")}
+    assert shards == {"maps-0.bin", "maps-1.bin"}
+
+
+def test_a_signal_stops_after_the_step_and_keeps_a_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = training_files.write(tmp_path)
+    watched = command._Bars.watch
+
+    def watch(bars: command._Bars, report: object) -> None:
+        watched(bars, report)  # type: ignore[arg-type]
+        if bars._progress.tasks[-1].completed == 5:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(command._Bars, "watch", watch)
+    assert threading.current_thread() is threading.main_thread()
+    changes = ["network.scenes=0"]
+    assert command.run(path, changes, resume=False) == INTERRUPTED
+    assert "stopped after step 6 of 10" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert command.run(path, changes, resume=True) == 0
+    train(path, out="whole", network__scenes="0")
+    ours, theirs = weights(tmp_path / "run"), weights(tmp_path / "whole")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert "within 2500 km" in capsys.readouterr().out
+
+
+def test_another_recipe_is_not_resumed_and_a_run_not_overwritten(tmp_path: Path) -> None:
+    path = training_files.write(tmp_path)
+    with pytest.raises(ConfigError, match="no checkpoint to resume from"):
+        train(path, resume=True)
+    train(path, training__epochs="1", network__scenes="0")
+    with pytest.raises(ConfigError, match="holds a run: --resume it"):
+        train(path)
+    with pytest.raises(ConfigError, match=r"network\.scenes, training\.epochs differ"):
+        train(path, resume=True)
+    table = tmp_path / "photographs.csv"
+    table.write_text(table.read_text().replace("train", "test", 1))
+    with pytest.raises(ConfigError, match=r"data\.photographs differ"):
+        train(path, resume=True, training__epochs="1", network__scenes="0")
+
+
+def test_a_half_written_checkpoint_is_never_seen(tmp_path: Path) -> None:
+    state = Checkpoint(3, {"a": 1}, {"w": torch.ones(2)}, {}, {"x": ("corrupt", "why")})
+    state.save(tmp_path)
+    (tmp_path / ".checkpoint.pt.part").write_bytes(b"half")  # what a kill leaves
+    found = Checkpoint.load(tmp_path, {"a": 1})
+    assert found.step == 3
+    assert found.bad == {"x": ("corrupt", "why")}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("training.batch=6", "batch 6 is no multiple of micro-batches of 4"),
+        ("training.device=cuda", "no GPU"),
+        ("data.partitions=none.parquet", "data.partitions: .*none.parquet"),
+        ("data.photographs=none.csv", "none.csv: No such file"),
+        ("data.folder=none", "data.folder: .*none is no folder"),
+        ('data.train_splits=["no"]', "no row whose split"),
+        ("network.image_size=32", "does not take pictures of 32 px"),
+        ("network.heads=5", "width 12 is not a multiple of 5 heads"),
+        ("weights.vit=none.safetensors", "none.safetensors: No such file"),
+        ("weights.stem=package", "the network has no stem"),
+        ("training.learning_rate=1e30", "the loss is (nan|inf)"),
+    ],
+)
+def test_what_is_wrong_is_said(change: str, says: str, tmp_path: Path) -> None:
+    path = training_files.write(tmp_path)
+    if change == "training.device=cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(UsageError, match=says):
+        command.run(path, [change], resume=False)
+
+
+def test_without_a_segmentation_network_only_rgb_is_trained(tmp_path: Path) -> None:
+    path = training_files.write(tmp_path)
+    shutil.move(tmp_path / "segmentation.onnx", tmp_path / "away.onnx")
+    text = path.read_text().replace('segmentation = "segmentation.onnx"\n', "")
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"data\.segmentation names no network"):
+        command.run(path, (), resume=False)
+    train(path, network__branches="rgb", network__scenes="0", training__epochs="1")
+    assert (tmp_path / "run" / "network.safetensors").is_file()
+
+
+def test_the_dry_run_tells_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = training_files.write(tmp_path)
+    command.dry(path, ["training.micro_batch=2"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "10 to train on, 2 to validate on" in said
+    assert "4 classes" in said
+    assert "10 of 4 photographs (2 micro-batches of 2 in each process)" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_key_is_described_in_the_docs() -> None:
+    text = (PROJECT / "docs" / "training.md").read_text()
+    for section, model in config.Config.model_fields.items():
+        assert f"[{section}]" in text or section == "out"
+        fields = getattr(model.annotation, "model_fields", {})
+        for name, field in fields.items():
+            assert field.description, f"{section}.{name}"
+            assert f"| `{name}` |" in text, f"{section}.{name}"
