@@ -1,0 +1,450 @@
+"""Nights that come by themselves, over the real PostgreSQL; no test looks at a clock."""
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, text
+
+from db import dispatch, planning, schedules
+from db.schedules import NotScheduled, Plan, ScheduleRefused
+from geotag.context import Context
+from tests.ledger_helpers import new_archive
+from workers.app import BrokerUnavailable
+from workers.errors import ArchiveUnavailable
+from workers.keeper import Keeper
+
+BERLIN = ZoneInfo("Europe/Berlin")
+BEGIN = datetime(2026, 10, 10, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def engine(running: Context) -> Engine:
+    """The ledger, with no schedule and no run to plan but the test's."""
+    forget_others(running.engine)
+    return running.engine
+
+
+def forget_others(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM geotag.schedule"))
+        connection.execute(
+            text("UPDATE geotag.run SET planned_at = now() WHERE planned_at IS NULL")
+        )
+
+
+def archive_of(engine: Engine) -> str:
+    """The name of a new archive."""
+    with engine.connect() as connection:
+        query = text("SELECT name FROM geotag.archive WHERE id = :id")
+        name: str = connection.execute(query, {"id": new_archive(engine)}).scalar_one()
+    return name
+
+
+def scheduled(engine: Engine, cron: str = "0 22 * * *", **plan: Any) -> str:
+    """The name of a new archive that is scheduled from `BEGIN` on."""
+    archive = archive_of(engine)
+    schedules.add(engine, archive, Plan(cron, "Europe/Berlin", **plan), BEGIN)
+    return archive
+
+
+def at(text_: str) -> datetime:
+    return datetime.fromisoformat(text_)
+
+
+def nights_of(engine: Engine, archive: str) -> list[datetime]:
+    """The nights that the ledger has of an archive."""
+    query = (
+        "SELECT r.scheduled_for FROM geotag.run r JOIN geotag.archive a ON a.id = r.archive_id"
+        " WHERE a.name = :archive AND r.scheduled_for IS NOT NULL ORDER BY r.scheduled_for"
+    )
+    with engine.connect() as connection:
+        return list(connection.execute(text(query), {"archive": archive}).scalars())
+
+
+def change_run(engine: Engine, run_id: int, change: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE geotag.run SET {change} WHERE id = :id"), {"id": run_id})
+
+
+class Planner:
+    """Says how often each run was planned to its end; what a planner does is tested elsewhere."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.planned: Counter[int] = Counter()
+        self.fails: Exception | None = None
+
+    def resume(self, run_id: int, *, publish: Callable[[], object]) -> None:
+        with planning.plan_hold(self.engine, run_id):
+            with self.engine.connect() as connection:
+                query = text("SELECT planned_at FROM geotag.run WHERE id = :id")
+                if connection.execute(query, {"id": run_id}).scalar_one() is not None:
+                    return
+            publish()
+            if self.fails is not None:
+                raise self.fails
+            self.planned[run_id] += 1
+            change_run(self.engine, run_id, "planned_at = now()")
+
+
+class Clients:
+    """A keeper's clients, without a broker."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.plans = Planner(engine)
+        self.rounds = 0
+
+    def planner(self) -> Any:
+        return self.plans
+
+    def publisher(self) -> Any:
+        return self
+
+    def round(self, _now: datetime) -> None:
+        self.rounds += 1
+
+    def top_up(self) -> int:
+        return 0
+
+
+class Crash(Exception):
+    """The machine was switched off at this moment."""
+
+
+@contextmanager
+def crash_after(step: str) -> Iterator[None]:
+    """Have the next tick die before it commits: after it has looked, or after it made the night."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def crash(*_arguments: object) -> None:
+            raise Crash
+
+        patch.setattr(schedules, {"look": "caught_up", "night": "Night"}[step], crash)
+        yield
+
+
+def clock_time(day: date, hour: int, minute: int) -> datetime:
+    """When clocks in Berlin show a time of day first, or go past it: minute by minute."""
+    midnight = datetime.combine(day, time(0), BERLIN).astimezone(UTC)
+    shown = (midnight + timedelta(minutes=passed) for passed in range(25 * 60))
+    return next(
+        moment
+        for moment in shown
+        if (local := moment.astimezone(BERLIN)).date() == day
+        and (local.hour, local.minute) >= (hour, minute)
+    )
+
+
+@dataclass
+class Expected:
+    """The nights that should be, by a calendar of its own."""
+
+    nights: list[datetime]
+    due_from: datetime
+    paused: bool = False
+    unplanned: bool = False
+    made: list[datetime] = field(default_factory=list)
+
+    def tick(self, now: datetime) -> None:
+        missed = [night for night in self.nights if self.due_from < night <= now]
+        if missed and not self.paused and not self.unplanned:
+            self.made.append(missed[-1])
+            self.due_from = now
+            self.unplanned = True
+
+    def resume(self, now: datetime) -> None:
+        self.paused = False
+        self.due_from = now
+
+
+ACTIONS = ("tick", "tick", "tick", "plan", "plan", "pause", "resume", "crash: look", "crash: night")
+STEPS = st.lists(
+    # Minutes between two of them; or the machine is off for three days.
+    st.tuples(st.sampled_from(ACTIONS), st.integers(1, 16 * 60) | st.just(3 * 24 * 60)),
+    min_size=30,
+    max_size=90,
+)
+HOURS = st.sampled_from([(22, 0), (2, 30), (0, 0), (3, 0)])
+
+
+@settings(
+    max_examples=12,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(HOURS, STEPS)
+@example((2, 30), [("tick", 30), ("plan", 30)] * 750)
+def test_two_beats_and_a_month_of_nights(
+    engine: Engine, hour: tuple[int, int], steps: list[tuple[str, int]]
+) -> None:
+    """With pauses, machines that are off, crashes, and 25 October, which has 02:30 twice."""
+    forget_others(engine)
+    archive = scheduled(engine, f"{hour[1]} {hour[0]} * * *")
+    days = [(BEGIN + timedelta(days=n)).date() for n in range(33)]
+    expected = Expected([clock_time(day, *hour) for day in days], BEGIN)
+    clients = Clients(engine)
+    keeper = Keeper(clients)
+    now = BEGIN
+
+    def twice(do: Callable[[datetime], object]) -> None:
+        """As two beats at the same moment have it done."""
+        with ThreadPoolExecutor(2) as beats:
+            for done in [beats.submit(do, now) for _ in range(2)]:
+                done.result()
+
+    for action, minutes in steps:
+        now += timedelta(minutes=minutes)
+        if now > BEGIN + timedelta(days=31):
+            break
+        if action == "tick":
+            twice(keeper.tick)
+            expected.tick(now)
+        elif action == "plan":
+            keeper.plan(now)
+            assert keeper.plan(now) is None
+            expected.unplanned = False
+        elif action == "pause":
+            schedules.pause(engine, archive, now)
+            expected.paused = True
+        elif action == "resume":
+            schedules.resume(engine, archive, now)
+            expected.resume(now)
+        else:
+            with crash_after(action.removeprefix("crash: ")), suppress(Crash):
+                keeper.tick(now)
+
+    keeper.plan(now)
+    assert nights_of(engine, archive) == expected.made
+    assert len(set(expected.made)) == len(expected.made)
+    assert clients.plans.planned.total() == len(expected.made)
+    assert set(clients.plans.planned.values()) <= {1}
+
+
+def test_three_nights_that_were_missed_are_one(engine: Engine) -> None:
+    archive = scheduled(engine)
+    now = at("2026-10-13 09:00+02:00")
+    (night,) = schedules.start_due(engine, now)
+    assert night.scheduled_for == at("2026-10-12 22:00+02:00")
+    assert schedules.start_due(engine, now) == []
+    (schedule,) = schedules.schedules(engine, archive)
+    assert schedule.next_at == at("2026-10-13 22:00+02:00")
+    assert (schedule.last_run_id, schedule.last_night) == (night.run_id, night.scheduled_for)
+
+
+def test_night_is_a_run_of_its_archive(engine: Engine) -> None:
+    archive = scheduled(engine, opens=time(22), closes=time(6), most=500)
+    (night,) = schedules.start_due(engine, at("2026-10-10 22:00+02:00"))
+    with engine.connect() as connection:
+        run = connection.execute(
+            text(
+                "SELECT r.*, l.active, a.name FROM geotag.run r"
+                " JOIN geotag.release l ON l.id = r.release_id"
+                " JOIN geotag.archive a ON a.id = r.archive_id WHERE r.id = :id"
+            ),
+            {"id": night.run_id},
+        ).one()
+    assert (run.name, run.queue, run.active) == (archive, "backfill", True)
+    assert run.source == f"s3://{archive}/"
+    assert (run.most, run.opens, run.closes, run.timezone) == (
+        500,
+        time(22),
+        time(6),
+        "Europe/Berlin",
+    )
+    assert run.planned_at is None
+    assert schedules.last_nights(engine, archive, 5) == [night]
+
+
+def test_night_that_is_still_planned_holds_the_next_one_back(engine: Engine) -> None:
+    archive = scheduled(engine)
+    (first,) = schedules.start_due(engine, at("2026-10-10 22:00+02:00"))
+    assert schedules.start_due(engine, at("2026-10-12 12:00+02:00")) == []
+    change_run(engine, first.run_id, "planned_at = now()")
+    (second,) = schedules.start_due(engine, at("2026-10-12 12:05+02:00"))
+    assert second.scheduled_for == at("2026-10-11 22:00+02:00")
+    dispatch.cancel_run(engine, second.run_id, at("2026-10-12 13:00+02:00"))
+    assert len(schedules.start_due(engine, at("2026-10-12 22:00+02:00"))) == 1
+    assert len(nights_of(engine, archive)) == 3
+
+
+def test_what_earlier_nights_still_hold_counts_against_the_limit(engine: Engine) -> None:
+    archive = scheduled(engine, most=10)
+    (first,) = schedules.start_due(engine, at("2026-10-10 22:00+02:00"))
+    given_ = {"run": first.run_id, "name": archive}
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "WITH of AS (SELECT id FROM geotag.archive WHERE name = :name),"
+                " object AS (INSERT INTO geotag.object_version (archive_id, key, etag, size)"
+                "  SELECT of.id, n::text, '1', 1 FROM of, generate_series(1, 4) n RETURNING id),"
+                " made AS (INSERT INTO geotag.chunk (run_id, archive_id)"
+                "  SELECT :run, id FROM of RETURNING id)"
+                " INSERT INTO geotag.run_object (run_id, object_version_id, chunk_id)"
+                " SELECT :run, object.id, made.id FROM object, made"
+            ),
+            given_,
+        )
+    change_run(engine, first.run_id, "planned_at = now()")
+    (second,) = schedules.start_due(engine, at("2026-10-11 22:00+02:00"))
+    with engine.connect() as connection:
+        query = text("SELECT most FROM geotag.run WHERE id = :id")
+        assert connection.execute(query, {"id": second.run_id}).scalar_one() == 6
+    (shown, _) = schedules.last_nights(engine, archive, 2)
+    assert (shown.run_id, shown.planned, shown.done) == (first.run_id, 4, 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE geotag.archive SET paused_at = now() WHERE name = :name",
+        "UPDATE geotag.archive SET removed_at = now() WHERE name = :name",
+        "UPDATE geotag.schedule SET paused_at = now()",
+    ],
+)
+def test_nothing_is_due_that_is_paused_or_removed(engine: Engine, change: str) -> None:
+    archive = scheduled(engine)
+    with engine.begin() as connection:
+        connection.execute(text(change), {"name": archive})
+    assert schedules.start_due(engine, at("2026-10-20 22:00+02:00")) == []
+
+
+def test_no_release_no_night(engine: Engine) -> None:
+    archive = scheduled(engine)
+    now = at("2026-10-10 22:00+02:00")
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE geotag.release SET active = false"))
+    try:
+        assert schedules.start_due(engine, now) == []
+    finally:
+        with engine.begin() as connection:
+            connection.execute(
+                text("UPDATE geotag.release SET active = true WHERE name = 'untrained'")
+            )
+    assert len(schedules.start_due(engine, now)) == 1
+    assert len(nights_of(engine, archive)) == 1
+
+
+def test_resumed_schedule_does_not_catch_up(engine: Engine) -> None:
+    archive = scheduled(engine)
+    schedules.pause(engine, archive, BEGIN)
+    now = at("2026-10-20 12:00+02:00")
+    assert schedules.resume(engine, archive, now) == at("2026-10-20 22:00+02:00")
+    assert schedules.start_due(engine, now) == []
+
+
+def test_what_cannot_be_scheduled_is_said(engine: Engine) -> None:
+    archive = scheduled(engine)
+    other = archive_of(engine)
+    for name, plan, said in (
+        (archive, Plan("0 22 * * *", "UTC"), "has a schedule"),
+        ("no-such", Plan("0 22 * * *", "UTC"), "no archive no-such"),
+        (other, Plan("0 22 * * *", "UTC", release="no-such"), "no release no-such"),
+        (other, Plan("whenever", "UTC"), "five fields"),
+    ):
+        with pytest.raises(ScheduleRefused, match=said):
+            schedules.add(engine, name, plan, BEGIN)
+    for change in (schedules.pause, schedules.resume):
+        with pytest.raises(NotScheduled):
+            change(engine, other, BEGIN)
+    with pytest.raises(NotScheduled):
+        schedules.remove(engine, other)
+    schedules.remove(engine, archive)
+    assert schedules.schedules(engine, archive) == []
+
+
+def test_planner_that_died_is_followed_by_another(engine: Engine) -> None:
+    scheduled(engine)
+    now = at("2026-10-10 22:00+02:00")
+    (night,) = schedules.start_due(engine, now)
+    with planning.plan_hold(engine, night.run_id):
+        assert schedules.next_plan(engine, now) is None  # it is being planned
+    clients = Clients(engine)
+    assert Keeper(clients).plan(now) == night.run_id
+    assert clients.plans.planned == {night.run_id: 1}
+    assert Keeper(clients).plan(now) is None
+
+
+def test_run_that_cannot_be_planned_says_why_and_lets_others_go_first(engine: Engine) -> None:
+    scheduled(engine)
+    now = at("2026-10-10 22:00+02:00")
+    (night,) = schedules.start_due(engine, now)
+    clients = Clients(engine)
+    keeper = Keeper(clients)
+    waits = []
+    for _try in range(8):
+        clients.plans.fails = ArchiveUnavailable("S3 is away")
+        assert keeper.plan(now) == night.run_id
+        with engine.connect() as connection:
+            query = text("SELECT plan_error, plan_after FROM geotag.run WHERE id = :id")
+            run = connection.execute(query, {"id": night.run_id}).one()
+        assert run.plan_error == "s3_unavailable: S3 is away"
+        assert keeper.plan(run.plan_after - timedelta(seconds=1)) is None
+        waits.append(run.plan_after - now)
+        now = run.plan_after
+    assert waits == sorted(waits)
+    assert waits[0] == timedelta(minutes=1)
+    assert waits[-1] == timedelta(minutes=15)
+
+    clients.plans.fails = ZeroDivisionError("a fault of ours")
+    keeper.plan(now)
+    scheduled(engine)
+    (other,) = schedules.start_due(engine, now)
+    clients.plans.fails = None
+    assert keeper.plan(now) == other.run_id
+    assert keeper.plan(now + timedelta(hours=1)) == night.run_id
+
+
+def test_planning_process_that_is_told_to_stop_leaves_the_run_to_another(engine: Engine) -> None:
+    scheduled(engine)
+    now = at("2026-10-10 22:00+02:00")
+    (night,) = schedules.start_due(engine, now)
+    clients = Clients(engine)
+    keeper = Keeper(clients)
+
+    def terminate() -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clients, "top_up", terminate)
+        patch.setattr(clients.plans, "resume", two_pages(clients.plans))
+        keeper.plan(now)
+    assert clients.plans.planned == {}
+    assert keeper.plan(now) == night.run_id
+    assert clients.plans.planned == {night.run_id: 1}
+
+
+def two_pages(planner: Planner) -> Callable[..., None]:
+    """A planner that publishes after its first page, too."""
+    resume = planner.resume
+
+    def plan(run_id: int, *, publish: Callable[[], object]) -> None:
+        publish()
+        resume(run_id, publish=publish)
+
+    return plan
+
+
+def test_tick_starts_nights_even_if_the_broker_is_away(engine: Engine) -> None:
+    archive = scheduled(engine)
+    clients = Clients(engine)
+
+    def away(_now: datetime) -> None:
+        raise BrokerUnavailable("gone")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clients, "round", away)
+        with pytest.raises(BrokerUnavailable):
+            Keeper(clients).tick(at("2026-10-10 22:00+02:00"))
+    assert len(nights_of(engine, archive)) == 1
