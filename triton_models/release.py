@@ -28,6 +28,7 @@ FILES = (
     "segmentation.onnx",
     "translocator.onnx",
 )
+TABLES = ("cells.parquet", "partitions.parquet")
 MODEL_CARD = "MODEL_CARD.md"
 RELEASES = Path(__file__).parent / "releases"  # the releases that come with the project
 
@@ -176,13 +177,15 @@ def write_release(
     segmentation: tuple[Path, Mapping[str, Any]],
     locator: tuple[Path, Mapping[str, Any]],
     locator_reads: str,
-    hierarchy: Hierarchy,
+    cells: Hierarchy | Release,
     calibration: Mapping[str, Any] | None,
     provenance: Mapping[str, Any],
     model_card: str,
 ) -> Release:
     """Write a release from exported networks (each an ONNX file and its configuration).
 
+    `cells`: its partitions, or the release whose tables it shares, byte by byte (the polygons of
+    two machines may differ in the last bit, as their sines do).
     `locator_reads` is the SHA-256 of the segmentation.onnx that the locator was trained with; a
     release with another one is refused. Nothing is left behind then. Raises ReleaseError.
     """
@@ -192,7 +195,11 @@ def write_release(
     try:
         shutil.copyfile(segmentation[0], staging / "segmentation.onnx")
         shutil.copyfile(locator[0], staging / "translocator.onnx")
-        write_tables(hierarchy, staging)
+        if isinstance(cells, Release):
+            for table in TABLES:
+                shutil.copyfile(cells.file(table), staging / table)
+        else:
+            write_tables(cells, staging)
         manifest = Manifest(
             name=name,
             version=version,

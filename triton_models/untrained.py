@@ -72,7 +72,7 @@ def write(directory: Path) -> Release:
             segmentation=(maps, asdict(SEGMENTATION)),
             locator=(scores, asdict(config)),
             locator_reads=sha256_of(maps),
-            hierarchy=hierarchy,
+            cells=hierarchy,
             calibration=None,
             provenance={
                 "weights": "random, untrained",

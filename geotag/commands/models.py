@@ -70,6 +70,26 @@ def build_(
 
 
 @app.command()
+def quantise(
+    name: NameArgument,
+    pictures: Annotated[Path, typer.Option(help="Folder of photographs of the kind it will see.")],
+    out: Annotated[Path, typer.Option(help="Folder for the release NAME-int8.")],
+    count: Annotated[int, typer.Option(min=1, help="Photographs to take, evenly spread.")] = 128,
+) -> None:
+    """Make NAME-int8: the same release in 8-bit integers, fitted to sample photographs."""
+    from geotag.models import find
+    from geotag.pictures import prepared
+    from geotag.settings import gather
+    from triton_models.quantise import quantise
+
+    settings = gather()
+    release = find(settings, name)
+    _paths, samples = prepared(settings.worker, release, pictures, count)
+    made = quantise(release, out / f"{release.name}-int8", samples)
+    typer.echo(f"{made.directory}: {made.digest}")
+
+
+@app.command()
 def register(
     directory: Annotated[Path, typer.Argument(help="A release: release.json, networks, cells.")],
 ) -> None:

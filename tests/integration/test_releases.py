@@ -55,7 +55,7 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Release:
         segmentation=(ours.file("segmentation.onnx"), ours.manifest.segmentation.config),
         locator=(directory / "shuffled.onnx", ours.manifest.locator.config),
         locator_reads=ours.manifest.locator_reads,
-        hierarchy=ours.hierarchy,
+        cells=ours,
         calibration=None,
         provenance={"weights": "those of `untrained`, shuffled"},
         model_card="# second",

@@ -152,7 +152,7 @@ def rewrite(directory: Path, **changes: Any) -> Release:
         "segmentation": (release.file("segmentation.onnx"), manifest.segmentation.config),
         "locator": (release.file("translocator.onnx"), manifest.locator.config),
         "locator_reads": manifest.locator_reads,
-        "hierarchy": release.hierarchy,
+        "cells": release,
         "calibration": manifest.calibration,
         "provenance": manifest.provenance,
         "model_card": release.file(MODEL_CARD).read_text(),

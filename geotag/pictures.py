@@ -1,0 +1,49 @@
+"""A folder of photographs as a release's networks see them."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.progress import track
+
+from geotag.output import errors
+from triton_models.release import Release
+from workers.errors import PhotoError, UsageError
+from workers.photo import InputSpec, PhotoLimits, read_photo
+from workers.settings import WorkerSettings
+
+
+def prepared(
+    settings: WorkerSettings, release: Release, folder: Path, count: int
+) -> tuple[list[Path], NDArray[np.uint8]]:
+    """Photographs out of a folder and those below it, evenly spread over their sorted names.
+
+    What is no photograph is passed over.
+
+    Args:
+        settings: limits of decoding.
+        release: whose input they are prepared for, as a worker does it.
+        folder: with files at any depth.
+        count: at most so many.
+
+    Returns:
+        Their paths, and UINT8 [n, S, S, 3].
+
+    Raises:
+        UsageError: there is none.
+    """
+    size = release.manifest.image_size
+    spec = InputSpec(height=size, width=size, fit=release.manifest.fit)
+    limits = PhotoLimits(settings.max_bytes, settings.max_pixels, settings.decode_seconds)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    paths, pictures = [], []
+    chosen = files[:: max(1, len(files) // count)]
+    for path in track(chosen, description="reading photographs", console=errors, transient=True):
+        try:
+            pictures.append(read_photo(path.read_bytes(), spec, limits).pixels)
+        except PhotoError:
+            continue
+        paths.append(path)
+    if not pictures:
+        raise UsageError(f"{folder}: no photographs")
+    return paths[:count], np.stack(pictures[:count])
