@@ -13,17 +13,17 @@ from PIL import Image
 
 from triton_models.segmenting import scoring, training
 from triton_models.segmenting.classes import CLASSES, MEMBERS, SMOOTHING, target
-from triton_models.segmenting.maps import Maps, MapsError
+from triton_models.segmenting.errors import Unusable
+from triton_models.segmenting.maps import Maps
 from triton_models.segmenting.overlays import COLOURS, contact_sheet, overlay
 from triton_models.segmenting.photographs import (
-    NoPhotographs,
     Photograph,
     digest,
     listed,
     read,
     readable,
 )
-from triton_models.segmenting.teacher import CITYSCAPES, VIEWS, maps
+from triton_models.segmenting.teacher import CITYSCAPES, VIEWS, Teacher, maps
 
 SIDE = 2 * SMOOTHING  # of the maps below: one answer everywhere
 
@@ -81,6 +81,18 @@ def test_every_view_comes_back_in_its_place() -> None:
             assert np.abs(view - bright).max() <= 2
 
 
+def test_a_file_that_is_no_network_is_named(tmp_path: Path) -> None:
+    from triton_models.segmenting import student
+
+    for name in ("teacher.tflite", "student.pt"):
+        (tmp_path / name).write_text("text")
+    (tmp_path / "student.json").write_text('{"config": {"classes": 8}}')
+    with pytest.raises(Unusable, match=r"teacher\.tflite: no TFLite network"):
+        Teacher(tmp_path / "teacher.tflite")
+    with pytest.raises(Unusable, match=r"student\.pt: no weights"):
+        student.load(tmp_path / "student.pt")
+
+
 class TestPhotographs:
     def test_a_bad_picture_is_passed_over(self, tmp_path: Path) -> None:
         Image.new("RGB", (30, 20), "red").save(tmp_path / "good.png")
@@ -104,10 +116,10 @@ class TestPhotographs:
         assert pixels[-2:].mean() < 55
 
     def test_a_folder_without_its_table_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(NoPhotographs, match=r"metadata\.csv is missing"):
+        with pytest.raises(Unusable, match=r"metadata\.csv is missing"):
             listed(tmp_path)
         (tmp_path / "metadata.csv").write_text("name\nx.jpg\n")
-        with pytest.raises(NoPhotographs, match="column `file`"):
+        with pytest.raises(Unusable, match="column `file`"):
             listed(tmp_path)
 
     def test_the_digest_is_that_of_the_names_in_any_order(self) -> None:
@@ -124,10 +136,10 @@ def test_maps_come_back_from_their_file(tmp_path: Path) -> None:
     assert found.rows([Photograph("c.jpg", ""), Photograph("b.jpg", "")]) == [
         (Photograph("b.jpg", ""), 1)
     ]
-    with pytest.raises(MapsError, match="another folder"):
+    with pytest.raises(Unusable, match="another folder"):
         found.rows([Photograph("c.jpg", "")])
     (tmp_path / "other.npz").write_text("text")
-    with pytest.raises(MapsError, match="not a file that `teach` wrote"):
+    with pytest.raises(Unusable, match="not a file that `teach` wrote"):
         Maps.load(tmp_path / "other.npz")
 
 

@@ -11,8 +11,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from triton_models.segmenting.maps import Maps, MapsError
-from triton_models.segmenting.photographs import NoPhotographs, digest, listed, read, readable
+from triton_models.segmenting.errors import Unusable
+from triton_models.segmenting.maps import Maps
+from triton_models.segmenting.photographs import digest, listed, read, readable
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -66,7 +67,7 @@ def teach(
                 found.append(maps(network, picture))
             report("teach", len(files) + len(skipped), len(photographs))
     if not files:
-        raise NoPhotographs(f"{folder}: none of the {len(photographs)} pictures can be read")
+        raise Unusable(f"{folder}: none of the {len(photographs)} pictures can be read")
     Maps(files, np.stack(found), network.sha256).save(out)
     errors.print(f"{len(files)} pictures; skipped {len(skipped)}: {', '.join(skipped) or 'none'}")
 
@@ -186,10 +187,11 @@ def overlay(
 def main() -> None:
     """Run a command; what the user can mend is one line and exit code 2."""
     from triton_models.export import ExportMismatch
+    from triton_models.training.config import ConfigError
 
     try:
         app()
-    except (NoPhotographs, MapsError, ExportMismatch, OSError) as error:
+    except (Unusable, ExportMismatch, ConfigError, OSError) as error:
         errors.print(f"[red]{error}[/red]")
         raise SystemExit(2) from error
 

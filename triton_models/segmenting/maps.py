@@ -8,11 +8,8 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from triton_models.segmenting.errors import Unusable
 from triton_models.segmenting.photographs import Photograph
-
-
-class MapsError(ValueError):
-    """The file holds no maps, or none of these pictures; the message says so."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +26,13 @@ class Maps:
         return int(self.ids.shape[-1])
 
     def rows(self, photographs: Sequence[Photograph]) -> list[tuple[Photograph, int]]:
-        """Return those of the photographs that have maps, with the row of `ids`; raises MapsError
+        """Return those of the photographs that have maps, with the row of `ids`; raises Unusable
         where none has.
         """
         known = {file: row for row, file in enumerate(self.files)}
         found = [(photo, known[photo.file]) for photo in photographs if photo.file in known]
         if not found:
-            raise MapsError("none of these photographs has maps: are they of another folder?")
+            raise Unusable("none of these photographs has maps: are they of another folder?")
         return found
 
     def save(self, path: Path) -> None:
@@ -46,9 +43,9 @@ class Maps:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote; raises MapsError where it is something else."""
+        """Read what `save` wrote; raises Unusable where it is something else."""
         try:
             with np.load(path) as stored:
                 return cls(stored["files"].tolist(), stored["ids"], str(stored["teacher"]))
         except (KeyError, ValueError, BadZipFile) as error:
-            raise MapsError(f"{path}: not a file that `teach` wrote: {error}") from error
+            raise Unusable(f"{path}: not a file that `teach` wrote: {error}") from error

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from triton_models.segmenting.errors import Unusable
+
 
 @dataclass(frozen=True)
 class Photograph:
@@ -18,12 +20,8 @@ class Photograph:
     series: str  # pictures of one series show the same things: a split must not cut through one
 
 
-class NoPhotographs(ValueError):
-    """The folder has no usable `metadata.csv`; the message says what is missing."""
-
-
 def listed(folder: Path) -> list[Photograph]:
-    """Return the photographs of `folder/metadata.csv`, in its order; raises NoPhotographs.
+    """Return the photographs of `folder/metadata.csv`, in its order; raises Unusable.
 
     The column `file` is needed. Without a column `series` every picture is a series of its own.
     """
@@ -32,9 +30,9 @@ def listed(folder: Path) -> list[Photograph]:
         with table.open(encoding="utf-8", newline="") as lines:
             rows = list(csv.DictReader(lines))
     except FileNotFoundError:
-        raise NoPhotographs(f"{table} is missing: it lists the pictures (file, series)") from None
+        raise Unusable(f"{table} is missing: it lists the pictures (file, series)") from None
     if not rows or "file" not in rows[0]:
-        raise NoPhotographs(f"{table} has no lines with a column `file`")
+        raise Unusable(f"{table} has no lines with a column `file`")
     return [Photograph(row["file"], row.get("series") or row["file"]) for row in rows]
 
 

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from triton_models.networks.segmentation import (
     ServedSegmentation,
 )
 from triton_models.segmenting.classes import CLASSES
+from triton_models.segmenting.errors import Unusable
 
 ATTRIBUTION = (
     "Encoder: EfficientNet-Lite0 with the ImageNet weights of the package"
@@ -28,6 +30,8 @@ ATTRIBUTION = (
     " its maps were learnt, none of its weights are here.",
     "Photographs: Google Landmarks v2 train images from Wikimedia Commons (CC BY).",
 )
+# What reading another file, or half of one, ends in.
+_BROKEN = (ValueError, LookupError, TypeError, RuntimeError, EOFError, UnpicklingError)
 
 
 def untrained(seed: int) -> LiteSegmentation:
@@ -55,10 +59,13 @@ def save(network: LiteSegmentation, path: Path, learnt_from: Mapping[str, Any]) 
 
 
 def load(path: Path) -> LiteSegmentation:
-    """Read a student that `save` wrote; raises OSError, KeyError or ValueError where it is none."""
-    document = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    network = LiteSegmentation(LiteSegmentationConfig(**document["config"]))
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    """Read a student that `save` wrote; raises OSError or Unusable where there is none."""
+    try:
+        document = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        network = LiteSegmentation(LiteSegmentationConfig(**document["config"]))
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except _BROKEN as error:
+        raise Unusable(f"{path}: no weights that `train` wrote: {error}") from error
     return network.eval()
 
 

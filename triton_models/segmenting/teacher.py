@@ -13,6 +13,8 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from triton_models.segmenting.errors import Unusable
+
 VIEWS = ("pale", "paler, brighter, mirrored", "small", "wide")
 
 # Class ids of the teacher: the 19 of Cityscapes (Cordts et al., 2016, arXiv:1604.01685), in the
@@ -34,13 +36,20 @@ class Segmenter(Protocol):
 
 
 class Teacher:
-    """A TFLite network with one uint8 picture in and one class map out."""
+    """A TFLite network with one uint8 picture in and one class map out.
+
+    Raises OSError or Unusable where the file holds none.
+    """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
         from ai_edge_litert.interpreter import Interpreter  # type: ignore[import-untyped]
 
-        self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        self._network = Interpreter(model_path=str(path), num_threads=threads)
+        weights = path.read_bytes()
+        self.sha256 = hashlib.sha256(weights).hexdigest()
+        try:
+            self._network = Interpreter(model_content=weights, num_threads=threads)
+        except ValueError as error:
+            raise Unusable(f"{path}: no TFLite network: {error}") from error
         self._network.allocate_tensors()
         (self._input,) = self._network.get_input_details()
         (self._output,) = self._network.get_output_details()
