@@ -13,7 +13,10 @@ from db.schema import STATES
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run is; a plain count of objects each."""
+    """How far a run is; a plain count of objects each, but for the chunks.
+
+    `chunks_waiting` have not been published yet, `chunks_queued` are at the broker or in hand.
+    """
 
     id: int
     source: str
@@ -33,6 +36,11 @@ class RunProgress:
     finished: bool
     last_finished_at: datetime | None
     heartbeat_at: datetime | None
+    archive: str | None = None
+    state: str = "working"
+    plan_error: str | None = None
+    chunks_waiting: int = 0
+    chunks_queued: int = 0
 
     @property
     def done(self) -> int:
@@ -112,6 +120,21 @@ def failure_codes(engine: Engine, run_id: int) -> list[tuple[str, int]]:
     """How many objects of a run failed with which code, most frequent first."""
     with engine.connect() as connection:
         rows = connection.execute(sql("failure_codes"), {"run_id": run_id})
+        return [(row.code, row.objects) for row in rows]
+
+
+def recorded_codes(engine: Engine, run_id: int) -> list[tuple[str, int]]:
+    """How many failures a run has recorded, by code; cheap enough to be asked again and again."""
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT o.code, count(*) AS objects FROM geotag.outcome o"
+                " JOIN geotag.run r ON r.id = :run_id"
+                " WHERE o.release_id = r.release_id AND o.code IS NOT NULL AND o.run_id = r.id"
+                " GROUP BY o.code ORDER BY objects DESC, o.code"
+            ),
+            {"run_id": run_id},
+        )
         return [(row.code, row.objects) for row in rows]
 
 

@@ -165,19 +165,18 @@ def status(
     ] = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """How far the newest runs are, and how many objects are in which state."""
-    from db.reads import run_progress
+    """How far the newest runs are, and how many objects are in which state.
+
+    With --watch: rate, time left, queue, failures by code, and what it waits for. With --format
+    json as well, an object every other second; the exit code is that of geotag run.
+    """
     from geotag.context import context
     from geotag.status import print_status
-    from geotag.watch import report
-    from geotag.watch import watch as follow
+    from geotag.watch import follow
 
-    now = context()
     if watch:
-        newest = run_progress(now.engine, run_id, most=1)
-        if newest:
-            raise typer.Exit(report(now, follow(now, newest[0].id)))
-    print_status(now, run_id, form)
+        raise typer.Exit(follow(context(), run_id, form))
+    print_status(context(), run_id, form)
 
 
 @app.command()

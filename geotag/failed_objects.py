@@ -90,9 +90,9 @@ def _counts_table(groups: list[FailureGroup], by: str) -> Table:
     if by != "code":
         table.add_column(by)
     table.add_column("code", style="red", no_wrap=True)
-    table.add_column("objects", justify="right")
-    table.add_column("newest", no_wrap=True, max_width=max(20, console.width // 3))
-    table.add_column("message", no_wrap=True)
+    table.add_column("objects", justify="right", no_wrap=True)
+    table.add_column("newest", overflow="fold")
+    table.add_column("message")
     for group in groups:
         part = [plain(group.part)] if by != "code" else []
         line = (plain(group.code), Text(str(group.objects)), plain(group.example))

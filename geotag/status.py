@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from db.reads import RunProgress, run_progress, totals
 from db.schema import STATES
@@ -12,6 +13,24 @@ from geotag.context import Context
 from geotag.formats import Format
 from geotag.output import console, plain, write_csv, write_json
 from workers.errors import UsageError
+
+HELD = frozenset(("paused", "archive_paused", "outside_window"))
+"""States in which a run stands still because it was told to."""
+
+_WAITS = {
+    "paused": "paused: geotag resume {run} goes on with it",
+    "archive_paused": "its archive is paused: geotag archive resume {archive}",
+    "archive_removed": "its archive was removed: geotag cancel {run} ends it",
+    "outside_window": "outside its window: it goes on by itself",
+    "planning_fails": "its planning fails, and is tried again: {error}",
+}
+_NARROW = 120  # columns, below which a table leaves out what explains itself least
+
+
+def waits_for(run: RunProgress) -> str:
+    """What a run waits for, and what to do about it; empty where it is under way."""
+    about = _WAITS.get(run.state, "")
+    return about.format(run=run.id, archive=run.archive, error=run.plan_error)
 
 
 def as_record(progress: RunProgress) -> dict[str, Any]:
@@ -41,27 +60,32 @@ def print_status(context: Context, run_id: int | None, form: Format) -> None:
         raise UsageError("a run has no position: --format table, json or csv")
     else:
         console.print(_table(runs))
+        for run in runs:
+            if why := waits_for(run):
+                console.print(Text.assemble(f"run {run.id}: ", plain(why)), soft_wrap=True)
         if run_id is None:
             counted = totals(context.engine)
             console.print("all objects: " + ", ".join(f"{n} {s}" for s, n in counted.items()))
 
 
 def _table(runs: list[RunProgress]) -> Table:
+    wide = console.width >= _NARROW
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("run", "source", "release", "found", "done before", "pending", *STATES, "state"):
-        table.add_column(
-            name, justify="left" if name in ("source", "release", "state") else "right"
-        )
+    table.add_column("run", justify="right", no_wrap=True)
+    table.add_column("source", overflow="fold")  # what gives way on a narrow terminal
+    counts = ("listed", "done_before", "pending", *STATES) if wide else ("pending", *STATES)
+    if wide:
+        table.add_column("release", no_wrap=True)
+    for name in counts:
+        title = "found" if name == "listed" else name.replace("_", " ")
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
     for run in runs:
-        state = "finished" if run.finished else "planning" if run.planned_at is None else "working"
         table.add_row(
             str(run.id),
             plain(run.source),
-            run.release,
-            str(run.listed),
-            str(run.done_before),
-            str(run.pending),
-            *(str(getattr(run, name)) for name in STATES),
-            state,
+            *([run.release] if wide else []),
+            *(str(getattr(run, name)) for name in counts),
+            run.state.replace("_", " "),
         )
     return table

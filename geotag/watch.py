@@ -4,21 +4,24 @@ import shlex
 import time
 from collections import deque
 from collections.abc import Callable
-from datetime import timedelta
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.engine import is_away
-from db.reads import RunProgress, failure_codes, run_progress
+from db.reads import RunProgress, failure_codes, recorded_codes, run_progress
 from db.schema import STATES
+from deploy.local.doctor import checks
+from deploy.local.stack import SERVERS
 from geotag import failures
 from geotag.context import Context
-from geotag.output import console, errors
+from geotag.formats import Format
+from geotag.output import console
+from geotag.run_display import View, display
+from geotag.status import HELD
 from workers.errors import TransientError, UsageError
 
 _POLL_SECONDS = 0.5
-_LINE_SECONDS = 10.0
+_LOOK_SECONDS = 5.0
 _MEANWHILE_SECONDS = 2.0
 _RATE_WINDOW_SECONDS = 20.0
 
@@ -45,8 +48,28 @@ class Rate:
         return (done - before) / (now - since) if done > before else None
 
 
+def follow(context: Context, run_id: int | None, form: Format) -> int:
+    """Watch a run, or the newest one, and report how it ended; the exit code that it amounts to.
+
+    Raises:
+        UsageError: there is no such run, or it cannot be watched in that form.
+        ServiceStayedAway: see `watch`.
+    """
+    if form not in (Format.TABLE, Format.JSON):
+        raise UsageError("a run is watched as a table or as json")
+    newest = run_progress(context.engine, run_id, most=1)
+    if not newest:
+        raise UsageError(f"there is no run {run_id}" if run_id else "there is no run yet")
+    ended = watch(context, newest[0].id, form=form)
+    return exit_code(ended) if form is Format.JSON else report(context, ended)
+
+
 def watch(
-    context: Context, run_id: int, *, meanwhile: Callable[[], object] = lambda: None
+    context: Context,
+    run_id: int,
+    *,
+    meanwhile: Callable[[], object] = lambda: None,
+    form: Format = Format.TABLE,
 ) -> RunProgress:
     """Show a run's progress until each of its objects has an outcome.
 
@@ -54,47 +77,60 @@ def watch(
         context: settings and clients.
         run_id: the run.
         meanwhile: called every other second; that a service is away is no reason to stop.
+        form: `json` is an object a line, on standard output.
 
     Raises:
-        ServiceStayedAway: nothing moved for GEOTAG_WAIT_SECONDS.
+        ServiceStayedAway: nothing moved for GEOTAG_WAIT_SECONDS, and it was not told to wait.
         UsageError: there is no such run.
     """
     rate = Rate()
-    moved_at = said_at = asked_at = time.monotonic()
-    done = -1
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[detail]}"),
-    )
-    bar = Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal)
-    with bar:
-        task = bar.add_task("geotagging", total=None, detail="")
+    moved_at = asked_at = looked_at = time.monotonic()
+    seen = (-1, -1)
+    codes: tuple[tuple[str, int], ...] = ()
+    away: tuple[str, ...] = ()
+    with display(form) as shown:
         while True:
-            progress = _progress(context, run_id)
+            now, progress = time.monotonic(), _progress(context, run_id)
             if progress is not None:
-                bar.update(
-                    task,
-                    total=progress.planned or 1,
-                    completed=progress.done,
-                    detail=_detail(progress, rate.update(progress.done)),
-                )
+                figures = progress.done, progress.listed
+                if figures != seen:
+                    moved_at, seen, away = now, figures, ()
+                elif progress.state in HELD:
+                    moved_at = now
+                if now - looked_at >= _LOOK_SECONDS or progress.finished:
+                    looked_at = now
+                    codes = _codes(context, progress)
+                    away = _away(context) if now - moved_at >= _LOOK_SECONDS else ()
+                shown.show(View(progress, rate.update(progress.done), codes, away))
                 if progress.finished:
                     return progress
-                said_at = _say_sometimes(progress, said_at)
-                if progress.done != done:
-                    moved_at, done = time.monotonic(), progress.done
-            if time.monotonic() - asked_at > _MEANWHILE_SECONDS:
-                asked_at = time.monotonic()
+            if now - asked_at > _MEANWHILE_SECONDS:
+                asked_at = now
                 _ask(meanwhile)
-            if time.monotonic() - moved_at > context.settings.command.wait_seconds:
+            if now - moved_at > context.settings.command.wait_seconds:
                 raise ServiceStayedAway(
                     f"nothing moved for {context.settings.command.wait_seconds:.0f} s; the objects"
                     f" of run {run_id} are still queued and go on when the service is back"
                 )
             time.sleep(_POLL_SECONDS)
+
+
+def _codes(context: Context, progress: RunProgress) -> tuple[tuple[str, int], ...]:
+    """The run's failures by code; none while the database is away."""
+    if not progress.failed + progress.quarantined:
+        return ()
+    try:
+        return tuple(recorded_codes(context.engine, progress.id))
+    except SQLAlchemyError as error:
+        if is_away(error):
+            return ()
+        raise
+
+
+def _away(context: Context) -> tuple[str, ...]:
+    """The services that do not answer."""
+    found = checks(context.settings.stack)
+    return tuple(check.name for check in found if check.name in SERVERS and not check.ok)
 
 
 def _ask(meanwhile: Callable[[], object]) -> None:
@@ -118,23 +154,6 @@ def _progress(context: Context, run_id: int) -> RunProgress | None:
     if not found:
         raise UsageError(f"there is no run {run_id}")
     return found[0]
-
-
-def _say_sometimes(progress: RunProgress, said_at: float) -> float:
-    """A line now and then where there is no terminal to draw a bar on; when the last was said."""
-    if errors.is_terminal or time.monotonic() - said_at < _LINE_SECONDS:
-        return said_at
-    failed = progress.failed + progress.quarantined
-    errors.print(f"run {progress.id}: {progress.done} of {progress.planned} done, {failed} failed")
-    return time.monotonic()
-
-
-def _detail(progress: RunProgress, rate: float | None) -> str:
-    parts = [f"{progress.failed + progress.quarantined} failed"]
-    if rate is not None:
-        left = timedelta(seconds=round(progress.pending / rate))
-        parts += [f"{rate:.1f}/s", f"{left} left"]
-    return ", ".join(parts)
 
 
 def report(context: Context, progress: RunProgress, seconds: float | None = None) -> int:
@@ -171,4 +190,12 @@ def report(context: Context, progress: RunProgress, seconds: float | None = None
             markup=False,
             soft_wrap=True,
         )
-    return failures.SOME_FAILED if failed or progress.failed_before else failures.OK
+    if progress.state == "cancelled":
+        console.print(f"cancelled: {progress.pending} objects stay pending, for another run")
+    return exit_code(progress)
+
+
+def exit_code(progress: RunProgress) -> int:
+    """What became of a finished run's objects, as an exit code."""
+    wrong = progress.failed + progress.quarantined + progress.failed_before + progress.pending
+    return failures.SOME_FAILED if wrong else failures.OK

@@ -94,7 +94,8 @@ def work_chunk(
         )
         if chunk is None:
             return DONE
-        with bound(run=chunk.run_id), metrics.CHUNKS.track_inprogress():
+        ids = {"run": chunk.run_id, "archive": chunk.archive.name}
+        with bound(**ids), metrics.CHUNKS.track_inprogress():
             return _work_begun(place, hold, chunk, send)
     except LedgerUnavailable as error:
         return End(error.message, forgiven)

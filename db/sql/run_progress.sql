@@ -15,17 +15,35 @@ SELECT r.id,
        coalesce(c.abstained, 0) + coalesce(u.abstained, 0) AS abstained,
        coalesce(c.failed, 0) + coalesce(u.failed, 0) AS failed,
        coalesce(c.quarantined, 0) + coalesce(u.quarantined, 0) AS quarantined,
-       r.planned_at IS NOT NULL AND coalesce(c.unfinished, 0) = 0 AS finished,
+       r.planned_at IS NOT NULL AND coalesce(c.waiting + c.queued, 0) = 0 AS finished,
        c.last_finished_at,
-       greatest(c.heartbeat_at, c.last_finished_at) AS heartbeat_at
+       greatest(c.heartbeat_at, c.last_finished_at) AS heartbeat_at,
+       a.name AS archive,
+       -- What it waits for, if anything: the first that holds.
+       CASE
+           WHEN r.cancelled_at IS NOT NULL THEN 'cancelled'
+           WHEN r.planned_at IS NOT NULL AND coalesce(c.waiting + c.queued, 0) = 0 THEN 'finished'
+           WHEN r.paused_at IS NOT NULL THEN 'paused'
+           WHEN a.removed_at IS NOT NULL THEN 'archive_removed'
+           WHEN a.paused_at IS NOT NULL THEN 'archive_paused'
+           WHEN NOT geotag.is_open(r, a, now()) THEN 'outside_window'
+           WHEN r.planned_at IS NOT NULL THEN 'working'
+           WHEN r.plan_error IS NOT NULL THEN 'planning_fails'
+           ELSE 'planning'
+       END AS state,
+       r.plan_error,
+       coalesce(c.waiting, 0) AS chunks_waiting,
+       coalesce(c.queued, 0) AS chunks_queued
 FROM geotag.run r
 JOIN geotag.release l ON l.id = r.release_id
+LEFT JOIN geotag.archive a ON a.id = r.archive_id
 LEFT JOIN LATERAL (
     SELECT sum(c.geotagged) AS geotagged,
            sum(c.abstained) AS abstained,
            sum(c.failed) AS failed,
            sum(c.quarantined) AS quarantined,
-           count(*) FILTER (WHERE c.finished_at IS NULL) AS unfinished,
+           count(*) FILTER (WHERE c.finished_at IS NULL AND c.published_at IS NULL) AS waiting,
+           count(*) FILTER (WHERE c.finished_at IS NULL AND c.published_at IS NOT NULL) AS queued,
            max(c.finished_at) AS last_finished_at,
            max(c.heartbeat_at) AS heartbeat_at
     FROM geotag.chunk c
