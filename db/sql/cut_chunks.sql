@@ -5,7 +5,12 @@ WITH part AS (
            v.archive_id,
            (row_number() OVER (PARTITION BY v.archive_id ORDER BY v.id) - 1) / :size AS number
     FROM unnest(CAST(:ids AS bigint[])) AS given (id)
-    JOIN geotag.object_version v ON v.id = given.id
+    CROSS JOIN LATERAL (
+        SELECT o.id, o.archive_id
+        FROM geotag.object_version o
+        WHERE o.id = given.id
+        OFFSET 0
+    ) v
 ),
 numbered AS MATERIALIZED (
     SELECT archive_id,

@@ -13,7 +13,12 @@ WITH put AS (
        OR v.vanished_at IS NOT NULL
     RETURNING archive_id, key
 )
-SELECT count(*) AS appeared
+SELECT count(*) FILTER (WHERE before.known IS NULL) AS appeared
 FROM put
-WHERE NOT EXISTS (SELECT FROM geotag.object_version v
-                  WHERE v.archive_id = put.archive_id AND v.key = put.key)
+LEFT JOIN LATERAL (
+    SELECT true AS known
+    FROM geotag.object_version v
+    WHERE v.archive_id = put.archive_id
+      AND v.key = put.key
+    LIMIT 1
+) before ON true

@@ -1,23 +1,40 @@
 -- Of the listed objects that this run has not seen before: which have an outcome for its release,
--- and which it holds already.
-WITH found AS (
-    SELECT v.id
-    FROM pg_temp.listed l
-    JOIN geotag.object_version v USING (archive_id, key, etag)
+-- and which it, or an earlier night of its archive that is not over, holds already.
+WITH holder (run_id) AS MATERIALIZED (
+    SELECT :run_id
+    UNION ALL
+    SELECT earlier.id
+    FROM geotag.run night
+    JOIN geotag.run earlier ON earlier.archive_id = night.archive_id
+                           AND earlier.scheduled_for < night.scheduled_for
+    WHERE night.id = :run_id
+      AND EXISTS (SELECT FROM geotag.chunk c
+                  WHERE c.run_id = earlier.id AND c.finished_at IS NULL)
 ),
 seen AS (
     INSERT INTO geotag.run_seen (run_id, object_version_id)
-    SELECT :run_id, id
-    FROM found
+    SELECT :run_id, v.id
+    FROM pg_temp.listed l
+    CROSS JOIN LATERAL (
+        SELECT o.id
+        FROM geotag.object_version o
+        WHERE o.archive_id = l.archive_id
+          AND o.key = l.key
+          AND o.etag = l.etag
+        OFFSET 0
+    ) v
     ON CONFLICT DO NOTHING
     RETURNING object_version_id
 )
 SELECT s.object_version_id,
-       o.state AS done,
-       EXISTS (SELECT FROM geotag.run_object ro
-               WHERE ro.run_id = :run_id AND ro.object_version_id = s.object_version_id) AS planned
+       (SELECT o.state
+        FROM geotag.outcome o
+        WHERE o.object_version_id = s.object_version_id
+          AND o.release_id = (SELECT release_id FROM geotag.run WHERE id = :run_id)) AS done,
+       (SELECT true
+        FROM holder h
+        JOIN geotag.run_object ro
+          ON ro.run_id = h.run_id AND ro.object_version_id = s.object_version_id
+        LIMIT 1) AS planned
 FROM seen s
-LEFT JOIN geotag.outcome o
-       ON o.object_version_id = s.object_version_id
-      AND o.release_id = (SELECT release_id FROM geotag.run WHERE id = :run_id)
 ORDER BY s.object_version_id
