@@ -230,10 +230,12 @@ def test_labels_come_from_cells_and_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("file,latitude\n", "no column longitude"),
-        ("file,latitude,longitude\na.jpg,1,x\n", "line 2: no position"),
-        ("file,latitude,longitude\na.jpg,95,1\n", "line 2: 1.0, 95.0 is no position"),
+        ("file,latitude\n", "no column lon or longitude"),
+        ("file,lat,latitude,longitude\n", "several columns lat or latitude"),
+        ("file,latitude,longitude\na.jpg,1,x\n", "line 2: no position: longitude x"),
+        ("file,latitude,longitude\na.jpg,95,1\n", "line 2: no position: .*latitude 95"),
         ("file,latitude,longitude\n,5,1\n", "line 2: no file"),
+        ("file,latitude,longitude\na.jpg,5\n", "line 2: fewer cells"),
     ],
 )
 def test_a_bad_table_is_named_by_its_line(text: str, says: str, tmp_path: Path) -> None:
@@ -241,6 +243,16 @@ def test_a_bad_table_is_named_by_its_line(text: str, says: str, tmp_path: Path) 
     path.write_text(text)
     with pytest.raises(ConfigError, match=says):
         read_rows(path)
+
+
+def test_the_published_tables_load_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "mp16.csv"
+    path.write_text("IMG_ID,AUTHOR,LAT,LON,S3_Label,S16_Label\n3a/b.jpg,x@N0,48.5,-2.25,2,14\n")
+    (row,) = read_rows(path)
+    assert (row.file, row.longitude, row.latitude) == ("3a/b.jpg", -2.25, 48.5)
+    cells = training_files.hierarchy(np.array([[-2.25, 9.0], [48.5, 9.0]]))
+    labels = select([row], {""}, cells, training_files.SCENES).labels
+    assert labels[0, HEADS.index("scene")] == 2
 
 
 def kept(folder: Path) -> tuple[ClassMaps, Pictures, Segmenter, list[str]]:

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
+from moto.server import ThreadedMotoServer
 from safetensors.torch import load_file
 
 from geotag import train as command
@@ -25,7 +27,9 @@ from triton_models.networks.translocator import TransLocatorConfig
 from triton_models.training import config
 from triton_models.training.checkpoint import Checkpoint
 from triton_models.training.config import ConfigError
+from workers.archive import Archive
 from workers.errors import UsageError
+from workers.settings import WorkerSettings
 
 PROJECT = Path(__file__).parent.parent.parent
 
@@ -233,11 +237,67 @@ def test_the_dry_run_tells_the_plan(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert not (tmp_path / "run").exists()
 
 
-def test_every_key_is_described_in_the_docs() -> None:
-    text = (PROJECT / "docs" / "training.md").read_text()
+def test_every_key_stands_in_the_docs_with_its_default() -> None:
+    text = (PROJECT / "docs" / "training.md").read_text(encoding="utf-8")
     for section, model in config.Config.model_fields.items():
-        assert f"[{section}]" in text or section == "out"
-        fields = getattr(model.annotation, "model_fields", {})
-        for name, field in fields.items():
-            assert field.description, f"{section}.{name}"
-            assert f"| `{name}` |" in text, f"{section}.{name}"
+        for name, field in getattr(model.annotation, "model_fields", {}).items():
+            default = "required" if field.is_required() else config.as_toml(field.default)
+            assert f"| `{name}` | {default} | {field.description} |" in text, f"{section}.{name}"
+
+
+def test_the_recipes_in_the_docs_are_configurations(tmp_path: Path) -> None:
+    text = (PROJECT / "docs" / "training.md").read_text(encoding="utf-8")
+    recipes = [part.partition("```")[0] for part in text.split("```toml\n")[1:]]
+    assert len(recipes) == 2
+    for recipe in recipes:
+        (tmp_path / "recipe.toml").write_text(recipe)
+        chosen = config.load(tmp_path / "recipe.toml", ["training.seed=3"])
+        assert chosen.training.seed == 3
+        assert chosen.data.partitions.is_relative_to(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (["training.epochs=none"], r"training\.epochs: .*valid number"),
+        (["training.layers=3"], r"training\.layers: Extra inputs"),
+        (["network.layers=3"], "has no layers; it has coarse"),
+        (["training"], "--set takes key=value"),
+        (["out.x=3"], "out is no section"),
+        (["data.fit=stretch"], r"data\.fit: .*'crop' or 'squash'"),
+    ],
+)
+def test_a_wrong_key_is_named(changes: list[str], says: str, tmp_path: Path) -> None:
+    path = training_files.write(tmp_path)
+    with pytest.raises(UsageError, match=says):
+        command.dry(path, changes)
+
+
+def test_pictures_come_from_s3_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """moto's S3 over HTTP; a missing object is a bad picture, as a missing file is."""
+    path = training_files.write(tmp_path)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        settings = {
+            "S3_ENDPOINT": f"http://{host}:{port}", "S3_ACCESS_KEY": "k", "S3_SECRET_KEY": "s",
+        }  # fmt: skip
+        for name, value in settings.items():
+            monkeypatch.setenv(f"GEOTAG_{name}", value)
+        archive = Archive(WorkerSettings())
+        archive.ensure_bucket("bucket")
+        for k in range(1, training_files.PHOTOGRAPHS):
+            archive.upload("bucket", f"a/{k}.png", tmp_path / "photographs" / f"{k}.png")
+        fixed = ["network.scenes=0", "training.epochs=1"]
+        changes = [*fixed, "data.folder=s3://bucket/a", "out=s3", "data.processes=1"]
+        assert command.run(path, changes, resume=False) == 0
+    finally:
+        server.stop()
+    bad = (tmp_path / "s3" / "bad.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[:2] for line in bad] == [["0.png", "object_missing"]]
+    (tmp_path / "photographs" / "0.png").unlink()
+    assert command.run(path, [*fixed, "out=folder"], resume=False) == 0
+    ours, theirs = weights(tmp_path / "s3"), weights(tmp_path / "folder")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -15,7 +15,7 @@ from triton_models.training.config import Config, ConfigError
 
 FILE = "checkpoint.pt"
 
-# Keys that may differ between a run and its resumption: they change no weight.
+# Keys that may differ between a run and its resumption: they change weights by rounding at most.
 _FREE = {"device", "log_every", "checkpoint_every", "validate_every", "compile"}
 
 

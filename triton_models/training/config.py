@@ -1,5 +1,6 @@
 """What a training run is: the keys of its TOML file, each with its meaning."""
 
+import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +23,8 @@ class Data(_Section):
     """[data]: what to learn from. Paths are relative to the configuration file."""
 
     photographs: Path = Field(
-        description="CSV with a header: file, latitude, longitude, and if there are any scene and"
-        " split; degrees, WGS 84."
+        description="CSV with a header: file (or IMG_ID), latitude, longitude, and if there are any"
+        " scene (or S3_Label) and split; degrees, WGS 84."
     )
     folder: str = Field(
         description="Where the files of the CSV are: a folder, or an s3://bucket/prefix."
@@ -172,6 +173,15 @@ def load(path: Path, changes: Sequence[str] = ()) -> Config:
     except ValidationError as error:
         raise ConfigError(f"{path}: {_sentence(error)}") from error
     return _resolved(config, path.parent)
+
+
+def as_toml(value: Any) -> str:
+    """A default as the documentation shows it; `–` for none."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{json.dumps(str(value) if isinstance(value, Path) else value)}`"
 
 
 def _change(values: dict[str, Any], change: str) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from triton_models.evaluation.tables import ID, LATITUDE, LONGITUDE, Problem, position
 from triton_models.geocells import Hierarchy
 from triton_models.training.config import ConfigError
 
 HEADS = ("coarse", "middle", "fine", "scene")
 NO_LABEL = -1
+SCENE = ("scene", "s3_label")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +31,7 @@ class Photographs:
         return len(self.files)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """A line of the CSV."""
 
@@ -41,33 +43,51 @@ class Row:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read a CSV with columns file, latitude, longitude, and perhaps scene and split.
+    """Read a CSV whose columns are named as geotag evaluate knows them, and perhaps a split.
 
-    Raises ConfigError where it cannot be read, with the line.
+    So the published tables of MP-16 and of the benchmarks load as they are; the scene is a name
+    (scene) or a class index (S3_Label). Raises ConfigError where it cannot be read, with the line.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = csv.DictReader(file)
-            missing = {"file", "latitude", "longitude"} - set(lines.fieldnames or ())
-            if missing:
-                raise ConfigError(f"{path}: no column {', '.join(sorted(missing))}")
-            return [_row(path, lines.line_num, line) for line in lines]
+            lines = csv.reader(file)
+            columns = [name.strip().casefold() for name in next(lines, [])]
+            wanted = [_column(path, columns, names) for names in (ID, LONGITUDE, LATITUDE)]
+            others = [columns.index(n) if n in columns else None for n in (*SCENE, "split")]
+            return [_row(path, lines.line_num, cells, wanted, others) for cells in lines if cells]
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _row(path: Path, number: int, line: dict[str, str | None]) -> Row:
+def _column(path: Path, columns: Sequence[str], names: Sequence[str]) -> int:
+    found = [at for at, column in enumerate(columns) if column in names]
+    if len(found) != 1:
+        raise ConfigError(
+            f"{path}: {'several columns' if found else 'no column'} {' or '.join(names)}"
+        )
+    return found[0]
+
+
+def _row(
+    path: Path,
+    number: int,
+    cells: Sequence[str],
+    wanted: Sequence[int],
+    others: Sequence[int | None],
+) -> Row:
     try:
-        longitude, latitude = float(line["longitude"] or ""), float(line["latitude"] or "")
-    except ValueError as error:
-        raise ConfigError(f"{path}, line {number}: no position: {error}") from error
-    if not (abs(longitude) <= 180 and abs(latitude) <= 90):
-        raise ConfigError(f"{path}, line {number}: {longitude}, {latitude} is no position")
-    if not line["file"]:
+        file, longitude, latitude = (cells[at].strip() for at in wanted)
+        scene, label, split = ("" if at is None else cells[at].strip() for at in others)
+    except IndexError as error:
+        raise ConfigError(f"{path}, line {number}: fewer cells than columns") from error
+    if not file:
         raise ConfigError(f"{path}, line {number}: no file")
-    return Row(line["file"], longitude, latitude, line.get("scene") or "", line.get("split") or "")
+    found = position(longitude, latitude)
+    if isinstance(found, Problem):
+        raise ConfigError(f"{path}, line {number}: no position: {found.detail}")
+    return Row(file, *found, scene or label, split)
 
 
 def select(
@@ -79,7 +99,9 @@ def select(
     ConfigError where a row names a scene that is not among `scenes`.
     """
     chosen = [row for row in rows if row.split in splits]
-    index = {"": NO_LABEL} | {name: k for k, name in enumerate(scenes)}
+    index = {"": NO_LABEL}
+    for k, name in enumerate(scenes):
+        index |= {name: k, str(k): k}
     if unknown := {row.scene for row in chosen} - index.keys():
         raise ConfigError(f"scene {sorted(unknown)[0]!r} is none of {', '.join(scenes)}")
     longitude = np.array([row.longitude for row in chosen])
