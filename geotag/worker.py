@@ -1,6 +1,7 @@
 """`geotag worker`: one Celery worker on one queue. `geotag beat`: what has them look for work."""
 
 import ctypes
+import logging
 import os
 from contextlib import suppress
 
@@ -43,6 +44,8 @@ def work(
 
     if queue in (CONTROL, PLANNING):
         keeper.register(app, keeper.Keeper(Context(settings)))
+        for name in ("celery.worker.strategy", "celery.app.trace"):  # four lines a tick
+            logging.getLogger(name).setLevel(logging.WARNING)
     else:
         tasks.register(app, Workplace(settings.worker, settings.database))
     pass_sigterm_on()
