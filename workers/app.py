@@ -30,8 +30,6 @@ _EXCHANGE = "geotag"
 _DEAD = "geotag.dead"
 # The ledger isolates poison long before; this only bounds what the ledger never saw.
 _DELIVERY_LIMIT = 20
-# What a broker that is away, or that refuses, makes its clients raise.
-_NOT_TAKEN = (OperationalError, AMQPError, MessageNacked, OSError)
 
 
 class BrokerUnavailable(TransientError):
@@ -136,8 +134,15 @@ def publish(
             retry=True,
             retry_policy={"max_retries": 3, "interval_start": 0.2, "interval_step": 0.5},
         )
-    except _NOT_TAKEN as error:
+    except _refusals(app) as error:
         raise BrokerUnavailable(f"the broker did not take a chunk: {error}") from error
+
+
+def _refusals(app: Celery) -> tuple[type[Exception], ...]:
+    """What a broker that is away, or that refuses, makes its clients raise."""
+    transport = app.connection_for_write().transport
+    own = (*transport.connection_errors, *transport.channel_errors)
+    return (OperationalError, AMQPError, MessageNacked, OSError, *own)
 
 
 def queued(app: Celery, queue: str) -> int:
@@ -151,5 +156,5 @@ def queued(app: Celery, queue: str) -> int:
             connection.ensure_connection(max_retries=1, timeout=5)
             (wanted,) = (q for q in app.conf.task_queues if q.name == at_broker(queue))
             return int(wanted.bind(connection.default_channel).queue_declare().message_count)
-    except _NOT_TAKEN as error:
+    except _refusals(app) as error:
         raise BrokerUnavailable(f"the broker cannot be asked: {error}") from error
