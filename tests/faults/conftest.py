@@ -12,6 +12,7 @@ from tests.faults.site import Site, running_site
 # Read at once: a site takes the caller's variables away.
 SEED = os.environ.get("GEOTAG_FAULT_SEED") or str(random.randrange(10**6))
 REPORT = os.environ.get("GEOTAG_FAULT_REPORT")
+OBJECTS = int(os.environ.get("GEOTAG_FAULT_OBJECTS", "300"))
 
 
 def pytest_report_header() -> str:

@@ -28,6 +28,7 @@ class Fault:
         loses: processes that each strike may cost the chunk in their hands.
         poison: objects that kill their worker.
         runs: of the source, until all is done.
+        early: strikes as soon as the command has started.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Fault:
     loses: int = 0
     poison: int = 0
     runs: int = 1
+    early: bool = False
 
 
 def kill_pool_process(trial: Trial) -> None:
@@ -61,9 +63,9 @@ def restart_workers_in_turn(trial: Trial) -> None:
 
 
 def _stop_in_time(worker: psutil.Process) -> None:
-    """SIGTERM to the parent; it must be gone before its supervisor would kill it."""
+    """SIGTERM to the parent, as a supervisor does; but it is not killed later."""
     worker.send_signal(signal.SIGTERM)
-    worker.wait(timeout=20)
+    worker.wait(timeout=60)
 
 
 def stop_triton(trial: Trial) -> None:
@@ -108,6 +110,25 @@ def wipe_broker(trial: Trial) -> None:
     trial.site.start("broker")
 
 
+def kill_planner(trial: Trial) -> None:
+    """The command while it lists, and then the workers that go on in its place."""
+    site, rng = trial.site, trial.rng
+    with site.proxy.making(Slow(lambda: 1.0)):
+        trial.until_planning()
+        pause(rng.uniform(0, 1))
+        trial.kill_command()
+        pause(rng.uniform(0, 3))
+        site.kill("worker-planning")
+    trial.until_done(rng.uniform(0.05, 0.5))
+    site.kill("worker-control")
+
+
+def kill_beat(trial: Trial) -> None:
+    """And the command, so that nothing but beat's ticks has chunks published."""
+    trial.kill_command()
+    trial.site.kill("beat")
+
+
 def s3_fails(status: int) -> Callable[[Trial], None]:
     """First for some requests, then for all."""
 
@@ -150,6 +171,8 @@ def s3_changes(trial: Trial) -> None:
 FAULTS = (
     Fault("pool process killed", kill_pool_process, times=3, loses=1),
     Fault("worker killed", kill_worker, times=2, loses=1),
+    Fault("planner killed", kill_planner, early=True),
+    Fault("beat killed", kill_beat, times=2),
     Fault("worker told to stop", stop_worker, times=2),
     Fault("all workers restarted in turn", restart_workers_in_turn),
     Fault("Triton stopped for 20 s", stop_triton, loses=WORKERS),

@@ -40,6 +40,8 @@ SETTINGS = {
     "GEOTAG_S3_TRIES": "3",
     "GEOTAG_TRITON_TIMEOUT": "10",
     "GEOTAG_DATABASE_TIMEOUT": "2",
+    "GEOTAG_TICK_SECONDS": "1",
+    "GEOTAG_LOST_AFTER": "5",
     "GEOTAG_WAIT_SECONDS": "150",
 }
 
@@ -70,6 +72,12 @@ class Site:
     def pool(self) -> list[psutil.Process]:
         """The pool processes of the backfill workers."""
         return [child for worker in self.workers() for child in worker.children()]
+
+    def kill(self, program: str) -> None:
+        """Kill -9 the processes of a program, their children included."""
+        for state in self.states(program):
+            if state.pid:
+                os.killpg(state.pid, signal.SIGKILL)
 
     def stop(self, service: str) -> None:
         """Stop a server in the orderly way."""

@@ -4,6 +4,8 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -12,7 +14,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.engine import is_away
+from tests.conftest import register
 from tests.faults.archive import contents, upload
+from tests.faults.proxy import Trouble
 from tests.faults.site import CHUNK, Site
 from tests.stack_helpers import until
 
@@ -55,6 +59,7 @@ _LAST_OUTCOME = text("""
     JOIN geotag.archive a ON a.id = v.archive_id
     WHERE a.bucket = :bucket AND (CAST(:ids AS bigint[]) IS NULL OR v.id = ANY(:ids))
 """)
+_RUNS = text("SELECT count(*) FROM geotag.run r WHERE r.source LIKE '%' || :bucket || '%'")
 _UNFINISHED = text("""
     SELECT count(*) FROM geotag.run r
     WHERE r.source LIKE '%' || :bucket || '%'
@@ -110,6 +115,8 @@ class Trial:
         self.bucket = f"faults-{uuid.uuid4().hex[:12]}"
         self.contents = contents(self.rng, self.bucket, self.objects, self.poison)
         upload(self.site.s3, self.bucket, self.contents.files)
+        register(self.site.context, self.bucket)
+        self.interrupted = False
         self.before = self.site.inferences()
 
     def start(self) -> None:
@@ -122,6 +129,15 @@ class Trial:
             stderr=subprocess.STDOUT,
         )
 
+    def kill_command(self) -> None:
+        """Kill -9 the command: from here on nobody plans, publishes or watches but what is kept."""
+        self.run.kill()
+        self.interrupted = True
+
+    def until_planning(self) -> None:
+        """Wait until the run is in the ledger."""
+        until(lambda: self.ask(_RUNS), seconds=60)
+
     def until_done(self, share: float) -> None:
         """Wait until so much of the bucket has an outcome."""
         until(lambda: (self.ask(_DONE) or 0) >= share * self.objects, seconds=180)
@@ -132,15 +148,26 @@ class Trial:
         self.strikes.append(strike)
         return strike
 
-    def finish(self) -> str:
-        """Wait for the run's end, which must come by itself; what the command printed."""
+    def finish(self) -> None:
+        """Wait for the run's end, which must come by itself."""
         try:
-            printed, _none = self.run.communicate(timeout=240)
+            self.printed, _none = self.run.communicate(timeout=240)
         except subprocess.TimeoutExpired:
             self.run.kill()
-            printed, _none = self.run.communicate()
+            self.printed, _none = self.run.communicate()
         until(lambda: self.ask(_UNFINISHED) == 0, seconds=120)
-        return printed
+
+    @contextmanager
+    def going(self) -> Iterator[None]:
+        """Start, and leave nothing behind for the next trial, whatever happens."""
+        self.start()
+        try:
+            yield
+        finally:
+            self.site.proxy.trouble = Trouble()
+            for service in ("postgres", "broker", "triton"):
+                self.site.start(service)
+            self.finish()
 
     def replace(self, key: str) -> None:
         """Put other bytes under a key."""
@@ -167,11 +194,8 @@ class Trial:
         with self.site.context.engine.connect() as connection:
             return list(connection.execute(query, {"bucket": self.bucket}).scalars())  # type: ignore[call-overload]
 
-    def judge(self, fault: str, printed: str, *, interrupted: bool = False) -> Verdict:
-        """Whether every object version has one outcome, as expected, and nothing was done twice.
-
-        `interrupted`: the command itself was killed, so that its exit code says nothing.
-        """
+    def judge(self, fault: str) -> Verdict:
+        """Whether every object version has one outcome, as expected, and nothing was done twice."""
         with self.site.context.engine.connect() as connection:
             versions = connection.execute(_VERSIONS, {"bucket": self.bucket}).all()
             found = connection.execute(_CONTENTS, {"bucket": self.bucket}).one()
@@ -200,8 +224,8 @@ class Trial:
             problems.append(f"{doubled} doubled")
         if extra > allowed:
             problems.append(f"{extra} inferences too many, {allowed} may be")
-        if not interrupted and self.run.returncode != 3:  # the bad files have failed
-            problems.append(f"exit code {self.run.returncode}: {printed[-500:]}")
+        if not self.interrupted and self.run.returncode != 3:  # the bad files have failed
+            problems.append(f"exit code {self.run.returncode}: {self.printed[-500:]}")
         return Verdict(
             fault,
             self.site.broker,
