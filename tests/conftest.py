@@ -55,6 +55,8 @@ def clean_environment() -> Iterator[None]:
     # The environment of the Triton server holds no data, and takes a while to make.
     os.environ["GEOTAG_TRITON_VENV"] = str(PROJECT / ".geotag" / "triton-venv")
     os.environ["GEOTAG_CHUNK_SIZE"] = "8"
+    os.environ["GEOTAG_TICK_SECONDS"] = "1"
+    os.environ["GEOTAG_LOST_AFTER"] = "3"
     os.environ["GEOTAG_RELEASE"] = "untrained"  # the tiny one: it loads and answers at once
     yield
     for name in [name for name in os.environ if name.startswith("GEOTAG_")]:
