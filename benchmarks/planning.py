@@ -1,0 +1,281 @@
+"""Planning synthetic objects into a real PostgreSQL: objects a second, memory, the pending queries.
+
+    .venv/bin/python -m benchmarks.planning [--sizes 100000 1000000]
+
+Starts a PostgreSQL of its own in a temporary data folder. For each size, in a new database and a
+new process: a first night (everything is new), a second one after everything has an outcome (a
+hundredth of the keys changed, a hundredth gone), and the queries that look for pending objects, by
+EXPLAIN ANALYZE, with a tenth of the objects pending. The listing is made up in memory; planner,
+chunks and ledger are real. Prints the result as Markdown.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import re
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import psycopg2
+from sqlalchemy import Engine, create_engine, make_url, text
+
+from db import archives, migrate
+from db.archives import ArchiveRecord, RegisteredArchive
+from db.engine import sql
+from db.planning import Cursor, ListedObject, ListedPage
+from deploy.local.folder import Folder
+from deploy.local.postgres import Postgres
+from workers.archive import Archives
+from workers.backfill import Planner
+from workers.settings import WorkerSettings
+from workers.sources import DONE, Source
+
+_PAGE = 1000
+_CHUNK = 32
+_EVERY = 100  # one key in so many changes, and one goes
+
+# Of db/sql/archive_counts.sql only what it says of pending objects, and the next page of them.
+_COUNT = (
+    "SELECT count(*) FROM geotag.object_version v WHERE v.archive_id = :archive_id"
+    " AND v.superseded_at IS NULL AND v.vanished_at IS NULL AND NOT EXISTS (SELECT FROM"
+    " geotag.outcome o WHERE o.object_version_id = v.id AND o.release_id = :release_id)"
+)
+_NEXT = _COUNT.replace("count(*)", "v.id") + " AND v.id > :after ORDER BY v.id LIMIT 1000"
+
+
+@dataclass(frozen=True)
+class Night:
+    """What planning came to; seconds by the clock, and of the processor in planner and server."""
+
+    what: str
+    seconds: float
+    planner: float
+    server: float
+    appeared: int
+    changed: int
+    vanished: int
+    planned: int
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--measure", nargs=2, metavar=("URL", "SIZE"), help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        url, size = given.measure
+        print(json.dumps(measure(url, int(size))))
+        return
+    with tempfile.TemporaryDirectory(prefix="geotag-planning-") as folder, server(folder) as url:
+        results = {size: in_a_process(url, size) for size in given.sizes}
+    print_results(results)
+
+
+@contextmanager
+def server(folder: str) -> Iterator[str]:
+    """A PostgreSQL of our own, and its URL."""
+    Path(folder).chmod(0o755)  # the cluster may have a user of its own
+    postgres = Postgres(Folder(Path(folder)))
+    program = postgres.prepare(lambda line: print(line, file=sys.stderr))
+    running = subprocess.Popen(
+        program.command, cwd=program.directory, user=program.user, stderr=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(100):
+            try:
+                postgres.check()
+                break
+            except psycopg2.OperationalError:  # it starts
+                time.sleep(0.2)
+        yield postgres.url
+    finally:
+        running.send_signal(signal.SIGINT)  # "fast": it does not wait for its sessions
+        running.wait(60)
+
+
+def in_a_process(url: str, size: int) -> dict[str, object]:
+    """What `measure` finds in a process of its own, whose memory is then its own."""
+    admin = create_engine(url, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE planning_{size}"))
+    database = make_url(url).set(database=f"planning_{size}")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks.planning"),
+            *("--measure", database.render_as_string(hide_password=False), str(size)),
+        ],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+def measure(url: str, size: int) -> dict[str, object]:
+    """Plan two nights of an archive, and look for what is pending."""
+    engine = create_engine(url, pool_size=2)
+    migrate.upgrade(engine)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "WITH p AS (INSERT INTO geotag.partition (digest, name) VALUES ('p', 'fine')"
+                " RETURNING id) INSERT INTO geotag.release (name, digest, calibrated,"
+                " coarse_partition_id, middle_partition_id, fine_partition_id, manifest, active)"
+                " SELECT 'r', 'r', false, id, id, id, '{}', true FROM p"
+            )
+        )
+    archive = archives.add(engine, ArchiveRecord("planning", "", "planning"))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    nights = [night(engine, archive, size, "first", changed=False)]
+    finish(engine, size)
+    nights.append(night(engine, archive, size, "second", changed=True))
+    return {
+        "nights": [asdict(one) for one in nights],
+        "start_kb": before,
+        "peak_kb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        "queries": queries(engine, archive.id),
+    }
+
+
+def night(
+    engine: Engine, archive: RegisteredArchive, size: int, what: str, *, changed: bool
+) -> Night:
+    """Plan the archive once."""
+
+    def pages(_cursor: Cursor | None) -> Iterator[ListedPage]:
+        for start in range(0, size, _PAGE):
+            last = start + _PAGE >= size
+            cursor = DONE if last else {"token": hashlib.sha256(str(start).encode()).hexdigest()}
+            objects = [made_up(archive.id, n, changed) for n in range(start, start + _PAGE)]
+            there = [obj for obj in objects if obj is not None]
+            yield ListedPage(there, 0, cursor)
+
+    planner = Planner(engine, Archives(WorkerSettings()), _CHUNK)
+    clock, ours, theirs = time.perf_counter(), time.process_time(), servers_seconds()
+    done = planner.plan(Source(archive.url, archive, pages, ""), "backfill")
+    return Night(
+        what,
+        time.perf_counter() - clock,
+        time.process_time() - ours,
+        servers_seconds() - theirs,
+        done.totals.appeared,
+        done.totals.changed,
+        done.vanished,
+        done.planned,
+    )
+
+
+def made_up(archive_id: int, number: int, changed: bool) -> ListedObject | None:
+    """An object of an archive in folders; if time has passed, some are others and some are gone."""
+    digest = hashlib.md5(str(number).encode(), usedforsecurity=False).hexdigest()
+    if changed and number % _EVERY == 0:
+        return None
+    etag = digest[::-1] if changed and number % _EVERY == 1 else digest
+    key = f"2026/{digest[:2]}/{digest[2:4]}/IMG_{number:08}.jpg"
+    return ListedObject(archive_id, key, etag, 4_000_000, datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def servers_seconds() -> float:
+    """Processor seconds of the PostgreSQL processes that serve us."""
+    ours = [p for p in psutil.process_iter(["name"]) if p.info["name"] == "postgres"]
+    return sum(sum(p.cpu_times()[:2]) for p in ours if _is_ours(p))
+
+
+def _is_ours(process: psutil.Process) -> bool:
+    try:
+        return "geotag planning_" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def finish(engine: Engine, size: int) -> None:
+    """Give every object an outcome, as workers would."""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO geotag.outcome (object_version_id, release_id, state, code, run_id)"
+                " SELECT v.id, r.release_id, 'failed', 'corrupt', r.id"
+                " FROM geotag.object_version v, geotag.run r"
+            )
+        )
+        connection.execute(text("UPDATE geotag.chunk SET finished_at = now()"))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE"))
+
+
+def queries(engine: Engine, archive_id: int) -> dict[str, float]:
+    """Milliseconds of the pending queries with a tenth of the objects pending: medians of five."""
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM geotag.outcome WHERE object_version_id % 10 = 0"))
+        release_id = connection.execute(text("SELECT id FROM geotag.release")).scalar_one()
+        middle = connection.execute(
+            text("SELECT max(id) / 2 FROM geotag.object_version")
+        ).scalar_one()
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE"))
+    given = {"archive_id": archive_id, "release_id": release_id, "after": middle}
+    return {
+        "count all pending": explained(engine, _COUNT, given),
+        "the next 1,000 pending, from the middle": explained(engine, _NEXT, given),
+        "geotag archive show (archive_counts.sql)": explained(
+            engine, str(sql("archive_counts")), given
+        ),
+    }
+
+
+def explained(engine: Engine, query: str, given: dict[str, object]) -> float:
+    """The execution time that EXPLAIN ANALYZE states, in milliseconds: the median of five."""
+    times = []
+    with engine.connect() as connection:
+        for _ in range(5):
+            lines = connection.execute(text(f"EXPLAIN (ANALYZE, TIMING OFF) {query}"), given)
+            (line,) = [row[0] for row in lines if row[0].startswith("Execution Time")]
+            times.append(float(re.findall(r"[\d.]+", line)[0]))
+    return sorted(times)[2]
+
+
+def print_results(results: dict[int, dict[str, object]]) -> None:
+    load = os.getloadavg()[0]
+    print(
+        f"# Planning\n\n{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, {psutil.cpu_count()}"
+        f" cores, load average at the end {load:.1f}. Pages of {_PAGE:,}, chunks of {_CHUNK}.\n"
+    )
+    print(
+        "| objects | night | new | changed | vanished | in chunks | objects/s |"
+        " planner, µs of CPU an object | PostgreSQL, µs of CPU an object |\n"
+        "|---|---|---|---|---|---|---|---|---|"
+    )
+    for size, found in results.items():
+        for one in found["nights"]:  # type: ignore[attr-defined]
+            print(
+                f"| {size:,} | {one['what']} | {one['appeared']:,} | {one['changed']:,} |"
+                f" {one['vanished']:,} | {one['planned']:,} | {size / one['seconds']:,.0f} |"
+                f" {one['planner'] / size * 1e6:.0f} | {one['server'] / size * 1e6:.0f} |"
+            )
+    print("\n| objects | planner's memory before planning, KB | peak, KB |\n|---|---|---|")
+    for size, found in results.items():
+        print(f"| {size:,} | {found['start_kb']:,} | {found['peak_kb']:,} |")
+    print(
+        "\n| query, a tenth of the objects pending | objects | ms (EXPLAIN ANALYZE) |\n"
+        "|---|---|---|"
+    )
+    for size, found in results.items():
+        for name, milliseconds in found["queries"].items():  # type: ignore[attr-defined]
+            print(f"| {name} | {size:,} | {milliseconds:,.1f} |")
+
+
+if __name__ == "__main__":
+    main()
