@@ -5,7 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from triton_models.networks.backbones import packaged_weights
 from triton_models.networks.segmentation import (
+    LiteSegmentation,
+    LiteSegmentationConfig,
     Segmentation,
     SegmentationConfig,
     ServedSegmentation,
@@ -54,3 +57,33 @@ def test_impossible_configurations_are_refused() -> None:
         SegmentationConfig(257)
     with pytest.raises(ValueError, match="multiple of 16"):
         SegmentationConfig(2, image_size=200)
+
+
+def test_on_an_efficientnet_encoder_only_the_decoder_is_trained() -> None:
+    torch.manual_seed(0)
+    net = LiteSegmentation(LiteSegmentationConfig(5, width=8, image_size=64)).train()
+    before = {name: value.clone() for name, value in net.encoder.state_dict().items()}
+    net(torch.randn(2, 3, 64, 64)).mean().backward()
+    assert all(p.grad is not None for p in net.decoder.parameters())
+    assert not any(p.requires_grad for p in net.encoder.parameters())
+    after = net.encoder.state_dict()  # with the statistics of batch normalisation
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_its_encoder_takes_the_packages_weights_and_its_normalisation() -> None:
+    served = ServedSegmentation(LiteSegmentation(LiteSegmentationConfig(5, width=8, image_size=64)))
+    weights = packaged_weights("efficientnet-lite0")
+    found = served.network.encoder.network.load_state_dict(weights, strict=False)
+    assert (found.missing_keys, found.unexpected_keys) == ([], ["_fc.weight", "_fc.bias"])
+    dark, light = torch.zeros(1, 1, 1, 3), torch.full((1, 1, 1, 3), 255.0)
+    assert served.normalise(dark).unique().item() == pytest.approx(-127 / 128)
+    assert served.normalise(light).unique().item() == pytest.approx(1)
+
+
+def test_an_encoder_of_another_kind_is_refused() -> None:
+    with pytest.raises(ValueError, match="EfficientNet-Lite, not 'resnet50'"):
+        LiteSegmentationConfig(5, encoder="resnet50")
+    with pytest.raises(ValueError, match="multiple of 32"):
+        LiteSegmentationConfig(5, image_size=240)
+    with pytest.raises(ValueError, match="256 classes"):
+        LiteSegmentationConfig(1)

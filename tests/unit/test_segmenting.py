@@ -203,6 +203,23 @@ class TestTraining:
         assert all(torch.equal(one[name], again[name]) for name in one)
 
 
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")  # torch.export's own
+def test_the_exported_student_is_one_that_a_locator_can_be_trained_with(tmp_path: Path) -> None:
+    from triton_models.networks.segmentation import ServedSegmentation
+    from triton_models.segmenting import student
+    from triton_models.training.semantics import Segmenter
+
+    network = student.untrained(seed=1)
+    student.save(network, tmp_path / "student.pt", {})
+    segmenter = Segmenter(student.export(tmp_path / "student.pt"), threads=1)
+    assert segmenter.classes == CLASSES
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 256, 256, 3), np.uint8)
+    with torch.inference_mode():
+        ids = ServedSegmentation(network).eval()(torch.from_numpy(pictures)).numpy()
+    assert (segmenter(pictures) == ids).mean() > 0.999
+    assert len(np.unique(ids)) > 1
+
+
 IDS = arrays(np.uint8, (6, 6), elements=st.integers(0, 3))
 
 
