@@ -72,20 +72,25 @@ class Night:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000, 1_000_000])
-    parser.add_argument("--measure", nargs=2, metavar=("URL", "SIZE"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--measure", nargs=3, metavar=("URL", "SIZE", "SERVER"), help=argparse.SUPPRESS
+    )
     given = parser.parse_args()
     if given.measure:
-        url, size = given.measure
-        print(json.dumps(measure(url, int(size))))
+        url, size, pid = given.measure
+        print(json.dumps(measure(url, int(size), psutil.Process(int(pid)))))
         return
-    with tempfile.TemporaryDirectory(prefix="geotag-planning-") as folder, server(folder) as url:
-        results = {size: in_a_process(url, size) for size in given.sizes}
+    with (
+        tempfile.TemporaryDirectory(prefix="geotag-planning-") as folder,
+        server(folder) as (url, pid),
+    ):
+        results = {size: in_a_process(url, size, pid) for size in given.sizes}
     print_results(results)
 
 
 @contextmanager
-def server(folder: str) -> Iterator[str]:
-    """A PostgreSQL of our own, and its URL."""
+def server(folder: str) -> Iterator[tuple[str, int]]:
+    """A PostgreSQL of our own: its URL and its process."""
     Path(folder).chmod(0o755)  # the cluster may have a user of its own
     postgres = Postgres(Folder(Path(folder)))
     program = postgres.prepare(lambda line: print(line, file=sys.stderr))
@@ -99,13 +104,13 @@ def server(folder: str) -> Iterator[str]:
                 break
             except psycopg2.OperationalError:  # it starts
                 time.sleep(0.2)
-        yield postgres.url
+        yield postgres.url, running.pid
     finally:
         running.send_signal(signal.SIGINT)  # "fast": it does not wait for its sessions
         running.wait(60)
 
 
-def in_a_process(url: str, size: int) -> dict[str, object]:
+def in_a_process(url: str, size: int, pid: int) -> dict[str, object]:
     """What `measure` finds in a process of its own, whose memory is then its own."""
     admin = create_engine(url, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
@@ -114,7 +119,7 @@ def in_a_process(url: str, size: int) -> dict[str, object]:
     done = subprocess.run(
         [
             *(sys.executable, "-m", "benchmarks.planning"),
-            *("--measure", database.render_as_string(hide_password=False), str(size)),
+            *("--measure", database.render_as_string(hide_password=False), str(size), str(pid)),
         ],
         check=True,
         stdout=subprocess.PIPE,
@@ -124,7 +129,7 @@ def in_a_process(url: str, size: int) -> dict[str, object]:
     return found
 
 
-def measure(url: str, size: int) -> dict[str, object]:
+def measure(url: str, size: int, server: psutil.Process) -> dict[str, object]:
     """Plan two nights of an archive, and look for what is pending."""
     engine = create_engine(url, pool_size=2)
     migrate.upgrade(engine)
@@ -139,9 +144,9 @@ def measure(url: str, size: int) -> dict[str, object]:
         )
     archive = archives.add(engine, ArchiveRecord("planning", "", "planning"))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    nights = [night(engine, archive, size, "first", changed=False)]
+    nights = [night(engine, archive, size, server, changed=False)]
     finish(engine, size)
-    nights.append(night(engine, archive, size, "second", changed=True))
+    nights.append(night(engine, archive, size, server, changed=True))
     return {
         "nights": [asdict(one) for one in nights],
         "start_kb": before,
@@ -151,7 +156,12 @@ def measure(url: str, size: int) -> dict[str, object]:
 
 
 def night(
-    engine: Engine, archive: RegisteredArchive, size: int, what: str, *, changed: bool
+    engine: Engine,
+    archive: RegisteredArchive,
+    size: int,
+    server: psutil.Process,
+    *,
+    changed: bool,
 ) -> Night:
     """Plan the archive once."""
 
@@ -164,13 +174,13 @@ def night(
             yield ListedPage(there, 0, cursor)
 
     planner = Planner(engine, Archives(WorkerSettings()), _CHUNK)
-    clock, ours, theirs = time.perf_counter(), time.process_time(), servers_seconds()
+    clock, ours, theirs = time.perf_counter(), time.process_time(), servers_seconds(server)
     done = planner.plan(Source(archive.url, archive, pages, ""), "backfill")
     return Night(
-        what,
+        "second" if changed else "first",
         time.perf_counter() - clock,
         time.process_time() - ours,
-        servers_seconds() - theirs,
+        servers_seconds(server) - theirs,
         done.totals.appeared,
         done.totals.changed,
         done.vanished,
@@ -188,17 +198,11 @@ def made_up(archive_id: int, number: int, changed: bool) -> ListedObject | None:
     return ListedObject(archive_id, key, etag, 4_000_000, datetime(2026, 1, 1, tzinfo=UTC))
 
 
-def servers_seconds() -> float:
-    """Processor seconds of the PostgreSQL processes that serve us."""
-    ours = [p for p in psutil.process_iter(["name"]) if p.info["name"] == "postgres"]
-    return sum(sum(p.cpu_times()[:2]) for p in ours if _is_ours(p))
-
-
-def _is_ours(process: psutil.Process) -> bool:
-    try:
-        return "geotag planning_" in " ".join(process.cmdline())
-    except psutil.Error:
-        return False
+def servers_seconds(server: psutil.Process) -> float:
+    """Processor seconds of PostgreSQL: of its processes that ended, and of those that live."""
+    ended = server.cpu_times()
+    living = [sum(child.cpu_times()[:2]) for child in server.children()]
+    return float(ended.children_user + ended.children_system + sum(living))
 
 
 def finish(engine: Engine, size: int) -> None:
