@@ -11,8 +11,10 @@ from sqlalchemy import Engine
 
 from db import archives, planning
 from db.planning import Run, RunStopped
+from workers import metrics
 from workers.archive import Archives, parse_s3_url
 from workers.inventory import INVENTORY, inventory
+from workers.logs import bound
 from workers.sources import CursorRefused, Source, listing
 
 
@@ -72,7 +74,7 @@ class Planner:
         """
         archive_id = source.archive.id if source.archive else None
         run = planning.open_run(self.engine, source.name, queue, archive_id)
-        with planning.plan_hold(self.engine, run.id):
+        with bound(run=run.id), planning.plan_hold(self.engine, run.id):
             return self._go_on(run, source, publish, report)
 
     def resume(
@@ -83,7 +85,7 @@ class Planner:
         report: Callable[[Planned], None] = lambda planned: None,
     ) -> Planned:
         """Plan a run of one archive to its end, from where it is; for the rest see `plan`."""
-        with planning.plan_hold(self.engine, run_id):
+        with bound(run=run_id), planning.plan_hold(self.engine, run_id):
             run = planning.run_to_plan(self.engine, run_id)
             return self._go_on(run, self._source(run), publish, report)
 
@@ -120,17 +122,20 @@ class Planner:
                 vanished = planning.close_plan(self.engine, run, source.whole(run.created_at))
                 publish()
                 return Planned(run.id, run.totals, planned.planned, vanished)
-            done = planning.plan_page(
-                self.engine,
-                run,
-                page,
-                chunk_size=self.chunk_size,
-                as_of=source.as_of,
-                most=None if room is None else room - planned.planned,
-            )
+            with metrics.stage("plan"):
+                done = planning.plan_page(
+                    self.engine,
+                    run,
+                    page,
+                    chunk_size=self.chunk_size,
+                    as_of=source.as_of,
+                    most=None if room is None else room - planned.planned,
+                )
             run = done.run
             objects = sum(len(chunk.object_version_ids) for chunk in done.chunks)
             planned = Planned(run.id, run.totals, planned.planned + objects)
+            metrics.LISTED.inc(len(page.objects))
+            metrics.PLANNED.inc(objects)
             publish()
             report(planned)
             planning.may_go_on(self.engine, run.id)

@@ -1,4 +1,4 @@
-"""What a worker counts, for Prometheus. No label ever holds a key: a million objects, a few series.
+"""What workers and planners count, for Prometheus. No label ever holds a key: a million objects, a few series.
 
 `geotag worker --metrics-port` serves it (`workers/exporter.py`); what the ledger knows is
 `geotag metrics`. docs/monitoring.md explains each name.
@@ -18,9 +18,14 @@ ATTEMPTS = Counter("geotag_attempts", "Objects taken up, once for each delivery 
 RETRIES = Counter("geotag_retries", "Tries that ended in a transient error.", ["code"])
 CRASHES = Counter("geotag_worker_crashes", "Chunks found whose worker had died with them.")
 CHUNKS = Gauge("geotag_chunks_in_flight", "Chunks in hand.", multiprocess_mode="livesum")
+LISTED = Counter("geotag_listed_objects", "Photographs that a planner came across.")
+PLANNED = Counter("geotag_planned_objects", "Objects that a planner put into chunks.")
+PUBLISHED = Counter("geotag_published_chunks", "Chunks sent to the broker.", ["queue"])
+RECALLED = Counter("geotag_recalled_chunks", "Chunks taken back: lost, or not to be done now.")
 STAGE_SECONDS = Histogram(
     "geotag_stage_duration_seconds",
-    "One step of the work: fetch, read, infer (an object each), write (what a chunk came to).",
+    "One step of the work: fetch, read, infer (an object each), write (what a chunk came to),"
+    " plan (a page of a listing).",
     ["stage"],
     buckets=_SECONDS,
 )

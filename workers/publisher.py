@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 
 from db import dispatch
 from db.planning import PlannedChunk
+from workers import metrics
 from workers.app import BACKFILL, INTERACTIVE, publish, queued
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Publisher:
                 if lost:
                     log.warning("%d chunks of the queue %s were lost: sent again", lost, queue)
                 recalled += lost
+        metrics.RECALLED.inc(recalled)
         return recalled
 
     def round(self, now: datetime | None = None) -> None:
@@ -79,5 +81,6 @@ class Publisher:
     def _send(self, queue: str) -> Callable[[PlannedChunk], None]:
         def send(chunk: PlannedChunk) -> None:
             publish(self.app, queue, chunk.chunk_id, chunk.delivery, chunk.object_version_ids)
+            metrics.PUBLISHED.labels(queue).inc()
 
         return send
