@@ -1,4 +1,6 @@
-"""What workers and planners count, for Prometheus. No label ever holds a key: a million objects, a few series.
+"""What workers and planners count, for Prometheus.
+
+No label ever holds a key: a million objects are a few series.
 
 `geotag worker --metrics-port` serves it (`workers/exporter.py`); what the ledger knows is
 `geotag metrics`. docs/monitoring.md explains each name.
