@@ -200,9 +200,13 @@ def made_up(archive_id: int, number: int, changed: bool) -> ListedObject | None:
 
 def servers_seconds(server: psutil.Process) -> float:
     """Processor seconds of PostgreSQL: of its processes that ended, and of those that live."""
-    ended = server.cpu_times()
-    living = [sum(child.cpu_times()[:2]) for child in server.children()]
-    return float(ended.children_user + ended.children_system + sum(living))
+    while True:
+        ended = server.cpu_times()
+        try:
+            living = [sum(child.cpu_times()[:2]) for child in server.children()]
+        except psutil.NoSuchProcess:
+            continue  # it ended just now, and counts with those that have
+        return float(ended.children_user + ended.children_system + sum(living))
 
 
 def finish(engine: Engine, size: int) -> None:
