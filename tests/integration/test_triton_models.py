@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 import tritonclient.grpc as triton
@@ -102,6 +103,34 @@ def test_logits_are_those_of_the_pytorch_modules(
     reference: list[dict[str, np.ndarray]],
 ) -> None:
     for picture, ours in zip(pictures, reference, strict=True):
+        assert agrees(ours, served(client, release, picture))
+
+
+def test_pytorch_onnx_runtime_and_triton_agree_on_200_photographs(
+    client: triton.InferenceServerClient, release: Release, shared: Path
+) -> None:
+    files = sorted((shared / "photos").rglob("*.jpg"))
+    size = release.manifest.image_size
+    runtime = {
+        name: onnxruntime.InferenceSession(release.file(f"{name}.onnx"))
+        for name in ("segmentation", "translocator")
+    }
+    modules = untrained.networks(TransLocatorConfig(**release.manifest.locator.config))
+    for file in files[:: len(files) // 200][:200]:
+        with Image.open(file) as opened:
+            picture = np.asarray(opened.convert("RGB").resize((size, size)))
+        image = picture[None]
+        (ids,) = runtime["segmentation"].run(None, {"IMAGE": image})
+        scores = runtime["translocator"].run(None, {"IMAGE": image, "CLASS_MAP": ids})
+        with torch.inference_mode():
+            maps = modules[0](torch.from_numpy(image))
+            # A pixel between two classes may fall either way, and changes these random networks'
+            # logits by more than the tolerance: the locators are compared on the same map.
+            logits = modules[1](torch.from_numpy(image), torch.from_numpy(ids))
+        torches = dict(zip(LOCATOR_OUTPUTS, logits, strict=True)) | {"CLASS_MAP": maps}
+        columns = dict(zip(LOCATOR_OUTPUTS, scores, strict=True)) | {"CLASS_MAP": ids}
+        ours = {name: values[0] for name, values in columns.items()}
+        assert agrees({name: tensor[0].numpy() for name, tensor in torches.items()}, ours)
         assert agrees(ours, served(client, release, picture))
 
 

@@ -1,0 +1,92 @@
+"""What clients notice while releases are activated: latency, refusals, and how long it takes.
+
+    .venv/bin/geotag up
+    .venv/bin/python -m benchmarks.activation RELEASE RELEASE RELEASE [--clients 4] [--rounds 3]
+
+Clients ask the release that is active for one picture after another, without a pause, while
+releases are activated in turn. Of three or more, each has to be loaded anew each time: only the
+active one and the one before it stay. The one that was active is active again at the end.
+"""
+
+import argparse
+import threading
+import time
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from db.releases import active_release
+from geotag import models
+from geotag.context import Context, context
+from workers.errors import GeotagError
+from workers.locator import Locator
+
+
+@dataclass
+class Seen:
+    """What the clients saw: (when asked, seconds until the answer), and what went wrong."""
+
+    answers: list[tuple[float, float]] = field(default_factory=list)
+    errors: list[GeotagError] = field(default_factory=list)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("releases", nargs="+")
+    parser.add_argument("--clients", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    now = context()
+    first = (active_release(now.engine) or given.releases)[0]
+    seen, stop = Seen(), threading.Event()
+    clients = [threading.Thread(target=ask, args=(now, seen, stop)) for _ in range(given.clients)]
+    for client in clients:
+        client.start()
+    try:
+        time.sleep(10)
+        quiet = [seconds for _asked, seconds in list(seen.answers)]
+        spans = []
+        for name in given.releases * given.rounds:
+            began = time.monotonic()
+            models.activate(now, name)
+            spans.append((began, time.monotonic()))
+            time.sleep(1)
+    finally:
+        stop.set()
+        for client in clients:
+            client.join()
+        models.activate(now, first)
+    during = [
+        seconds
+        for asked, seconds in seen.answers
+        if any(asked < end and asked + seconds > began for began, end in spans)
+    ]
+    took = [end - began for began, end in spans]
+    print(f"{given.clients} clients, {len(seen.answers)} answers, {len(seen.errors)} errors")
+    print(f"activation: median {np.median(took):.2f} s, longest {max(took):.2f} s (n {len(took)})")
+    for what, times in (("before", quiet), ("while activating", during)):
+        p50, p99, worst = np.percentile(times, [50, 99, 100]) * 1e3
+        print(
+            f"{what}: p50 {p50:.0f} ms, p99 {p99:.0f} ms, longest {worst:.0f} ms (n {len(times)})"
+        )
+
+
+def ask(now: Context, seen: Seen, stop: threading.Event) -> None:
+    """Ask whatever is active, as a worker that takes up a new run does, until told to stop."""
+    picture = np.zeros((256, 256, 3), np.uint8)
+    while not stop.is_set():
+        name, digest = active_release(now.engine) or ("", "")
+        with closing(Locator(now.settings.worker, name, digest)) as locator:
+            for _ in range(20):
+                began = time.monotonic()
+                try:
+                    locator.locate(picture)
+                except GeotagError as error:
+                    seen.errors.append(error)
+                    break
+                seen.answers.append((began, time.monotonic() - began))
+
+
+if __name__ == "__main__":
+    main()

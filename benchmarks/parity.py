@@ -1,0 +1,171 @@
+"""PyTorch, ONNX Runtime and Triton on the same photographs: do they agree, and how fast are they?
+
+    .venv/bin/geotag up
+    .venv/bin/python -m benchmarks.parity [RELEASE …] [--photographs ../shared/photos] [--count 200]
+
+Each release is compared with itself in another place: the ONNX files on one thread, the ensemble of
+the local Triton, and the PyTorch modules where they can be made. Logits: the largest difference as
+a share of the largest logit. Times are of the processors, for one photograph at a time, decoded
+already: on an idle machine they are what it takes, and on a busy one not much more.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import psutil
+import torch
+import tritonclient.grpc as triton
+from numpy.typing import NDArray
+
+from deploy import model_control
+from deploy.local import stack as local_stack
+from geotag import models
+from geotag.context import Context, context
+from geotag.pictures import prepared
+from triton_models import untrained
+from triton_models.export import LOCATOR_OUTPUTS, relative_difference
+from triton_models.networks.translocator import TransLocatorConfig
+from triton_models.release import Release
+
+NAMES = ("CLASS_MAP", *LOCATOR_OUTPUTS)
+
+Answer = dict[str, NDArray[np.generic]]
+Ask = Callable[[NDArray[np.uint8]], Answer]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("releases", nargs="*", default=[untrained.NAME])
+    parser.add_argument("--photographs", type=Path, default=Path("../shared/photos"))
+    parser.add_argument("--count", type=int, default=200)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    now = context()
+    print("| release | MB | in | CPU ms | against ONNX Runtime: logits | pixels of another class |")
+    print("|---|---|---|---|---|---|")
+    for name in given.releases:
+        release = models.find(now.settings, name)
+        models.record(now, release)
+        models.serve(now, release.name, release.digest)
+        model_control.load(now.settings.worker.triton_url, release.inspection)
+        _paths, pictures = prepared(now.settings.worker, release, given.photographs, given.count)
+        size = sum(
+            release.file(f"{x}.onnx").stat().st_size for x in ("segmentation", "translocator")
+        )
+        places: dict[str, Ask] = {"ONNX Runtime": onnx_runtime(release)}
+        with triton.InferenceServerClient(now.settings.worker.triton_url) as client:
+            places["Triton"] = ensemble(client, release)
+            if release.name == untrained.NAME:
+                places["PyTorch"] = pytorch(release)
+                given_maps = pytorch(release, maps_from=places["ONNX Runtime"])
+                places["PyTorch, on that class map"] = given_maps
+            reference: list[Answer] = []
+            for place, ask in places.items():
+                clock = triton_seconds(now) if place == "Triton" else time.process_time
+                answers, milliseconds = timed(ask, pictures, clock)
+                reference = reference or answers
+                logits, pixels = compare(reference, answers)
+                print(
+                    f"| {name} ({len(pictures)} photographs) | {size / 1e6:.1f} | {place} |"
+                    f" {milliseconds:.1f} | {logits:.1e} | {pixels:.1e} |",
+                    flush=True,
+                )
+        models.retire(now)
+
+
+def timed(
+    ask: Ask, pictures: NDArray[np.uint8], clock: Callable[[], float]
+) -> tuple[list[Answer], float]:
+    """The answers to all pictures, and the mean milliseconds of one by that clock."""
+    ask(pictures[0])
+    began = clock()
+    answers = [ask(picture) for picture in pictures]
+    return answers, (clock() - began) / len(pictures) * 1e3
+
+
+def triton_seconds(now: Context) -> Callable[[], float]:
+    """What the local Triton and the processes of its models have used of the processors."""
+    (pid,) = (line.pid for line in local_stack.status(now.settings.stack) if line.name == "triton")
+    server = psutil.Process(pid)
+
+    def used() -> float:
+        family = [server, *server.children(recursive=True)]
+        return sum(sum(process.cpu_times()[:2]) for process in family)
+
+    return used
+
+
+def compare(ours: list[Answer], theirs: list[Answer]) -> tuple[float, float]:
+    """Largest relative difference of a logit, and share of pixels whose class differs."""
+    logits = max(
+        relative_difference(a[name], b[name])
+        for a, b in zip(ours, theirs, strict=True)
+        for name in LOCATOR_OUTPUTS
+    )
+    pixels = np.mean(
+        [(a["CLASS_MAP"] != b["CLASS_MAP"]).mean() for a, b in zip(ours, theirs, strict=True)]
+    )
+    return logits, float(pixels)
+
+
+def onnx_runtime(release: Release) -> Ask:
+    """Both ONNX files, on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    segmentation, locator = (
+        onnxruntime.InferenceSession(release.file(f"{name}.onnx"), options)
+        for name in ("segmentation", "translocator")
+    )
+
+    def ask(picture: NDArray[np.uint8]) -> Answer:
+        image = picture[None]
+        (maps,) = segmentation.run(None, {"IMAGE": image})
+        logits = locator.run(list(LOCATOR_OUTPUTS), {"IMAGE": image, "CLASS_MAP": maps})
+        return dict(zip(NAMES, (maps[0], *(x[0] for x in logits)), strict=True))
+
+    return ask
+
+
+def pytorch(release: Release, maps_from: Ask | None = None) -> Ask:
+    """The modules that `untrained` was exported from, on one thread.
+
+    A pixel between two classes may fall either way, and a locator sees the other map: to compare
+    the locators alone, both are given the same one.
+    """
+    segmentation, locator = untrained.networks(
+        TransLocatorConfig(**release.manifest.locator.config)
+    )
+
+    def ask(picture: NDArray[np.uint8]) -> Answer:
+        with torch.inference_mode():
+            image = torch.from_numpy(picture[None])
+            if maps_from:
+                maps = torch.from_numpy(maps_from(picture)["CLASS_MAP"][None])
+            else:
+                maps = segmentation(image)
+            logits = locator(image, maps)
+        return dict(zip(NAMES, (x[0].numpy() for x in (maps, *logits)), strict=True))
+
+    return ask
+
+
+def ensemble(client: triton.InferenceServerClient, release: Release) -> Ask:
+    """The release's inspection ensemble: decoding included, and all tensors sent back."""
+    config = client.get_model_config(release.inspection).config
+    wanted = [triton.InferRequestedOutput(output.name) for output in config.output]
+
+    def ask(picture: NDArray[np.uint8]) -> Answer:
+        image = triton.InferInput("IMAGE", [1, *picture.shape], "UINT8")
+        image.set_data_from_numpy(picture[None])
+        answer = client.infer(release.inspection, [image], outputs=wanted)
+        return {name: answer.as_numpy(name)[0] for name in NAMES}
+
+    return ask
+
+
+if __name__ == "__main__":
+    main()
