@@ -59,14 +59,20 @@ class Fit:
 
 
 def fit(
-    hierarchy: Hierarchy, photographs: Sequence[Scored], *, error_rate: float | None = None
+    hierarchy: Hierarchy,
+    photographs: Sequence[Scored],
+    *,
+    error_rate: float | None = None,
+    familiarity: tuple[float, float] | None = None,
 ) -> Fit:
     """Fit all three steps; without ``error_rate`` the release always answers.
 
     ``error_rate``: the greatest share of answers that may lie more than 200 km off.
+    ``familiarity``: as in ``Calibration``, fitted before on known and unknown photographs.
 
     Raises CalibrationError where no photograph lies in a fine cell, or no threshold keeps the rate.
     """
+    base = Calibration(familiarity=familiarity)
     decoder = Decoder.from_hierarchy(hierarchy)
     cells = hierarchy.fine.locate(
         [s.longitude for s in photographs], [s.latitude for s in photographs]
@@ -77,7 +83,7 @@ def fit(
     prior = decoder.prior[[cell for _, cell in known]]
 
     def likelihoods(log_temperatures: Floats) -> Floats:
-        trial = decoder.calibrated(_with_temperatures(log_temperatures))
+        trial = decoder.calibrated(_with_temperatures(base, log_temperatures))
         return np.array([trial.distribution(s.coarse, s.middle, s.fine)[c] for s, c in known])
 
     def loss(log_temperatures: Floats) -> float:
@@ -86,7 +92,7 @@ def fit(
 
     found = minimise(loss, np.zeros(3), bound=float(np.log(MOST_TEMPERATURE)))
     weight = fit_prior_weight(likelihoods(found), prior)
-    calibration = replace(_with_temperatures(found), prior_weight=weight)
+    calibration = replace(_with_temperatures(base, found), prior_weight=weight)
     return Fit(
         calibration=_fit_confidence(decoder.calibrated(calibration), photographs, error_rate),
         photographs=len(photographs),
@@ -196,9 +202,9 @@ def _derivatives(
     return (above - below) / (2 * h), curvature
 
 
-def _with_temperatures(logarithms: Floats) -> Calibration:
+def _with_temperatures(base: Calibration, logarithms: Floats) -> Calibration:
     coarse, middle, fine = np.exp(logarithms).tolist()
-    return Calibration(temperatures=(coarse, middle, fine))
+    return replace(base, temperatures=(coarse, middle, fine))
 
 
 def _fit_confidence(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ class Calibration:
     share of the world prior in the mixture. ``slopes`` and ``intercepts`` turn the mass within
     each of RADII_KM into a probability on the log-odds scale (Platt 1999). Below
     ``abstain_below`` of confidence at 200 km there is no answer; None: always answer.
+
+    ``familiarity`` (slope, intercept), where it was fitted, makes the prior's share rise with how
+    unlike the training photographs a photograph is; None: the share is ``prior_weight`` for all.
     """
 
     temperatures: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -34,6 +38,7 @@ class Calibration:
     slopes: tuple[float, ...] = (1.0,) * len(RADII_KM)
     intercepts: tuple[float, ...] = (0.0,) * len(RADII_KM)
     abstain_below: float | None = None
+    familiarity: tuple[float, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and lists, for JSON."""
@@ -58,11 +63,27 @@ class Calibration:
         rising = np.maximum.accumulate(stated)
         return np.where(resolved, rising, np.nan).astype(np.float32)
 
-    def abstention(self, confidence: Singles) -> str:
-        """Why there is no answer, or ``""``. A radius that is not resolved (NaN) is no evidence."""
+    def prior_share(self, evidence: float) -> float:
+        """The world prior's share in the mixture, for a photograph with so much ``evidence``.
+
+        ``evidence`` is the logarithm of the sum of the fine head's exponentiated logits, which
+        tells known from unknown inputs where the softmax cannot (Liu et al. 2020, "Energy-based
+        out-of-distribution detection").
+        """
+        if self.familiarity is None:
+            return self.prior_weight
+        slope, intercept = self.familiarity
+        odds = min(max(slope * evidence + intercept, -500.0), 500.0)
+        return self.prior_weight + (1 - self.prior_weight) / (1 + math.exp(odds))
+
+    def abstention(self, confidence: Singles, prior_share: float = 0.0) -> str:
+        """Why there is no answer, or ``""``. A radius that is not resolved (NaN) is no evidence.
+
+        Where the prior holds most of the mixture, the photograph is unlike what was learnt.
+        """
         if self.abstain_below is None or confidence[_AT_200_KM] >= self.abstain_below:
             return ""
-        return "too_little_evidence"
+        return "unlike_training" if prior_share > 0.5 else "too_little_evidence"
 
 
 def log_odds(masses: Floats) -> Floats:

@@ -4,8 +4,8 @@ The files in STANDALONE need each other, NumPy ≥ 1.26 and nothing else: Triton
 runs copies of them in an environment of its own.
 
 The way of one photograph: logits → probabilities of each head → f* over the fine cells → mixture
-with the world prior → chosen cell and point → mass within each radius → confidence; and f* again →
-credible regions.
+with the world prior, by how familiar the photograph is → chosen cell and point → mass within each
+radius → confidence; and the mixture again → credible regions.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class Decoder:
             region_cells=region_cells,
             region_probabilities=region_probabilities,
             scene=_softmax(scene, scene.shape[-1]).astype(np.float32),
-            abstention=self.calibration.abstention(confidence) if self.calibration else "",
+            abstention=self._abstention(confidence, fine),
         )
 
     def distribution(
@@ -222,8 +222,8 @@ class Decoder:
         p: Floats = p_fine * np.append(p_middle, 1 / len(p_middle))[self.fine_to_middle]
         p *= np.append(p_coarse, 1 / len(p_coarse))[self.fine_to_coarse]
         p /= p.sum()
-        if c.prior_weight:
-            p = (1 - c.prior_weight) * p + c.prior_weight * self.prior
+        if share := c.prior_share(evidence(fine)):
+            p = (1 - share) * p + share * self.prior
         return p
 
     def masses(self, p: Floats, chosen: int) -> Floats:
@@ -268,6 +268,11 @@ class Decoder:
         broad = REGION_LEVELS[len(regions) :]
         return regions + (self._coarsening.regions(p[self._along_curve], broad) if broad else [])
 
+    def _abstention(self, confidence: Singles, fine: Singles) -> str:
+        if self.calibration is None:
+            return ""
+        return self.calibration.abstention(confidence, self.calibration.prior_share(evidence(fine)))
+
     def _cells_of(self, p: Floats, chosen: int) -> tuple[Strings, Singles]:
         tokens, masses = [], []
         for names, up in (
@@ -293,6 +298,13 @@ _ARRAYS = (
     "spread_km",
     "prior",
 )
+
+
+def evidence(fine: Singles) -> float:
+    """What ``Calibration.prior_share`` reads: log Σ exp of the logits, the mean over the crops."""
+    highest = fine.max(axis=1)
+    totals = np.exp(fine - highest[:, None]).sum(axis=1, dtype=np.float64)
+    return float(np.mean(highest + np.log(totals)))
 
 
 def _tokens(ids: Ids) -> list[str]:

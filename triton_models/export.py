@@ -43,10 +43,17 @@ def export_locator(module: ServedLocator, path: Path) -> None:
     Raises ExportMismatch where ONNX Runtime does not reproduce the module's logits.
     """
     config = module.network.config
-    size = config.image_size
+    export_scores(module, config.image_size, config.segmentation_classes, path)
+
+
+def export_scores(module: nn.Module, size: int, classes: int, path: Path) -> None:
+    """The same for any module of that signature: `size` px pictures, so many segmentation classes.
+
+    Raises ExportMismatch.
+    """
     inputs = {
         "IMAGE": _noise(size, size, 3, high=256),
-        "CLASS_MAP": _noise(size, size, high=config.segmentation_classes),
+        "CLASS_MAP": _noise(size, size, high=classes),
     }
     _export(module, inputs, LOCATOR_OUTPUTS, path)
 
