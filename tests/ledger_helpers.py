@@ -17,9 +17,14 @@ ENDPOINT = "http://ledger.invalid"
 
 
 def new_archive(engine: Engine) -> int:
-    """The id of an archive that no worker can reach and no other test uses."""
+    """The id of an archive that no worker can reach and no other test uses.
+
+    It is paused, so that nobody who publishes what waits publishes its chunks.
+    """
     name = f"ledger-{uuid.uuid4().hex[:12]}"
-    return archives.add(engine, ArchiveRecord(name, ENDPOINT, name, allow_private=True)).id
+    added = archives.add(engine, ArchiveRecord(name, ENDPOINT, name, allow_private=True))
+    archives.pause(engine, name)
+    return added.id
 
 
 def listed(archive_id: int, keys: Iterable[str], *, etag: str = "1") -> list[ListedObject]:

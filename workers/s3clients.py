@@ -128,6 +128,8 @@ class S3Clients:
     def _get_pool(self) -> urllib3.HTTPConnectionPool:
         with self._lock:
             if self._pool is None:
+                if self.service.is_checked:
+                    self._check()
                 url = urllib3.util.parse_url(self.s3.meta.endpoint_url)
                 kinds = {
                     "http": urllib3.HTTPConnectionPool,

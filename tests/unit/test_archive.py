@@ -4,9 +4,11 @@ import hashlib
 import itertools
 import logging
 import random
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote
 
@@ -14,20 +16,24 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from db.archives import ArchiveRecord
 from tests.unit.test_archive_objects import ODD_KEYS
-from workers.archive import Archive, ArchiveObject
+from workers.archive import Archive, ArchiveObject, Archives
 from workers.errors import (
     ArchiveUnavailable,
     BucketUnknown,
     CredentialRefused,
     EmptyFile,
+    EndpointRefused,
     ObjectChanged,
     ObjectForbidden,
     ObjectMissing,
+    Redirected,
     TooManyBytes,
     TransientError,
     UsageError,
 )
+from workers.s3clients import Service
 from workers.s3errors import s3_error, tried
 from workers.settings import WorkerSettings
 
@@ -222,7 +228,7 @@ class Misbehaving:
                 answer(handler)
                 handler.close_connection = True
 
-            do_HEAD = do_GET
+            do_HEAD = do_PUT = do_GET
 
             def log_message(handler, *args):
                 pass
@@ -405,6 +411,95 @@ def test_a_listing_that_is_not_sorted_loses_nothing():
 def test_a_listing_that_cannot_go_on_is_an_error_and_not_an_end(script):
     with Misbehaving(*script) as server, pytest.raises(ArchiveUnavailable):
         listed(archive_at(server.endpoint), "bucket")
+
+
+def sent_to(location, status=302, region=None):
+    """An answer that sends the client elsewhere."""
+
+    def send(handler):
+        handler.send_response(status)
+        if location:
+            handler.send_header("Location", location)
+        if region:
+            handler.send_header("x-amz-bucket-region", region)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    return send
+
+
+ASKED = {
+    "fetch": lambda archive: archive.fetch(ArchiveObject("bucket", PLAIN, "e", 8, None), MEGABYTE),
+    "list": lambda archive: listed(archive, "bucket"),
+    "head": lambda archive: archive.head("bucket", PLAIN),
+    "upload": lambda archive: archive.upload("bucket", PLAIN, b"x"),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(asked, status):
+    with Misbehaving(OK) as elsewhere:
+        location = elsewhere.endpoint.replace("127.0.0.1", "localhost") + "/secret"
+        with Misbehaving(sent_to(location, status)) as server:
+            # boto3's own client stumbles over a 303, which S3 never says.
+            expected = Redirected if status != 303 or asked == "fetch" else ArchiveUnavailable
+            with pytest.raises(expected):
+                ASKED[asked](archive_at(server.endpoint, s3_tries=1))
+            assert server.requests == 1
+        assert elsewhere.requests == 0
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_the_region_of_a_bucket_that_is_elsewhere_is_said(asked):
+    with Misbehaving(sent_to(None, 301, "eu-south-2")) as server:
+        with pytest.raises(Redirected, match="--region eu-south-2"):
+            ASKED[asked](archive_at(server.endpoint))
+        assert server.requests == 1
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_an_endpoint_that_must_be_public_and_is_not_is_not_asked(asked, monkeypatch):
+    """Its name was registered when it stood for another address."""
+    monkeypatch.setenv("ALPS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("ALPS_SECRET_ACCESS_KEY", "secret")
+    with Misbehaving(OK) as server:
+        for endpoint in (server.endpoint, server.endpoint.replace("http://", "https://")):
+            service = Service(endpoint, "us-east-1", "env:ALPS", allow_private=False)
+            with pytest.raises(EndpointRefused):
+                ASKED[asked](Archive(WorkerSettings(s3_tries=1), service))
+        assert server.requests == 0
+
+
+def test_the_settings_credential_goes_to_the_settings_endpoint_only():
+    with Misbehaving(OK) as server:
+        settings = WorkerSettings(
+            s3_endpoint="http://127.0.0.1:1", s3_access_key="k", s3_secret_key="s"
+        )
+        service = Service(server.endpoint, "us-east-1", "settings", allow_private=True)
+        for ask in ASKED.values():
+            with pytest.raises(UsageError, match="GEOTAG_S3_ENDPOINT"):
+                ask(Archive(settings, service))
+        assert server.requests == 0
+
+
+def test_archives_share_the_clients_of_a_service():
+    archives = Archives(WorkerSettings(s3_endpoint="http://127.0.0.1:1"))
+    first = ArchiveRecord("a", "http://127.0.0.1:1", "a")
+    assert archives.of(first) is archives.of(replace(first, name="b", bucket="b"))
+    assert archives.of(first) is not archives.of(replace(first, credentials="env:X"))
+    assert archives.of(first) is not archives.of(replace(first, endpoint=""))
+
+
+def test_downloading_to_a_file(archive, bucket):
+    archive.upload(bucket, "k", b"0123456789")
+    with tempfile.TemporaryFile() as file:
+        file.write(b"what a try before has left there")
+        archive.download(bucket, "k", file, 10)
+        file.seek(0)
+        assert file.read() == b"0123456789"
+        with pytest.raises(TooManyBytes):
+            archive.download(bucket, "k", file, 9)
 
 
 def test_reachable():
