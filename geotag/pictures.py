@@ -1,5 +1,8 @@
 """A folder of photographs as a release's networks see them."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -32,18 +35,26 @@ def prepared(
     Raises:
         UsageError: there is none.
     """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    chosen = track(
+        files[:: max(1, len(files) // count)],
+        description="reading photographs",
+        console=errors,
+        transient=True,
+    )
+    pairs = list(islice(decoded(settings, release, chosen), count))
+    if not pairs:
+        raise UsageError(f"{folder}: no photographs")
+    return [path for path, _pixels in pairs], np.stack([pixels for _path, pixels in pairs])
+
+
+def decoded(
+    settings: WorkerSettings, release: Release, paths: Iterable[Path]
+) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
+    """Each photograph with its pixels as the release wants them; others are passed over."""
     size = release.manifest.image_size
     spec = InputSpec(height=size, width=size, fit=release.manifest.fit)
     limits = PhotoLimits(settings.max_bytes, settings.max_pixels, settings.decode_seconds)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    paths, pictures = [], []
-    chosen = files[:: max(1, len(files) // count)]
-    for path in track(chosen, description="reading photographs", console=errors, transient=True):
-        try:
-            pictures.append(read_photo(path.read_bytes(), spec, limits).pixels)
-        except PhotoError:
-            continue
-        paths.append(path)
-    if not pictures:
-        raise UsageError(f"{folder}: no photographs")
-    return paths[:count], np.stack(pictures[:count])
+    for path in paths:
+        with suppress(PhotoError):
+            yield path, read_photo(path.read_bytes(), spec, limits).pixels
