@@ -1,5 +1,8 @@
 """What one worker does with one message when things go wrong around it: real ledger, real S3."""
 
+import os
+import signal
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -17,7 +20,7 @@ from db.planning import PlannedChunk
 from geotag.context import Context
 from tests.images import good_files
 from tests.ledger_helpers import new_run
-from tests.stack_helpers import until, upload
+from tests.stack_helpers import scalar, until, upload
 from workers import locator, tasks
 from workers.app import BACKFILL, PROCESS_CHUNK, BrokerUnavailable, make_app
 from workers.archive import Archive
@@ -218,6 +221,51 @@ def test_triton_that_is_away_is_waited_for(
     monkeypatch.setattr(worker.place, "locator", lambda *_release: a_locator(error, ready=False))
     worker.deliver(chunk)
     assert worker.sent == [(chunk.chunk_id, chunk.delivery)]
+    assert still_to_do(running, chunk) == [0, 0, 0]
+
+
+def test_service_that_stayed_away_is_asked_before_the_next_chunk_begins(
+    running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A night without Triton must not fetch the archive over and over, or fill the ledger."""
+    tries = "SELECT count(*) FROM geotag.attempt WHERE object_version_id = ANY(:ids)"
+    ids = list(chunk.object_version_ids)
+    away = a_locator(InferenceUnavailable("gone"), ready=False)
+    with monkeypatch.context() as outage:
+        outage.setattr(worker.place, "locator", lambda *_release: away)
+        worker.deliver(chunk)
+        before = scalar(running, tries, ids=ids)
+        until(lambda: hold_ended(running, chunk))
+        worker.deliver_what_was_sent()
+    assert worker.sent == [(chunk.chunk_id, chunk.delivery)] * 2
+    assert scalar(running, tries, ids=ids) == before > 0
+
+    until(lambda: hold_ended(running, chunk))
+    worker.deliver_what_was_sent()  # another service than the one that is away is not waited for
+
+    assert still_to_do(running, chunk) == []
+
+
+def test_worker_that_is_told_to_stop_hands_back_what_it_cannot_finish(
+    running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM while Triton hangs: the chunk goes back in time, and nobody has died."""
+    released = threading.Event()
+
+    def hangs(*_arguments: object) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        released.wait()
+        raise InferenceUnavailable("gone")
+
+    hanging = SimpleNamespace(served=hangs, ready=lambda: False)
+    worker.new_place(shutdown_grace=0.5)
+    monkeypatch.setattr(worker.place, "locator", lambda *_release: hanging)
+    try:
+        worker.deliver(chunk)
+    finally:
+        released.set()
+    assert worker.sent == [(chunk.chunk_id, chunk.delivery)]
+    assert attempts(running, chunk) == {"worker_stopping"}
     assert still_to_do(running, chunk) == [0, 0, 0]
 
 
