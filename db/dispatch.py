@@ -7,7 +7,7 @@ dropped, and it waits again. Nothing here depends on how many publishers there a
 of them dies: docs/decisions/0005-stale-deliveries.md.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -101,8 +101,10 @@ def any_overdue(engine: Engine, queue: str, now: datetime, patience: float) -> b
         return any(row.overdue for row in _waiting(connection, queue, now, patience))
 
 
-def recall_lost(engine: Engine, queue: str, now: datetime, patience: float, messages: int) -> int:
-    """Take back overdue chunks, the oldest first, as many as messages are missing at the broker.
+def lost_chunks(
+    engine: Engine, queue: str, now: datetime, patience: float, messages: int
+) -> list[int]:
+    """Overdue chunks, the oldest first, as many as messages are missing at the broker.
 
     A chunk that waits in a long queue is overdue as well, and has its message: that is why the
     broker is asked.
@@ -113,14 +115,17 @@ def recall_lost(engine: Engine, queue: str, now: datetime, patience: float, mess
         now: before the broker was asked.
         patience: seconds before a chunk is overdue.
         messages: that the broker had ready in that queue.
-
-    Returns:
-        The chunks taken back.
     """
-    with engine.begin() as connection:
+    with engine.connect() as connection:
         waiting = _waiting(connection, queue, now, patience)
-        missing = max(0, len(waiting) - messages)
-        return _recall(connection, [row.id for row in waiting if row.overdue][:missing])
+    missing = max(0, len(waiting) - messages)
+    return [row.id for row in waiting if row.overdue][:missing]
+
+
+def recall(engine: Engine, chunk_ids: Collection[int]) -> int:
+    """Take chunks back, but those that a worker is at; how many that were."""
+    with engine.begin() as connection:
+        return _recall(connection, list(chunk_ids)[:MOST_RECALLED])
 
 
 def _waiting(

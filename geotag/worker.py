@@ -77,7 +77,7 @@ def beat(log_level: str) -> None:
         [
             "--quiet",
             "beat",
-            "--scheduler=celery.beat:Scheduler",
+            "--scheduler=workers.beat:Scheduler",
             "--pidfile=",  # two beats do what one does
             f"--loglevel={log_level.upper()}",
         ]

@@ -25,6 +25,8 @@ QUEUES = (BACKFILL, INTERACTIVE, CONTROL, PLANNING)
 PROCESS_CHUNK = "geotag.process_chunk"
 TICK = "geotag.tick"
 PLAN = "geotag.plan"
+TICKS = {TICK: CONTROL, PLAN: PLANNING}
+"""What beat sends, and to which queue."""
 
 _EXCHANGE = "geotag"
 _DEAD = "geotag.dead"
@@ -84,13 +86,12 @@ def make_app(settings: WorkerSettings) -> Celery:
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
         beat_schedule={
-            name: {
-                "task": name,
+            task: {
+                "task": task,
                 "schedule": settings.tick_seconds,
-                # What piled up while nobody listened has nothing to say.
-                "options": {"queue": at_broker(queue), "expires": 2 * settings.tick_seconds},
+                "options": {"queue": at_broker(queue)},
             }
-            for name, queue in ((TICK, CONTROL), (PLAN, PLANNING))
+            for task, queue in TICKS.items()
         },
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,

@@ -5,6 +5,7 @@ kept worker of the queue `control` at every tick (workers/keeper.py).
 """
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,8 @@ from workers import metrics
 from workers.app import BACKFILL, INTERACTIVE, publish, queued
 
 log = logging.getLogger(__name__)
+
+_SECOND_LOOK_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,23 @@ class Publisher:
         recalled = dispatch.recall_closed(self.engine, now)
         for queue in (INTERACTIVE, BACKFILL):
             if dispatch.any_overdue(self.engine, queue, now, self.lost_after):
-                messages = queued(self.app, queue)
-                lost = dispatch.recall_lost(self.engine, queue, now, self.lost_after, messages)
-                if lost:
-                    log.warning("%d chunks of the queue %s were lost: sent again", lost, queue)
-                recalled += lost
-        metrics.RECALLED.inc(recalled)
+                recalled += self._recall_lost(queue, now)
         return recalled
+
+    def _recall_lost(self, queue: str, now: datetime) -> int:
+        seen = self._lost(queue, now)
+        if not seen:
+            return 0
+        # A worker may have taken a message this moment, and not the chunk yet: look again.
+        time.sleep(_SECOND_LOOK_SECONDS)
+        recalled = dispatch.recall(self.engine, seen & self._lost(queue, now))
+        if recalled:
+            log.warning("%d chunks of the queue %s were lost: sent again", recalled, queue)
+        return recalled
+
+    def _lost(self, queue: str, now: datetime) -> set[int]:
+        messages = queued(self.app, queue)
+        return set(dispatch.lost_chunks(self.engine, queue, now, self.lost_after, messages))
 
     def round(self, now: datetime | None = None) -> None:
         """Sweep, and publish what may go.

@@ -331,7 +331,7 @@ def test_run_that_is_not_there_or_cancelled_is_said(engine: Engine, change: obje
 
 def lost(engine: Engine, seconds: float, messages: int, *, queue: str = BACKFILL) -> int:
     now = NOW + timedelta(seconds=seconds)
-    return dispatch.recall_lost(engine, queue, now, PATIENCE, messages)
+    return dispatch.recall(engine, dispatch.lost_chunks(engine, queue, now, PATIENCE, messages))
 
 
 def test_chunks_that_the_broker_lost_are_published_again(engine: Engine) -> None:
@@ -363,7 +363,7 @@ def test_a_broker_that_nobody_reads_is_not_flooded(engine: Engine) -> None:
     messages = len(publish(engine, 20))
     for minute in range(0, 600, 20):
         now = NOW + timedelta(minutes=minute)
-        dispatch.recall_lost(engine, BACKFILL, now, PATIENCE, messages)
+        assert dispatch.lost_chunks(engine, BACKFILL, now, PATIENCE, messages) == []
         messages += len(publish(engine, 20, now=now))
     assert messages == 20
 
@@ -391,8 +391,7 @@ def test_a_worker_that_begins_during_a_sweep_is_not_disturbed(engine: Engine) ->
     (chunk,) = publish(engine, 1)
     hold = Hold(engine, chunk.chunk_id)  # after the sweep has looked, before it takes back
     try:
-        with engine.begin() as connection:
-            assert dispatch._recall(connection, [chunk.chunk_id]) == 0
+        assert dispatch.recall(engine, [chunk.chunk_id]) == 0
         assert ledger.begin_chunk(engine, chunk.chunk_id, chunk.delivery) is not None
     finally:
         hold.let_go()
