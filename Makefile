@@ -1,6 +1,6 @@
 # The commands of a newcomer and of a developer; everything else is `.venv/bin/geotag --help`.
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint faults lock clean
+.PHONY: help demo up down test lint faults soak lock clean
 BIN := .venv/bin
 export PYTHON
 
@@ -29,7 +29,11 @@ lint: ## Lint, format and types only
 
 faults: ## The long tests that kill and stop real servers
 	@deploy/bootstrap.sh dev
-	$(BIN)/pytest -m faults
+	$(BIN)/pytest -m "faults and not soak"
+
+soak: ## 2,000 objects on each broker with faults throughout
+	@deploy/bootstrap.sh dev
+	$(BIN)/pytest -m soak
 
 .PHONY: docs
 docs: ## Write docs/settings.md and docs/commands.md from the code

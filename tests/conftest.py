@@ -30,10 +30,10 @@ Geotag = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever lies in tests/integration or tests/faults is marked so."""
+    """Whatever lies in tests/integration or tests/faults is marked so, but for CI's selection."""
     for item in items:
         folder = Path(item.path).parent.name
-        if folder in ("integration", "faults"):
+        if folder in ("integration", "faults") and not item.get_closest_marker("faults_ci"):
             item.add_marker(getattr(pytest.mark, folder))
 
 

@@ -5,13 +5,14 @@ import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 
 import psutil
 import pytest
 
 from tests.faults.proxy import Away, Changing, Cutting, Failing, Slow
-from tests.faults.site import WORKERS, pause
-from tests.faults.trial import Trial
+from tests.faults.site import WORKERS, Site, pause
+from tests.faults.trial import PATIENCE, Trial, Verdict
 from tests.stack_helpers import until
 
 _MIB = 2**20
@@ -23,7 +24,7 @@ class Fault:
 
     Args:
         name: for the table.
-        inject: does it, and returns when it is over.
+        inject: does it, and returns when it is over; None where it lies in the archive.
         times: in one run.
         loses: processes that each strike may cost the chunk in their hands.
         poison: objects that kill their worker.
@@ -32,7 +33,7 @@ class Fault:
     """
 
     name: str
-    inject: Callable[[Trial], None]
+    inject: Callable[[Trial], None] | None
     times: int = 1
     loses: int = 0
     poison: int = 0
@@ -65,7 +66,7 @@ def restart_workers_in_turn(trial: Trial) -> None:
 def _stop_in_time(worker: psutil.Process) -> None:
     """SIGTERM to the parent, as a supervisor does; but it is not killed later."""
     worker.send_signal(signal.SIGTERM)
-    worker.wait(timeout=60)
+    worker.wait(timeout=PATIENCE)
 
 
 def stop_triton(trial: Trial) -> None:
@@ -185,5 +186,27 @@ FAULTS = (
     Fault("S3 slow", s3_slow),
     Fault("S3 truncates", s3_truncates),
     Fault("S3 object changed", s3_changes, runs=2),
-    Fault("object that kills its worker", lambda trial: None, poison=2, loses=2),
+    Fault("object that kills its worker", None, poison=2, loses=2),
 )
+
+
+def fault_named(name: str) -> Fault:
+    """The fault that the table calls so."""
+    (fault,) = (fault for fault in FAULTS if fault.name == name)
+    return fault
+
+
+def try_out(site: Site, fault: Fault, rng: Random, objects: int) -> Verdict:
+    """Run over so many objects, with the fault at random moments."""
+    trial = Trial(site, rng, objects, poison=fault.poison, loses=fault.loses * fault.times)
+    with trial.going():
+        for share in sorted(
+            0 if fault.early else rng.uniform(0.05, 0.7) for _ in range(fault.times)
+        ):
+            trial.until_done(share)
+            if fault.inject:
+                trial.struck_by(fault.inject)
+    for _ in range(fault.runs - 1):
+        with trial.going():
+            pass
+    return trial.judge(fault.name)

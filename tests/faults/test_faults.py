@@ -5,10 +5,19 @@ from random import Random
 import pytest
 
 from tests.faults.conftest import OBJECTS
-from tests.faults.faults import FAULTS, Fault
+from tests.faults.faults import FAULTS, Fault, fault_named, try_out
 from tests.faults.report import Report
 from tests.faults.site import Site
-from tests.faults.trial import Trial
+
+# What a landing has time for: each part of the recovery once.
+SELECTION = (
+    ("rabbitmq", "worker killed"),
+    ("rabbitmq", "broker wiped"),
+    ("rabbitmq", "planner killed"),
+    ("valkey", "pool process killed"),
+    ("valkey", "worker told to stop"),
+    ("valkey", "S3 answers 503"),
+)
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
@@ -16,20 +25,14 @@ from tests.faults.trial import Trial
 def test_fault_loses_and_doubles_nothing(
     site: Site, fault: Fault, rng: Random, report: Report
 ) -> None:
-    trial = Trial(site, rng, OBJECTS, poison=fault.poison, loses=fault.loses * fault.times)
-    with trial.going():
-        for share in sorted(
-            0 if fault.early else rng.uniform(0.05, 0.7) for _ in range(fault.times)
-        ):
-            trial.until_done(share)
-            strike = trial.strike()
-            fault.inject(trial)
-            strike.end()
-    for _ in range(fault.runs - 1):
-        with trial.going():
-            pass
+    verdict = try_out(site, fault, rng, OBJECTS)
+    report.add(verdict)
+    assert verdict.problems == ()
 
-    verdict = trial.judge(fault.name)
 
+@pytest.mark.faults_ci
+@pytest.mark.parametrize(("site", "name"), SELECTION, indirect=["site"])
+def test_selection(site: Site, name: str, rng: Random, report: Report) -> None:
+    verdict = try_out(site, fault_named(name), rng, 100)
     report.add(verdict)
     assert verdict.problems == ()

@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,8 @@ from tests.faults.proxy import Trouble
 from tests.faults.site import CHUNK, Site
 from tests.stack_helpers import until
 
+# Seconds after which something is not slow but stuck.
+PATIENCE = 400
 # Of one bucket: every version of every object, with its outcomes.
 _VERSIONS = text("""
     SELECT v.key, v.superseded_at IS NOT NULL AS superseded,
@@ -90,11 +92,7 @@ class Strike:
     """One fault: the objects that were in hand when it began, and when it was over."""
 
     in_hand: list[int]
-    over_at: float = 0.0
-
-    def end(self) -> None:
-        """It is over now."""
-        self.over_at = time.time()
+    over_at: float
 
 
 @dataclass
@@ -136,26 +134,26 @@ class Trial:
 
     def until_planning(self) -> None:
         """Wait until the run is in the ledger."""
-        until(lambda: self.ask(_RUNS), seconds=60)
+        until(lambda: self.ask(_RUNS), seconds=PATIENCE)
 
     def until_done(self, share: float) -> None:
         """Wait until so much of the bucket has an outcome."""
-        until(lambda: (self.ask(_DONE) or 0) >= share * self.objects, seconds=180)
+        until(lambda: (self.ask(_DONE) or 0) >= share * self.objects, seconds=PATIENCE)
 
-    def strike(self) -> Strike:
-        """Note what is in hand now: a fault begins."""
-        strike = Strike(self.ask_all(_IN_HAND))
-        self.strikes.append(strike)
-        return strike
+    def struck_by(self, inject: "Callable[[Trial], None]") -> None:
+        """Have a fault strike now, and note what was in hand and when it was over."""
+        in_hand = self.ask_all(_IN_HAND)
+        inject(self)
+        self.strikes.append(Strike(in_hand, time.time()))
 
     def finish(self) -> None:
         """Wait for the run's end, which must come by itself."""
         try:
-            self.printed, _none = self.run.communicate(timeout=240)
+            self.printed, _none = self.run.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
             self.run.kill()
             self.printed, _none = self.run.communicate()
-        until(lambda: self.ask(_UNFINISHED) == 0, seconds=120)
+        until(lambda: self.ask(_UNFINISHED) == 0, seconds=PATIENCE)
 
     @contextmanager
     def going(self) -> Iterator[None]:
@@ -229,7 +227,7 @@ class Trial:
         return Verdict(
             fault,
             self.site.broker,
-            len(self.strikes),
+            len(self.strikes) or self.poison,
             len(versions),
             len(lost),
             doubled,
