@@ -1,0 +1,146 @@
+"""A release in 32 bits and in int8: size, speed, and accuracy on the same photographs.
+
+    .venv/bin/python -m benchmarks.quantisation RELEASE [--folds FOLDER]
+        [--photographs ../shared/photos/landmarks]
+
+With `--folds`, each folder in it is a release whose `held_out.txt` names the photographs that it
+was not trained on (relative to --photographs, one a line): each is quantised on photographs that it
+was trained on, and all are compared on what they never saw. Without, RELEASE is compared on
+photographs that it may have been trained on: that shows whether int8 changes its answers, not how
+good they are.
+"""
+
+import argparse
+import csv
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from rich.progress import track
+
+from benchmarks.points import COLUMNS
+from geotag.context import context
+from geotag.evaluate import run_evaluation
+from geotag.models import find
+from geotag.pictures import decoded
+from triton_models.decoding import Decoded
+from triton_models.distance import great_circle_km
+from triton_models.export import LOCATOR_OUTPUTS
+from triton_models.quantise import quantise
+from triton_models.release import Release
+
+SAMPLES = 128  # photographs that the ranges of activations are taken from
+RADIUS = 2  # the 200 km of CONFIDENCE
+
+
+class Asked:
+    """One release on ONNX Runtime, on one thread; keeps what it says, and what that cost."""
+
+    def __init__(self, release: Release) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.decoder = release.decoder
+        self.segmentation, self.locator = (
+            onnxruntime.InferenceSession(release.file(f"{name}.onnx"), options)
+            for name in ("segmentation", "translocator")
+        )
+        self.seconds = np.zeros(2)
+
+    def __call__(self, picture: NDArray[np.uint8]) -> Decoded:
+        """What it says of UINT8 [S, S, 3]."""
+        began = time.process_time()
+        (maps,) = self.segmentation.run(None, {"IMAGE": picture[None]})
+        between = time.process_time()
+        feed = {"IMAGE": picture[None], "CLASS_MAP": maps}
+        logits = self.locator.run(list(LOCATOR_OUTPUTS), feed)
+        self.seconds += between - began, time.process_time() - between
+        return self.decoder.decode(*(x[0] for x in logits))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("release")
+    parser.add_argument("--folds", type=Path)
+    parser.add_argument("--photographs", type=Path, default=Path("../shared/photos/landmarks"))
+    parser.add_argument("--every", type=int, default=1, help="only every so many-th photograph")
+    given = parser.parse_args()
+    settings = context().settings
+    with (given.photographs / "metadata.csv").open(newline="") as file:
+        truth = {row["file"]: row for row in csv.DictReader(file)}
+    parts: list[tuple[Release, list[str]]] = []
+    if given.folds:
+        for folder in sorted(path.parent for path in given.folds.glob("*/held_out.txt")):
+            held_out = (folder / "held_out.txt").read_text().split("\n")
+            parts.append((Release.load(folder), [name for name in held_out if name]))
+    else:
+        parts = [(find(settings, given.release), sorted(truth))]
+    said: dict[str, list[tuple[str, Decoded]]] = {"fp32": [], "int8": []}
+    with tempfile.TemporaryDirectory() as folder:
+        for number, (release, names) in enumerate(parts):
+            names = names[:: given.every]
+            seen = sorted(truth.keys() - names) or sorted(truth)
+            paths = [given.photographs / name for name in seen[:: max(1, len(seen) // SAMPLES)]]
+            samples = np.stack([p for _path, p in decoded(settings.worker, release, paths)])
+            int8 = quantise(release, Path(folder, str(number)), samples)
+            systems = {"fp32": Asked(release), "int8": Asked(int8)}
+            pictures = decoded(settings.worker, release, [given.photographs / n for n in names])
+            for path, picture in track(pictures, total=len(names)):
+                name = path.relative_to(given.photographs).as_posix()
+                for system, ask in systems.items():
+                    said[system].append((name, ask(picture)))
+            for system, ask in systems.items():
+                one = release if system == "fp32" else int8
+                cost = ask.seconds / len(names) * 1e3
+                size = [
+                    one.file(f"{x}.onnx").stat().st_size for x in ("segmentation", "translocator")
+                ]
+                print(
+                    f"{release.name} {system}: {size[0] / 1e6:.1f} + {size[1] / 1e6:.1f} MB,"
+                    f" segmentation {cost[0]:.1f} + locator {cost[1]:.1f} CPU ms a photograph"
+                )
+        compare(said["fp32"], said["int8"])
+        score(said, truth, Path(folder))
+
+
+def compare(ours: Sequence[tuple[str, Decoded]], theirs: Sequence[tuple[str, Decoded]]) -> None:
+    """Print how far the two agree, whatever the truth."""
+    pairs = [(a, b) for (_n, a), (_m, b) in zip(ours, theirs, strict=True)]
+    same = np.mean([a.cells[2] == b.cells[2] for a, b in pairs])
+    print(f"{len(pairs)} photographs: {same:.2%} have the same fine cell")
+    for system, answers in (("fp32", ours), ("int8", theirs)):
+        abstained = np.mean([d.abstention != "" for _n, d in answers])
+        confidence = np.mean([d.confidence[RADIUS] for _n, d in answers])
+        print(f"{system}: {abstained:.2%} abstain, mean 200 km confidence {confidence:.3f}")
+    moved = [abs(float(a.confidence[RADIUS] - b.confidence[RADIUS])) for a, b in pairs]
+    print(f"200 km confidence moves by {np.median(moved):.3f} (median), {max(moved):.3f} (most)")
+
+
+def score(
+    said: dict[str, list[tuple[str, Decoded]]], truth: dict[str, dict[str, str]], folder: Path
+) -> None:
+    """Print the evaluator's comparison, with its paired tests; abstentions are answers here."""
+    files = []
+    for system, answers in said.items():
+        files.append(folder / f"{system}.csv")
+        with files[-1].open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            for name, answer in answers:
+                latitude, longitude = (float(truth[name][k]) for k in ("latitude", "longitude"))
+                at = float(answer.position[0]), float(answer.position[1])
+                distance = float(great_circle_km(longitude, latitude, *at))
+                writer.writerow((name, latitude, at[1], longitude, at[0], distance))
+    run_evaluation(
+        predictions=files,
+        form="table",
+        results_for_folder=lambda _folder: (),
+        results_for_run=lambda _run: (),
+    )
+
+
+if __name__ == "__main__":
+    main()
