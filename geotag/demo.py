@@ -7,8 +7,10 @@ import time
 from pathlib import Path
 
 from db.reads import Filter, stream_results
+from db.releases import active_release
 from geotag import failures
 from geotag.context import Context
+from geotag.models import find
 from geotag.output import as_feature, at_most, console, errors, results_table, write_geojson
 from geotag.places import near
 from geotag.run import run, source_of
@@ -71,13 +73,7 @@ def demo(context: Context, folders: list[Path], psql: str | None) -> int:
         _print_table(context, source.name)
         code = max(code, report(context, progress, time.monotonic() - started))
     written = _write_geojson(context, sources)
-    release = context.settings.command.release
-    if release == "untrained":
-        console.print(
-            "\n[yellow]The release `untrained` has random weights: its places mean nothing, and it"
-            " states no confidence.[/yellow] It shows the way of a photograph, not where it was"
-            " taken."
-        )
+    _print_what_it_knows(context)
     console.print("\nthe results:")
     console.print(f"  {written}  (GeoJSON: QGIS, geojson.io)", soft_wrap=True)
     if psql:
@@ -86,6 +82,21 @@ def demo(context: Context, folders: list[Path], psql: str | None) -> int:
     console.print("next: geotag results --format csv | geotag show KEY | geotag locate FILE |")
     console.print("      geotag run FOLDER | geotag status | geotag down   (in .venv/bin)")
     return code
+
+
+def _print_what_it_knows(context: Context) -> None:
+    """One line on what the weights were trained on: its places mean as much as that."""
+    name, _digest = active_release(context.engine) or ("", "")
+    if name == "untrained":
+        console.print(
+            "\n[yellow]The release `untrained` has random weights: its places mean nothing, and it"
+            " states no confidence.[/yellow] It shows the way of a photograph, not where it was"
+            " taken."
+        )
+    elif knows := find(context.settings, name).manifest.provenance.get("knows"):
+        console.print(
+            f"\nthe release {name} knows {knows} (geotag models show {name})", markup=False
+        )
 
 
 def _print_table(context: Context, source: str) -> None:
