@@ -1,5 +1,9 @@
-"""What failed, and trying it again, against the real PostGIS: a database with made-up rows."""
+"""What failed, and trying it again: first in a database with made-up rows, then with workers."""
 
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
@@ -12,7 +16,12 @@ from db import ledger, migrate, schema
 from db.failure_filter import Comparison, Filter, Joined, Not, parse
 from db.failures import Failure, failure_groups, list_failures, retry
 from db.ledger import Result
+from deploy.local import stack
 from geotag.context import Context
+from tests.conftest import PROJECT, Geotag
+from tests.images import good_files
+from tests.integration.test_poison import MARKER, WORKER
+from tests.stack_helpers import outcomes_of, parsed, results, upload
 from tests.unit.test_failure_filter import FILTERS
 
 YESTERDAY = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -338,3 +347,66 @@ def test_since_is_from_that_day_on(failed: Engine) -> None:
     yesterday = Comparison("day", ">=", ((YESTERDAY + timedelta(days=1)).date(),))
     assert "a/2.jpg" not in [f"{f.archive}/{f.key}" for f in list_failures(failed, yesterday)]
     assert len(list(list_failures(failed, yesterday))) == 4
+
+
+@pytest.fixture
+def deadly(running: Context) -> Iterator["subprocess.Popen[bytes]"]:
+    """The only backfill worker, which dies of some photographs; the healthy ones come back."""
+    stack.stop_service(running.settings.stack, "worker-backfill")
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER], cwd=PROJECT, stderr=subprocess.DEVNULL, env=os.environ
+    )
+    try:
+        yield worker
+    finally:
+        worker.terminate()
+        worker.wait(60)
+        stack.start_service(running.settings.stack, "worker-backfill")
+
+
+def test_quarantine_ends_with_a_retry_once_the_cause_is_gone(
+    running: Context, bucket: str, geotag: Geotag, deadly: "subprocess.Popen[bytes]"
+) -> None:
+    picture = good_files()["plain.jpg"] + bucket.encode()
+    files = {"good.jpg": picture, "poison.jpg": picture + MARKER, "bad.jpg": b"no picture"}
+    upload(running, bucket, files)
+    assert geotag("run", f"s3://{bucket}").returncode == 3
+    deadly.terminate()
+    deadly.wait(60)
+    stack.start_service(running.settings.stack, "worker-backfill")
+    where = f"archive = '{bucket}' and state = 'quarantined'"
+
+    counted = parsed(geotag("failures", "--archive", bucket, "--format", "json"))
+    (listed,) = parsed(geotag("failures", "--keys", "--where", where, "--format", "json"))
+    tried = geotag("retry", "--where", where, "--yes")
+    run = re.search(r"run (\d+): 1 objects", tried.stdout)
+    assert run, tried.stdout + tried.stderr
+    watched = geotag("status", "--watch", "--run", run[1])
+
+    assert {(each["code"], each["objects"]) for each in counted} == {
+        ("not_an_image", 1), ("worker_killed", 1),
+    }  # fmt: skip
+    assert (listed["key"], listed["code"]) == ("poison.jpg", "worker_killed")
+    assert watched.returncode == 0, watched.stderr
+    states = {key: row.state for key, row in results(running, bucket).items()}
+    assert states == {"good.jpg": "geotagged", "poison.jpg": "geotagged", "bad.jpg": "failed"}
+    assert set(outcomes_of(running, bucket).values()) == {1}
+    assert "nothing to retry" in geotag("retry", "--where", where, "--yes").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("retry",), "what is to be retried?"),
+        (("retry", "--where", "code = corrupt"), "expected a text in single quotes"),
+        (("retry", "--key", "photo.jpg"), "not an S3 URL"),
+        (("failures", "--where", "x"), "expected one of code"),
+        (("failures", "--since", "yesterday"), "yesterday"),
+        (("failures", "--by", "colour"), "colour"),
+    ],
+)
+def test_wrong_usage_is_said(geotag: Geotag, arguments: tuple[str, ...], said: str) -> None:
+    done = geotag(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == ""
