@@ -16,6 +16,6 @@ class Scheduler(beat.Scheduler):
 
     def apply_async(self, entry: beat.ScheduleEntry, *args: Any, **keywords: Any) -> Any:
         """Send an entry's message, unless its queue holds one."""
-        if queued(self.app, TICKS[entry.name]):
+        if queued(self.app, TICKS[str(entry.task)]):
             return None
         return super().apply_async(entry, *args, **keywords)

@@ -46,9 +46,9 @@ def forget_others(engine: Engine) -> None:
 
 
 def archive_of(engine: Engine) -> str:
-    """The name of a new archive."""
-    with engine.connect() as connection:
-        query = text("SELECT name FROM geotag.archive WHERE id = :id")
+    """The name of a new archive that is not paused."""
+    with engine.begin() as connection:
+        query = text("UPDATE geotag.archive SET paused_at = NULL WHERE id = :id RETURNING name")
         name: str = connection.execute(query, {"id": new_archive(engine)}).scalar_one()
     return name
 
