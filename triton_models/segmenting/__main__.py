@@ -144,13 +144,15 @@ def score(
     print(f"{len(kept)} pictures\n\n{scoring.table(ours, baseline)}\n")
     some = [read(folder / photo.file, taught.size) for photo, _ in kept[:50]]
     speed = scoring.milliseconds(lambda picture: network(picture[None]), some)
-    print(f"{graph.name}: {speed:.1f} ms a picture, one thread (ONNX Runtime)")
+    print(f"{graph.name}: {speed:.1f} ms of one thread a picture (ONNX Runtime)")
     if teacher is not None:
         from triton_models.segmenting.teacher import Teacher
 
         asked = Teacher(teacher)
         larger = [read(folder / photo.file, asked.size) for photo, _ in kept[:50]]
-        print(f"{teacher.name}: {scoring.milliseconds(asked, larger):.1f} ms a picture, one thread")
+        print(
+            f"{teacher.name}: {scoring.milliseconds(asked, larger):.1f} ms of one thread a picture"
+        )
 
 
 @app.command()

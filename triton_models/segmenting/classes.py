@@ -34,6 +34,12 @@ _GROUPS = np.array(
 )
 
 
+def grouped(ids: np.ndarray) -> np.ndarray:
+    """Return our class ids for the teacher's, UINT8 of the same shape."""
+    ours: np.ndarray = _GROUPS[ids]
+    return ours
+
+
 def target(maps: np.ndarray) -> np.ndarray:
     """What the student is taught: UINT8 [views, S, S] teacher's ids → UINT8 [S, S] our ids.
 
@@ -42,7 +48,7 @@ def target(maps: np.ndarray) -> np.ndarray:
     with buildings, where half of the votes make sky. The commonest class of each SMOOTHING ×
     SMOOTHING neighbourhood then takes the place of slivers.
     """
-    answers = _GROUPS[maps]
+    answers = grouped(maps)
     votes = np.stack([(answers == k).sum(axis=0) for k in range(len(CLASSES))])
     all_views = len(VIEWS)
     needed = np.full(len(CLASSES), all_views - 1)

@@ -1,0 +1,66 @@
+"""Who is right, teacher or student? Both at points that a person looked at.
+
+    .venv/bin/python -m benchmarks.segmentation PHOTOS TEACHER.tflite MAPS.npz STUDENT.onnx
+
+`results/segmentation-points.csv` says what 48 held-out pictures show at random points: a class, or
+`unknown` where it is something that no class names (water, rock, snow, ancient stones). Points on
+an edge, or of which the person was not sure, are not in it.
+"""
+
+import argparse
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from triton_models.segmenting.classes import CLASSES, grouped, target
+from triton_models.segmenting.maps import Maps
+from triton_models.segmenting.photographs import Photograph, read
+from triton_models.segmenting.teacher import Teacher, class_map
+from triton_models.training.semantics import Segmenter
+
+POINTS = Path(__file__).parent / "results" / "segmentation-points.csv"
+ASKED = ("teacher, the picture as it is", "teacher, what its views agree on", "student")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("photos", "teacher", "maps", "student"):
+        parser.add_argument(name, type=Path)
+    given = parser.parse_args()
+    teacher, student = Teacher(given.teacher), Segmenter(given.student, threads=1)
+    taught = Maps.load(given.maps)
+    points = defaultdict(list)
+    for row in csv.DictReader(POINTS.read_text("utf-8").splitlines()):
+        points[row["file"]].append((int(row["x"]), int(row["y"]), CLASSES.index(row["shows"])))
+    answers: list[tuple[int, ...]] = []  # what it shows, then what each of ASKED says
+    for file, places in points.items():
+        picture = read(given.photos / file, taught.size)
+        ((_, row),) = taught.rows([Photograph(file, "")])
+        said = (
+            grouped(class_map(teacher, Image.fromarray(picture))),
+            target(taught.ids[row]),
+            student(picture[None])[0],
+        )
+        answers += [(shows, *(int(ids[y, x]) for ids in said)) for x, y, shows in places]
+    report(np.array(answers))
+
+
+def report(answers: np.ndarray) -> None:
+    """Print the share of points that each names rightly; `answers`: INT [points, 1 + asked]."""
+    shows = answers[:, 0]
+    unnamed = shows == CLASSES.index("unknown")
+    groups = {"of a class": ~unnamed, "of none: answered unknown": unnamed}
+    groups |= {f"of {CLASSES[k]}": shows == k for k in range(1, len(CLASSES)) if (shows == k).any()}
+    print("| points | n | " + " | ".join(ASKED) + " |\n|---|---:|---:|---:|---:|")
+    for name, chosen in groups.items():
+        right = (answers[chosen, 1:] == shows[chosen, None]).mean(axis=0)
+        print(
+            f"| {name} | {chosen.sum()} | " + " | ".join(f"{share:.0%}" for share in right) + " |"
+        )
+
+
+if __name__ == "__main__":
+    main()
