@@ -18,9 +18,6 @@ from sqlalchemy.sql import bindparam
 from db.copy import stage
 from db.engine import sql
 
-_MOST_LOCKS = 1000
-"""Chunks redelivered in one transaction. Each costs an advisory lock, and a server's sessions share
-`max_locks_per_transaction * max_connections` of them: 6,400 as PostgreSQL comes."""
 
 Cursor = dict[str, Any]
 """Where a listing goes on: JSON that only its source understands."""
@@ -420,27 +417,6 @@ def close_plan(engine: Engine, run: Run, whole: Whole | None = None) -> int:
             )
         )
         return vanished
-
-
-def redeliver(engine: Engine, run_id: int) -> Iterator[PlannedChunk]:
-    """The run's unfinished chunks that no worker holds, each under a new delivery.
-
-    They come in pages, each of one transaction, which is over when its chunks are given out.
-    Whatever message of an older delivery still lies in the broker is stale from then on and is
-    dropped when it comes up, so that publishing again never does the work twice.
-    """
-    after = 0
-    while True:
-        with engine.begin() as connection:
-            rows = connection.execute(
-                sql("redeliver_chunks"), {"run_id": run_id, "after": after, "most": _MOST_LOCKS}
-            ).all()
-        if not rows:
-            return
-        after = rows[-1].id
-        for row in rows:
-            if row.delivery is not None:
-                yield PlannedChunk(row.id, row.delivery, tuple(row.object_ids))
 
 
 def mark_published(engine: Engine, chunk_ids: Sequence[int]) -> None:
