@@ -18,7 +18,6 @@ from sqlalchemy.sql import bindparam
 from db.copy import stage
 from db.engine import sql
 
-
 Cursor = dict[str, Any]
 """Where a listing goes on: JSON that only its source understands."""
 
