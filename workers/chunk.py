@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -71,13 +70,7 @@ class End:
 DONE = End()
 
 
-def work_chunk(
-    place: Workplace,
-    chunk_id: int,
-    delivery: int,
-    forgiven: int,
-    send: Callable[[planning.PlannedChunk], None],
-) -> End:
+def work_chunk(place: Workplace, chunk_id: int, delivery: int, forgiven: int) -> End:
     """Work on a chunk's message: `delivery` and `forgiven` are what it says."""
     try:
         hold = patiently(place, lambda: Hold(place.engine, chunk_id))
@@ -96,40 +89,24 @@ def work_chunk(
             return DONE
         ids = {"run": chunk.run_id, "archive": chunk.archive.name}
         with bound(**ids), metrics.CHUNKS.track_inprogress():
-            return _work_begun(place, hold, chunk, send)
+            return _work_begun(place, hold, chunk)
     except LedgerUnavailable as error:
         return End(error.message, forgiven)
     finally:
         hold.let_go()
 
 
-def _work_begun(
-    place: Workplace,
-    hold: Hold,
-    chunk: ledger.Chunk,
-    send: Callable[[planning.PlannedChunk], None],
-) -> End:
+def _work_begun(place: Workplace, hold: Hold, chunk: ledger.Chunk) -> End:
     metrics.CRASHES.inc(bool(chunk.killed))
     if len(chunk.objects) > 1 and any(obj.kills for obj in chunk.objects):
         log.warning("chunk %d killed a worker: its objects go on one by one", hold.chunk_id)
+        # The parts wait in the ledger, as all chunks do, until a publisher sends them.
         patiently(place, lambda: planning.split_chunk(place.engine, hold.chunk_id))
         chunk = replace(chunk, objects=())
     if not chunk.objects:
-        _close(place, hold.chunk_id, send)
+        patiently(place, lambda: ledger.finish_chunk(place.engine, hold.chunk_id))
         return DONE
     return _ChunkWork(place, hold, chunk).run()
-
-
-def _close(place: Workplace, chunk_id: int, send: Callable[[planning.PlannedChunk], None]) -> None:
-    """Finish a chunk that holds nothing to do any more.
-
-    If it was split, the message that brought it is all that vouches for its parts: it goes only
-    when they are published, and so comes again if we are cut off in the middle.
-    """
-    for part in patiently(place, lambda: planning.unpublished(place.engine, chunk_id)):
-        send(part)
-        patiently(place, partial(planning.mark_published, place.engine, [part.chunk_id]))
-    patiently(place, lambda: ledger.finish_chunk(place.engine, chunk_id))
 
 
 def record_fault(place: Workplace, chunk_id: int, delivery: int, error: Exception) -> None:

@@ -10,7 +10,6 @@ import time
 from celery import Celery
 from celery.exceptions import Reject
 
-from db.planning import PlannedChunk
 from workers.app import PROCESS_CHUNK, BrokerUnavailable, publish
 from workers.chunk import record_fault, work_chunk
 from workers.logs import bound
@@ -28,13 +27,10 @@ def register(app: Celery, place: Workplace) -> None:
     def process_chunk(
         chunk_id: int, delivery: int, objects: list[int], queue: str, forgiven: int = 0
     ) -> None:
-        def send(chunk: PlannedChunk) -> None:
-            publish(app, queue, chunk.chunk_id, chunk.delivery, chunk.object_version_ids)
-
         in_time = place.deadline.heeding_sigterm(place.settings.shutdown_grace)
         with bound(chunk=chunk_id, delivery=delivery), in_time:
             try:
-                end = work_chunk(place, chunk_id, delivery, forgiven, send)
+                end = work_chunk(place, chunk_id, delivery, forgiven)
                 if end.handed_back:
                     log.warning("chunk %d goes back to the queue: %s", chunk_id, end.handed_back)
                     publish(app, queue, chunk_id, delivery, objects, end.forgiven)
