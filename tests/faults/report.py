@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.faults.trial import Verdict
 
-_HEAD = (
+_COLUMNS = (
     "| fault | broker | how often | objects | lost | doubled | extra inferences (may be)"
     " | recovery, s | run, s |\n|---|---|---|---|---|---|---|---|---|\n"
 )
@@ -18,7 +18,9 @@ class Report:
     """Verdicts as a table: printed at the end, and written where GEOTAG_FAULT_REPORT says."""
 
     def __init__(self, seed: str, path: str | None) -> None:
-        self._seed = seed
+        today = datetime.now(UTC).date()
+        machine = f"{platform.machine()}, {os.cpu_count()} cores"
+        self._head = f"# Faults\n\n{today}, {machine}, seed {seed}.\n\n"
         self._path = path
         self._rows: list[str] = []
 
@@ -31,13 +33,13 @@ class Report:
         )
         print("", row, *v.problems, sep="\n", file=sys.stderr)
         self._rows.append(row)
+        if self._path:
+            Path(self._path).write_text(self._head + self._table, encoding="utf-8")
 
     def close(self) -> None:
-        """Print the table, and write it if asked."""
-        table = _HEAD + "".join(self._rows)
-        print(f"\n{table}", file=sys.stderr)
-        if self._path:
-            today = datetime.now(UTC).date()
-            machine = f"{platform.machine()}, {os.cpu_count()} cores"
-            head = f"# Faults\n\n{today}, {machine}, seed {self._seed}.\n\n"
-            Path(self._path).write_text(head + table, encoding="utf-8")
+        """Print the table."""
+        print(f"\n{self._table}", file=sys.stderr)
+
+    @property
+    def _table(self) -> str:
+        return _COLUMNS + "".join(self._rows)
