@@ -124,6 +124,17 @@ def test_neither_micro_batches_nor_readers_change_the_result(
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
 
 
+def test_bf16_learns_about_what_fp32_learns(tmp_path: Path) -> None:
+    path = training_files.write(tmp_path)
+    train(path, **EXACT)
+    train(path, out="half", training__precision="bf16", **EXACT)
+    ours, theirs = (
+        [float(line["loss"]) for line in log(tmp_path / out)] for out in ("run", "half")
+    )
+    assert ours == pytest.approx(theirs, rel=0.05)
+    assert ours != theirs
+
+
 def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     """By the documented command, with gloo between two CPU processes."""
     path = training_files.write(tmp_path)

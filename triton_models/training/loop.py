@@ -102,8 +102,6 @@ class Trainer:
         world: World,
         watch: Callable[[Report], None] = lambda _: None,
     ) -> None:
-        if not len(material.training):
-            raise ConfigError("no photograph to train on: see data.train_splits")
         self.config = config
         self.material = material
         self.world = world

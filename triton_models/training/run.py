@@ -1,10 +1,13 @@
 """One whole run: class maps, network and weights, the loop, and what it leaves behind."""
 
 import json
+import logging
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict
 
 import torch
+from safetensors.torch import save
 
 from triton_models.export import export_locator
 from triton_models.networks.pretrained import WeightsError, load_stem, load_vit
@@ -16,7 +19,7 @@ from triton_models.training.examples import Examples
 from triton_models.training.loop import Material, Report, Trainer
 from triton_models.training.pictures import Pictures
 from triton_models.training.plan import Plan
-from triton_models.training.semantics import ClassMaps
+from triton_models.training.semantics import ClassMaps, Segmenter
 
 NETWORK = "network.json"
 WEIGHTS = "network.safetensors"
@@ -72,12 +75,14 @@ def class_maps(
     if plan.segmenter is None:
         return None
     data = plan.config.data
+    assert data.segmentation is not None
     maps = ClassMaps(data.cache, plan.segmenter.sha256, data.fit, plan.network.image_size)
     files = [*plan.training.files, *plan.validation.files]
+    gpu = world.device.index or 0 if world.device.type == "cuda" else None
     maps.make(
         files[world.rank :: world.size],
         pictures,
-        plan.segmenter,
+        Segmenter(data.segmentation, gpu),  # one of its own, which gives the GPU's memory back
         source=data.folder,
         processes=data.processes,
         writer=world.rank,
@@ -104,10 +109,9 @@ def material(plan: Plan, pictures: Pictures, maps: ClassMaps | None) -> Material
 
 def write_network(network: TransLocator, config: Config, plan: Plan) -> None:
     """Write the trained weights, what they belong to, and, with a scene head, the ONNX export."""
-    from safetensors.torch import save_file
-
     network = network.cpu().eval()
-    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, config.out / WEIGHTS)
+    weights = save({name: x.contiguous() for name, x in network.state_dict().items()})
+    (config.out / WEIGHTS).write_bytes(weights)
     description = {
         "network": asdict(network.config),
         "fit": config.data.fit,
@@ -117,4 +121,8 @@ def write_network(network: TransLocator, config: Config, plan: Plan) -> None:
     }
     (config.out / NETWORK).write_text(json.dumps(description, indent=2) + "\n")
     if network.config.scenes:
-        export_locator(ServedLocator(network), config.out / EXPORT)
+        # What torch's exporter says of packages that are not here, and of itself, helps nobody.
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            export_locator(ServedLocator(network), config.out / EXPORT)

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,18 +34,18 @@ _ONNX_ERRORS = (
 class Segmenter:
     """Any ONNX network UINT8 [B, S, S, 3] → UINT8 [B, S, S] class ids; its names do not matter.
 
-    The names of the classes are in the JSON file beside it, under "classes".
+    The names of the classes are in the JSON file beside it, under "classes". `gpu`: the number of
+    the GPU to run on, if ONNX Runtime can. Raises ConfigError where it is no such network.
     """
 
-    def __init__(self, path: Path, threads: int = 0) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-        providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    def __init__(self, path: Path, gpu: int | None = None) -> None:
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if gpu is not None and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": gpu}))
         try:
             self.sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
             self.classes = tuple(json.loads(path.with_suffix(".json").read_text())["classes"])
-            self._session = onnxruntime.InferenceSession(path, options, providers=providers)
+            self._session = onnxruntime.InferenceSession(path, providers=providers)
         except OSError as error:
             raise ConfigError(f"{error.filename}: {error.strerror or error}") from error
         except (ValueError, KeyError, TypeError, *_ONNX_ERRORS) as error:
