@@ -7,11 +7,14 @@ SELECT 's3://' || a.bucket || '/' || a.prefix,
        l.id,
        a.id,
        :night,
-       greatest(0, s.most - (SELECT count(*)
-                             FROM geotag.run r
-                             JOIN geotag.chunk c ON c.run_id = r.id AND c.finished_at IS NULL
-                             JOIN geotag.run_object ro ON ro.chunk_id = c.id
-                             WHERE r.archive_id = a.id AND r.scheduled_for IS NOT NULL)),
+       CASE
+           WHEN s.most IS NOT NULL THEN greatest(0, s.most - (
+               SELECT count(*)
+               FROM geotag.run r
+               JOIN geotag.chunk c ON c.run_id = r.id AND c.finished_at IS NULL
+               JOIN geotag.run_object ro ON ro.chunk_id = c.id
+               WHERE r.archive_id = a.id AND r.scheduled_for IS NOT NULL))
+       END,
        s.opens,
        s.closes,
        s.timezone

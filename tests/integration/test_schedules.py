@@ -268,6 +268,13 @@ def test_night_is_a_run_of_its_archive(engine: Engine) -> None:
     assert schedules.last_nights(engine, archive, 5) == [night]
 
 
+def test_night_without_a_limit_has_none(engine: Engine) -> None:
+    archive = scheduled(engine)
+    (night,) = schedules.start_due(engine, at("2026-10-10 22:00+02:00"))
+    assert planning.room(engine, night.run_id) is None
+    assert planned(engine, archive, night) == list("abcdef")
+
+
 def test_night_that_is_still_planned_holds_the_next_one_back(engine: Engine) -> None:
     archive = scheduled(engine)
     (first,) = schedules.start_due(engine, at("2026-10-10 22:00+02:00"))
