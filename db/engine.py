@@ -44,11 +44,12 @@ def is_away(error: Exception) -> bool:
 
     Where PostgreSQL gave a reason, its SQLSTATE decides: classes 08 (connection), 40 (rolled back,
     such as a deadlock), 53 (resources, such as a full disk), 57P (operator intervention, such as
-    a shutdown) and 58 (the server's own disk); PostgreSQL documentation, appendix A.
+    a shutdown) and 58 (the server's own disk), and 25P03 (we kept a transaction waiting for too
+    long); PostgreSQL documentation, appendix A.
     """
     code = getattr(getattr(error, "orig", None), "pgcode", None)
     if code:
-        return code[:2] in ("08", "40", "53", "58") or code[:3] == "57P"
+        return code[:2] in ("08", "40", "53", "58") or code[:3] == "57P" or code == "25P03"
     # PendingRollbackError: a connection that is kept has been lost before.
     if isinstance(error, (OperationalError, InterfaceError, PoolTimeout, PendingRollbackError)):
         return True

@@ -22,7 +22,16 @@ from deploy.settings import StackSettings
 from geotag.context import Context
 from tests.images import good_files
 from tests.stack_helpers import distinct_pictures, outcomes_of, results, scalar, until, upload
-from workers.app import BACKFILL, INTERACTIVE, BrokerUnavailable, at_broker, make_app, publish
+from workers.app import (
+    BACKFILL,
+    INTERACTIVE,
+    QUEUES,
+    BrokerUnavailable,
+    at_broker,
+    make_app,
+    publish,
+    queued,
+)
 from workers.settings import WorkerSettings
 
 OBJECTS = 40
@@ -80,6 +89,9 @@ def test_only_the_broker_and_the_workers_are_started(second: dict[str, str]) -> 
         "broker",
         "worker-backfill",
         "worker-interactive",
+        "worker-control",
+        "worker-planning",
+        "beat",
     }
     assert second["GEOTAG_BROKER_URL"].startswith("amqp://")
 
@@ -142,7 +154,7 @@ def test_all_workers_run(second: dict[str, str]) -> None:
     until(lambda: consumers() == 2)
 
 
-@pytest.mark.parametrize("name", ["geotag.backfill", "geotag.interactive", "geotag.dead"])
+@pytest.mark.parametrize("name", ["geotag.dead", *(f"geotag.{queue}" for queue in QUEUES)])
 def test_queues_are_there_and_are_quorum_queues(second: dict[str, str], name: str) -> None:
     settings = WorkerSettings(broker_url=SecretStr(second["GEOTAG_BROKER_URL"]))
     (wanted,) = (queue for queue in make_app(settings).conf.task_queues if queue.name == name)
@@ -208,3 +220,31 @@ def test_workers_have_nothing_to_complain_about(second: dict[str, str]) -> None:
     ]
     assert len(records) > 10
     assert complaints == [], "\n".join(complaints)
+
+
+def test_everything_completes_after_its_queue_was_deleted(
+    running: Context, bucket: str, second: dict[str, str]
+) -> None:
+    """With all that is in it, in the middle of a run; the kept worker notices."""
+    pictures = distinct_pictures(good_files()["plain.jpg"], 24, prefix=bucket)
+    upload(running, bucket, pictures)
+    settings = StackSettings()
+    app = make_app(WorkerSettings(broker_url=SecretStr(second["GEOTAG_BROKER_URL"])))
+    stack.stop_service(settings, "worker-backfill")
+    try:
+        planned = subprocess.run(
+            [str(Path(sys.executable).with_name("geotag")), "run", f"s3://{bucket}", "--no-wait"],
+            check=False,
+            env=os.environ | second,
+        )
+        assert planned.returncode == 0
+        until(lambda: queued(app, BACKFILL) == len(pictures) // 8)
+        with Connection(second["GEOTAG_BROKER_URL"]) as connection:
+            Queue(at_broker(BACKFILL), channel=connection.channel()).delete()
+    finally:
+        stack.start_service(settings, "worker-backfill")
+    until(
+        lambda: {row.state for row in results(running, bucket).values()} == {"geotagged"},
+        seconds=240,
+    )
+    assert outcomes_of(running, bucket) == dict.fromkeys(pictures, 1)

@@ -153,8 +153,9 @@ def test_a_second_up_starts_nothing(settings: StackSettings, models: Path) -> No
     assert pids(settings) == before
     assert not [line for line in said if "starting" in line]
     assert sorted(before) == [
-        *("broker", "postgres", "s3", "triton"),
-        *("worker-backfill-0", "worker-backfill-1", "worker-interactive"),
+        *("beat", "broker", "postgres", "s3", "triton"),
+        *("worker-backfill-0", "worker-backfill-1", "worker-control"),
+        *("worker-interactive", "worker-planning"),
     ]
 
 
