@@ -18,10 +18,10 @@ LEVEL = 12
 
 
 def world_with(longitude: Floats, latitude: Floats, photographs: Ints) -> tuple[Hierarchy, Ints]:
-    """The partitions, and the class index of each place's cells, [places, 3] (coarse, middle, fine).
+    """The partitions, and the class indices of each place's coarse, middle and fine cell, [n, 3].
 
-    Positions in degrees, WGS 84, [places]; `photographs` were taken at each. A place's fine cell has
-    its very position as mean and no spread; the other cells count a gazetteer's places.
+    Positions in degrees, WGS 84, [n]; `photographs` were taken at each. A place's fine cell has its
+    very position as mean and no spread; the other cells count a gazetteer's places.
 
     Raises ValueError where a place lies in no cell of the gazetteer's partitions.
     """

@@ -1,0 +1,99 @@
+"""The shipped release away from home: strangers straight from cameras, and changed proportions.
+
+`python -m benchmarks.landmarks ../shared/photos` asks the release `landmarks` about
+- `camera` as it is, through the workers' decoder;
+- `camera` squashed to 256 × 256 px and compressed as the landmarks were (JPEG, quality 90);
+- the landmarks, and the landmarks un-squashed to 4:3 and to 3:4 before they are squashed again. The
+  release has learnt from these, so that only the change between the three means anything.
+
+Nothing of the release was chosen by the pictures of `camera`.
+"""
+
+import argparse
+import csv
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from triton_models.distance import great_circle_km
+from triton_models.landmarks.photographs import read_photographs
+from triton_models.release import RELEASES, Release
+from triton_models.reliability import wilson
+from triton_models.serving import Locator
+from workers.errors import PhotoError
+from workers.photo import InputSpec, PhotoLimits, read_photo
+
+SPEC = InputSpec(256, 256, "squash")
+LIMITS = PhotoLimits(max_bytes=1 << 28, max_pixels=1 << 28, decode_seconds=60)
+AT_200_KM = 2
+
+
+def jpeg(pixels: np.ndarray, size: tuple[int, int] | None = None) -> bytes:
+    out = io.BytesIO()
+    image = Image.fromarray(pixels)
+    (image.resize(size, Image.Resampling.BICUBIC) if size else image).save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
+def summary(answers: list, hits: list[bool] | None = None) -> dict:
+    confidence = np.array([answer.confidence[AT_200_KM] for answer in answers])
+    abstained = [bool(answer.abstention) for answer in answers]
+    said = {
+        "photographs": len(answers),
+        "abstained": sum(abstained),
+        "abstained_share": round(float(np.mean(abstained)), 4),
+        "interval": [round(x, 4) for x in wilson(sum(abstained), len(answers))],
+        "reasons": dict(Counter(answer.abstention for answer in answers)),
+        "mean_confidence_200_km": round(float(confidence.mean()), 4),
+    }
+    return said | ({} if hits is None else {"within_200_km": round(float(np.mean(hits)), 4)})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("photos", type=Path, help="the folder with camera and landmarks")
+    parser.add_argument("--release", type=Path, default=RELEASES / "landmarks")
+    parser.add_argument("--out", type=Path, help="a JSON file")
+    arguments = parser.parse_args()
+    locator = Locator(Release.load(arguments.release))
+
+    def ask(data: bytes):
+        return locator(read_photo(data, SPEC, LIMITS).pixels)
+
+    with (arguments.photos / "camera" / "metadata.csv").open(encoding="utf-8") as file:
+        names = [row["file"] for row in csv.DictReader(file)]
+    found, unread = {"camera": [], "camera_squashed": []}, []
+    for name in names:
+        data = (arguments.photos / "camera" / name).read_bytes()
+        try:
+            found["camera"].append(ask(data))
+        except PhotoError as error:
+            unread.append(f"{name}: {error.code}")
+            continue
+        found["camera_squashed"].append(ask(jpeg(read_photo(data, SPEC, LIMITS).pixels)))
+    result = {name: summary(answers) for name, answers in found.items()} | {"unread": unread}
+
+    photographs = read_photographs(arguments.photos / "landmarks")
+    for name, size in (("landmarks", None), ("wide_4_3", (341, 256)), ("tall_3_4", (256, 341))):
+        answers, hits = [], []
+        for file, place in zip(photographs.files, photographs.place, strict=True):
+            data = (photographs.folder / file).read_bytes()
+            if size:
+                data = jpeg(read_photo(data, SPEC, LIMITS).pixels, size)
+            answer = ask(data)
+            answers.append(answer)
+            at = photographs.longitude[place], photographs.latitude[place]
+            hits.append(bool(great_circle_km(*answer.position, *at) <= 200))
+        result[name] = summary(answers, hits)
+    text = json.dumps({"release": locator.release.digest, **result}, indent=2)
+    print(text)
+    if arguments.out:
+        arguments.out.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

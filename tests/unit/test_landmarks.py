@@ -1,0 +1,203 @@
+import numpy as np
+import pytest
+import torch
+
+from triton_models.confidence import Calibration
+from triton_models.decoding import evidence
+from triton_models.landmarks import figures
+from triton_models.landmarks.familiarity import Familiarity, fit_weights
+from triton_models.landmarks.learning import Recipe, learn, network_of
+from triton_models.landmarks.photographs import Photographs, read_photographs, read_pixels
+from triton_models.landmarks.served import NOTHING, Memory, ServedLandmarks
+from triton_models.landmarks.views import Views, varied
+from triton_models.landmarks.world import LEVEL, world_with
+from triton_models.s2cells import ids_of, levels
+
+
+@pytest.fixture
+def photographs(tmp_path) -> Photographs:
+    rng = np.random.default_rng(0)
+    place = np.repeat([0, 1, 2], 20)
+    return Photographs(
+        folder=tmp_path,
+        files=tuple(f"{k}.jpg" for k in range(60)),
+        titles=tuple(f"{k}.jpg" for k in range(60)),
+        series=np.array([f"series {k}" for k in rng.integers(15, size=60)]),
+        places=("Bridge", "Falls from afar", "Falls"),
+        place=place,
+        longitude=np.array([-122.4783, -79.07, -79.0757]),
+        latitude=np.array([37.8199, 43.0849, 43.0773]),
+    )
+
+
+def test_no_series_is_cut_and_every_photograph_is_held_out_once(photographs):
+    fold = photographs.folds()
+    assert set(fold) == set(range(5))
+    for series in set(photographs.series):
+        assert len(set(fold[photographs.series == series])) == 1
+
+
+def test_near_places_are_one_site(photographs):
+    bridge, afar, falls = photographs.sites
+    assert afar == falls != bridge
+
+
+def test_the_photographs_of_a_place_share_a_position(tmp_path):
+    (tmp_path / "metadata.csv").write_text(
+        "file,place,latitude,longitude,series,commons_title\n"
+        "a.jpg,Tower,48.8584,2.2945,s,A.jpg\nb.jpg,Tower,48.8585,2.2945,s,B.jpg\n"
+    )
+    with pytest.raises(ValueError, match="Tower has more than one position"):
+        read_photographs(tmp_path)
+
+
+def test_pictures_of_another_size_are_refused(tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (256, 255)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="not 256 × 256 px"):
+        read_pixels(tmp_path / "a.png")
+
+
+def test_the_workers_decoder_gives_the_same_pixels(shared):
+    from workers.photo import InputSpec, PhotoLimits, read_photo
+
+    found = read_photographs(shared / "photos" / "landmarks")
+    for file in found.files[::100]:
+        path = found.folder / file
+        photo = read_photo(
+            path.read_bytes(), InputSpec(256, 256, "squash"), PhotoLimits(10**7, 10**7, 60)
+        )
+        np.testing.assert_array_equal(photo.pixels, read_pixels(path))
+
+
+def test_there_are_twelve_sites(shared):
+    found = read_photographs(shared / "photos" / "landmarks")
+    assert (len(found), len(found.places), len(set(found.sites))) == (1422, 19, 12)
+
+
+def test_every_place_has_a_fine_cell_of_its_own_and_the_world_stays_covered(photographs):
+    hierarchy, known = world_with(
+        photographs.longitude, photographs.latitude, np.bincount(photographs.place)
+    )
+    fine = hierarchy.fine
+    own = known[:, 2]
+    assert len(set(own.tolist())) == 3
+    np.testing.assert_allclose(fine.longitude[own], photographs.longitude)
+    np.testing.assert_array_equal(fine.photographs[own], [20, 20, 20])
+    assert (levels(ids_of(fine.tokens[k] for k in own)) >= LEVEL).all()
+    assert not len(fine.means_outside())
+    # Buffalo is next to the falls, Tokyo far away: both were in the gazetteer's cells.
+    assert (fine.locate([-78.8784, 139.6917], [42.8864, 35.6895]) >= 0).all()
+    assert (hierarchy.fine_to_coarse >= 0).all()
+    assert (hierarchy.fine_to_middle >= 0).all()
+
+
+def test_a_view_has_the_size_of_its_picture_and_is_made_again_by_the_same_seed():
+    picture = np.random.default_rng(1).integers(256, size=(256, 256, 3), dtype=np.uint8)
+    one, two = (varied(picture, np.random.default_rng(7)) for _ in range(2))
+    assert one.shape == picture.shape
+    np.testing.assert_array_equal(one, two)
+
+
+def clusters(count: int = 30) -> tuple[np.ndarray, np.ndarray]:
+    """Means of three places: 300 dimensions, of which the first tells the places apart."""
+    rng = np.random.default_rng(2)
+    place = np.repeat(np.arange(3), count)
+    means = rng.normal(1, 0.1, size=(3 * count, 300)).astype(np.float32)
+    means[np.arange(3 * count), place] += 3
+    return means, place
+
+
+def test_what_is_like_a_place_is_more_familiar_than_what_is_like_none():
+    means, place = clusters()
+    familiarity = Familiarity(means[::2], place[::2])
+    rng = np.random.default_rng(3)
+    strange = rng.normal(1, 0.5, size=(40, 300)).astype(np.float32)
+    energy = torch.zeros(1)
+    known_signs = familiarity.signs(torch.from_numpy(means[1::2]), energy.expand(45)).numpy()
+    strange_signs = familiarity.signs(torch.from_numpy(strange), energy.expand(40)).numpy()
+    weights = fit_weights(known_signs, strange_signs, np.arange(40) % 4)
+    familiarity.weights.copy_(torch.from_numpy(weights))
+    at_home = familiarity(torch.from_numpy(means[1::2]), energy.expand(45))
+    away = familiarity(torch.from_numpy(strange), energy.expand(40))
+    assert at_home.min() > 0 > away.max()
+
+
+def test_memory_names_the_place_of_the_nearest_photograph():
+    means, place = clusters()
+    memory = Memory(torch.from_numpy(means[::2]), torch.from_numpy(place[::2]), places=4)
+    said = memory(torch.from_numpy(means[1::2]))
+    np.testing.assert_array_equal(said.argmax(dim=1), place[1::2])
+    assert said[:, 3].max() < 1e-6  # a place of which nothing is remembered
+    torch.testing.assert_close(said.sum(dim=1), torch.ones(45))
+
+
+def test_cells_without_a_place_get_nothing_and_the_level_tells_familiarity():
+    means = torch.rand(12, 1280)
+    place = torch.arange(12) % 3
+    member = network_of(Recipe(width=8), (2, 3, 3), segmentation_classes=4).eval()
+    familiarity = Familiarity(means.numpy(), place.numpy())
+    familiarity.weights.copy_(torch.tensor([0.0, 0.0, 0.0, -2.5]))
+    known = torch.tensor([[0, 1, 9], [4, 5, 6], [4, 7, 2]])
+    network = ServedLandmarks(
+        member.stem, [member], Memory(means, place, 3), familiarity, known, (5, 8, 11), 4
+    ).eval()
+    maps, semantics = [torch.rand(2, 1280, 8, 8)] * 2, [torch.zeros(2, 4, 64, 64)] * 2
+    with torch.inference_mode():
+        coarse, middle, fine, scene = network.from_maps(maps, semantics)
+    assert [tuple(x.shape) for x in (coarse, middle, fine, scene)] == [
+        (2, 1, n) for n in (5, 8, 11, 3)
+    ]
+    empty = np.setdiff1d(np.arange(11), known[:, 2])
+    torch.testing.assert_close(fine[0, 0, empty], torch.full((8,), -NOTHING - 2.5))
+    assert evidence(fine[0].numpy()) == pytest.approx(-2.5, abs=1e-4)
+    np.testing.assert_allclose(coarse.exp().sum(dim=2), 1, atol=1e-5)
+
+
+def test_a_network_learns_and_does_so_the_same_way_twice():
+    rng = np.random.default_rng(4)
+    place = np.repeat(np.arange(2), 12)
+    maps = rng.random((2, 24, 1280, 8, 8)).astype(np.float16)
+    maps[:, np.arange(24), place] += 2
+    views = Views(
+        maps, maps.mean(axis=(3, 4), dtype=np.float32), np.zeros((2, 24, 64, 64), np.uint8), 4
+    )
+    labels = np.stack([place, place, place, np.full(24, -1)], axis=1)
+    labels[0, 3], labels[12, 3] = 0, 2
+    recipe = Recipe(width=8, epochs=1, batch=8)
+    first, second = (learn(views, labels, np.arange(24), recipe, seed=5) for _ in range(2))
+    for a, b in zip(first.fine.parameters(), second.fine.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    with torch.inference_mode():
+        scores = first.from_features(
+            [torch.from_numpy(maps[0].astype(np.float32))], torch.zeros(24, 4, 64, 64)
+        )
+    np.testing.assert_array_equal(scores.fine.argmax(dim=1), place)
+
+
+def test_a_difference_is_paired_and_its_interval_covers_it(photographs):
+    first = np.ones(60, np.bool_)
+    second = np.arange(60) % 4 > 0
+    found = figures.difference(photographs, first, second)
+    assert (found.points, found.only_first, found.only_second) == (25.0, 15, 0)
+    assert 0 < found.low < 25 < found.high
+    assert figures.difference(photographs, first, first).high == 0
+
+
+def test_the_less_familiar_the_more_the_prior_holds():
+    calibration = Calibration(prior_weight=0.1, familiarity=(2.0, -1.0))
+    shares = [calibration.prior_share(e) for e in (-1000.0, -1.0, 0.5, 3.0, 1000.0)]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[2] == pytest.approx(0.1 + 0.9 / 2)
+    assert (shares[0], shares[-1]) == (1.0, pytest.approx(0.1))
+    assert Calibration(prior_weight=0.1).prior_share(-1000.0) == 0.1
+
+
+@pytest.mark.parametrize(
+    ("confidence", "share", "reason"),
+    [(0.6, 0.9, ""), (0.4, 0.9, "unlike_training"), (0.4, 0.2, "too_little_evidence")],
+)
+def test_an_abstention_says_whether_anything_like_it_was_learnt(confidence, share, reason):
+    stated = np.full(5, confidence, np.float32)
+    assert Calibration(abstain_below=0.5).abstention(stated, share) == reason

@@ -1,0 +1,115 @@
+"""`python -m triton_models.landmarks`: everything about the release `landmarks`, step by step.
+
+views ../shared/photos/landmarks WORK --segmentation segmentation.onnx
+folds ../shared/photos/landmarks WORK          five folds, three seeds
+strangers ../shared/photos/landmarks WORK      each site left out in turn
+ablation ../shared/photos/landmarks WORK
+evaluate ../shared/photos/landmarks WORK --out RESULTS.json
+release ../shared/photos/landmarks WORK OUT --segmentation segmentation.onnx
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from rich.progress import track
+
+from triton_models.landmarks import evaluation, heldout, releasing, study
+from triton_models.landmarks.learning import Recipe, learn
+from triton_models.landmarks.photographs import read_photographs
+from triton_models.landmarks.study import Study
+from triton_models.landmarks.views import make_views
+
+Photos = Annotated[Path, typer.Argument(help="The folder with metadata.csv and the photographs.")]
+Work = Annotated[Path, typer.Argument(help="Where views, answers and networks are kept.")]
+Segmentation = Annotated[Path, typer.Option(help="segmentation.onnx, its JSON file beside it.")]
+
+app = typer.Typer(no_args_is_help=True, help=__doc__)
+
+
+@app.callback()
+def one_thread(threads: Annotated[int, typer.Option(help="Cores to use.")] = 1) -> None:
+    """Results are the same for the same number of threads."""
+    torch.set_num_threads(threads)
+
+
+@app.command()
+def views(
+    photos: Photos,
+    work: Work,
+    segmentation: Segmentation,
+    count: Annotated[int, typer.Option(help="Views of each photograph.")] = 10,
+) -> None:
+    """Make the views of every photograph, and what the frozen stem and segmentation see in them."""
+    pixels = read_photographs(photos).pixels()
+    for _ in track(make_views(pixels, segmentation, count, work / "views"), total=count):
+        pass
+
+
+@app.command()
+def folds(photos: Photos, work: Work) -> None:
+    """Answer each photograph by networks of the four other folds: one seed at a time, and all."""
+    s = Study.open(photos, work)
+    names = ("folds", *(f"folds_{seed}" for seed in heldout.SEEDS))
+    found = {name: s.no_answers() for name in names}
+    for rows, held_out in track(s.splits(s.photographs.folds())):
+        members = [learn(s.views, s.labels, rows, Recipe(), seed) for seed in heldout.SEEDS]
+        for name, own in zip(names, (members, *([m] for m in members)), strict=True):
+            found[name].fill(held_out, s.ask(own, rows, held_out))
+    for name, answers in found.items():
+        answers.save(work / f"{name}.npz")
+
+
+@app.command()
+def strangers(photos: Photos, work: Work) -> None:
+    """Answer the photographs of each site by a network that has never seen the site."""
+    s = Study.open(photos, work)
+    found = s.no_answers()
+    for rows, held_out in track(s.splits(s.photographs.sites[s.photographs.place])):
+        members = [learn(s.views, s.labels, rows, Recipe(), heldout.SEEDS[0])]
+        found.fill(held_out, s.ask(members, rows, held_out))
+    found.save(work / "strangers.npz")
+
+
+@app.command()
+def ablation(photos: Photos, work: Work) -> None:
+    """One network alone in the same folds: without segmentation, fusion or scenes."""
+    s = Study.open(photos, work)
+    jobs = [(name, recipe, seed) for seed in heldout.SEEDS for name, recipe in study.ABLATION]
+    said = {
+        f"{name}, seed {seed}": s.held_out_places(recipe, seed)
+        for name, recipe, seed in track(jobs)
+    }
+    np.savez(work / "ablation.npz", **said)  # type: ignore[arg-type]
+
+
+@app.command()
+def evaluate(photos: Photos, work: Work, out: Annotated[Path, typer.Option()]) -> None:
+    """Judge what `folds`, `strangers` and `ablation` left; write the figures as JSON."""
+    figures = evaluation.results(Study.open(photos, work), work)
+    out.write_text(json.dumps(figures, indent=1) + "\n")
+    typer.echo(f"{out}: written")
+
+
+@app.command()
+def release(
+    photos: Photos,
+    work: Work,
+    out: Annotated[Path, typer.Argument(help="The release directory to write.")],
+    segmentation: Segmentation,
+    results: Annotated[Path, typer.Option(help="What `evaluate` wrote, for the model card.")],
+    version: int = 2,
+) -> None:
+    """Learn from all photographs, calibrate on the held-out answers, and write the release."""
+    s = Study.open(photos, work)
+    every = np.arange(len(s.photographs))
+    members = [learn(s.views, s.labels, every, Recipe(), seed) for seed in track(heldout.SEEDS)]
+    written = releasing.write(s, work, members, out, segmentation, results, version)
+    typer.echo(f"{written.directory}: {written.digest}")
+
+
+if __name__ == "__main__":
+    app()

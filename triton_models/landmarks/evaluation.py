@@ -1,0 +1,275 @@
+"""Is the recipe right, and does it know when not? Judged on photographs that were left out.
+
+What is fitted after the networks (weights of familiarity, curves, threshold) is fitted anew without
+the fold, or the site, that it is judged on; only the three temperatures and the prior's weight are
+fitted once, on all folds.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from triton_models import calibration
+from triton_models.calibration import Scored
+from triton_models.confidence import Calibration
+from triton_models.decoding import REGION_LEVELS, Decoded, Decoder, Floats
+from triton_models.distance import great_circle_km
+from triton_models.landmarks import baselines
+from triton_models.landmarks.familiarity import fit_weights
+from triton_models.landmarks.figures import Flags, accuracy, difference, hits
+from triton_models.landmarks.heldout import SEEDS, Answers
+from triton_models.landmarks.photographs import Photographs
+from triton_models.landmarks.releasing import calibrate, scored, with_threshold
+from triton_models.landmarks.study import ABLATION, Ints, Study
+from triton_models.radii import RADII_KM
+from triton_models.reliability import assess_confidence, assess_regions, wilson
+
+AT_200_KM = RADII_KM.index(200.0)
+NO_SCENE = np.zeros((1, 3), np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """Decoded answers of photographs that were left out, and how far off each is."""
+
+    answers: Sequence[Decoded]
+    km: Floats
+
+    @property
+    def hits(self) -> Flags:
+        """Within each of RADII_KM, [n, 5]."""
+        return self.km[:, None] <= np.array(RADII_KM)
+
+    @property
+    def confidence(self) -> Floats:
+        """Stated for each of RADII_KM, [n, 5]."""
+        return np.stack([answer.confidence for answer in self.answers])
+
+    @property
+    def abstained(self) -> Flags:
+        """Which photographs got no answer, [n]."""
+        return np.array([bool(answer.abstention) for answer in self.answers])
+
+
+def judge(study: Study, known: Answers, strange: Answers, base: Calibration) -> list[Judged]:
+    """The photographs, answered by the folds; and answered by networks that never saw their site.
+
+    `base`: temperatures and the prior's weight.
+    """
+    photographs = study.photographs
+    site, fold = photographs.sites[photographs.place], photographs.folds()
+    every = np.ones(len(fold), np.bool_)
+    held: list[Decoded | None] = [None] * len(fold)
+    foreign = list(held)
+    for group, number, asked, into in (
+        *((fold, k, known, held) for k in np.unique(fold)),
+        *((site, s, strange, foreign) for s in np.unique(site)),
+    ):
+        mine = group == number
+        rows = every if asked is strange else ~mine
+        others = ~mine if asked is strange else every
+        weights = fit_weights(known.signs[rows], strange.signs[others], site[others])
+        candidates = scored(study, known, weights)
+        fitted = [candidates[k] for k in np.flatnonzero(rows)]
+        decoder = fit_decoder(study, fitted, base)
+        ask = candidates if asked is known else scored(study, strange, weights)
+        for k in np.flatnonzero(mine):
+            into[k] = decoder.decode(ask[k].coarse, ask[k].middle, ask[k].fine, NO_SCENE)
+    return [_judged(photographs, held), _judged(photographs, foreign)]
+
+
+def fit_decoder(study: Study, known: Sequence[Scored], base: Calibration) -> Decoder:
+    """Curves, and a threshold that leaves ABSTAIN of the photographs, which were held out."""
+    decoder = Decoder.from_hierarchy(study.hierarchy, base)
+    fitted = calibration.fit_confidence(decoder, known, None)
+    return decoder.calibrated(with_threshold(study, fitted, known))
+
+
+def _judged(photographs: Photographs, answers: Sequence[Decoded | None]) -> Judged:
+    found = [answer for answer in answers if answer is not None]
+    longitude, latitude = np.stack([answer.position for answer in found]).T
+    place = photographs.place
+    km = great_circle_km(
+        longitude, latitude, photographs.longitude[place], photographs.latitude[place]
+    )
+    return Judged(found, km)
+
+
+def report(photographs: Photographs, judged: Judged) -> dict[str, Any]:
+    """Accuracy, calibration, coverage and abstention of photographs that were held out."""
+    place = photographs.place
+    at = photographs.longitude[place], photographs.latitude[place]
+    confidence = {}
+    for radius, km in enumerate(RADII_KM):
+        stated = judged.confidence[:, radius]
+        if not np.isnan(stated).all():
+            said = assess_confidence(stated, judged.hits[:, radius])
+            confidence[f"{km:g} km"] = {k: v for k, v in asdict(said).items() if k != "bins"}
+    regions = [
+        asdict(
+            assess_regions(
+                level,
+                [answer.region_cells[k].tolist() for answer in judged.answers],
+                [answer.region_probabilities[k].tolist() for answer in judged.answers],
+                *at,
+            )
+        )
+        for k, level in enumerate(REGION_LEVELS)
+    ]
+    return {
+        "accuracy": accuracy(judged.hits),
+        "accuracy_where_answered": accuracy(judged.hits[~judged.abstained]),
+        "confidence": confidence,
+        "regions": regions,
+        "abstention": abstention(judged),
+    }
+
+
+def abstention(judged: Judged) -> dict[str, Any]:
+    """How many got no answer, why, and how sure the release would have been."""
+    stated = judged.confidence[:, AT_200_KM]
+    reasons = Counter(answer.abstention for answer in judged.answers if answer.abstention)
+    return {
+        "photographs": len(judged.answers),
+        "abstained": int(judged.abstained.sum()),
+        "share": float(judged.abstained.mean()),
+        "interval": wilson(int(judged.abstained.sum()), len(judged.answers)),
+        "reasons": dict(reasons),
+        "mean_confidence_200_km": float(stated.mean()),
+    }
+
+
+def strangers(photographs: Photographs, judged: Judged) -> dict[str, Any]:
+    """Abstention of photographs whose site was left out, together and site by site."""
+    site = photographs.sites[photographs.place]
+    by_site = {}
+    for number in np.unique(site):
+        rows = np.flatnonzero(site == number)
+        name = photographs.places[photographs.place[rows[0]]]
+        by_site[name] = abstention(Judged([judged.answers[int(k)] for k in rows], judged.km[rows]))
+    shares = [said["share"] for said in by_site.values()]
+    return {
+        "all": abstention(judged),
+        "mean_share_of_sites": float(np.mean(shares)),
+        "sites": by_site,
+    }
+
+
+def results(study: Study, work: Path) -> dict[str, Any]:
+    """All figures, from the answers that `folds`, `strangers` and `ablation` left in `work`."""
+    known, strange = Answers.load(work / "folds.npz"), Answers.load(work / "strangers.npz")
+    photographs = study.photographs
+    site = photographs.sites[photographs.place]
+    weights = fit_weights(known.signs, strange.signs, site)
+    fitted = calibrate(study, scored(study, known, weights))
+    plain = Calibration()
+    base = replace(fitted, slopes=plain.slopes, intercepts=plain.intercepts, abstain_below=None)
+    at_home, away = judge(study, known, strange, base)
+    seeds = [Answers.load(work / f"folds_{seed}.npz") for seed in SEEDS]
+    return {
+        "photographs": len(photographs),
+        "places": len(photographs.places),
+        "sites": len(np.unique(site)),
+        "radii_km": RADII_KM,
+        "known": report(photographs, at_home),
+        "strangers": strangers(photographs, away),
+        "accuracy": accuracies(study, at_home, seeds),
+        "scene": {
+            "all": scene_accuracy(study, known, doubtful=True),
+            "without_doubtful": scene_accuracy(study, known, doubtful=False),
+        },
+        "ablation": ablation(study, work / "ablation.npz"),
+        "familiarity_weights": weights.tolist(),
+        "calibration": fitted.to_dict(),
+    }
+
+
+def accuracies(study: Study, judged: Judged, seeds: Sequence[Answers]) -> dict[str, Any]:
+    """The release beside what is easy, in the same folds; and its differences to them, paired."""
+    photographs, fold = study.photographs, study.photographs.folds()
+    means = np.asarray(study.views.means[0])
+    easy = {
+        method.__name__: hits(photographs, method(means, photographs.place, fold))
+        for method in (baselines.logistic, baselines.nearest, baselines.commonest)
+    }
+    alone = [hits(photographs, places(study, answers)) for answers in seeds]
+    each = np.array([accuracy(flags) for flags in alone])
+    best = [
+        max(("logistic", "nearest"), key=lambda name: easy[name][:, radius].sum())
+        for radius in range(len(RADII_KM))
+    ]
+    return {
+        "release": accuracy(judged.hits),
+        "one_seed": {
+            "mean": each.mean(axis=0).round(1).tolist(),
+            "deviation": each.std(axis=0, ddof=1).round(2).tolist(),
+            "each": each.tolist(),
+        },
+        "baselines": {name: accuracy(flags) for name, flags in easy.items()},
+        "folds": [
+            {
+                "photographs": int((fold == k).sum()),
+                "release": accuracy(judged.hits[fold == k]),
+                **{name: accuracy(flags[fold == k]) for name, flags in easy.items()},
+            }
+            for k in np.unique(fold)
+        ],
+        "release_minus_better_baseline": [
+            {
+                "baseline": name,
+                **asdict(difference(photographs, judged.hits[:, r], easy[name][:, r])),
+            }
+            for r, name in enumerate(best)
+        ],
+    }
+
+
+def places(study: Study, answers: Answers) -> Ints:
+    """The most probable place by f*."""
+    coarse, middle, fine = study.cells.T
+    f_star = answers.coarse[:, coarse] + answers.middle[:, middle] + answers.fine[:, fine]
+    said: Ints = f_star.argmax(axis=1)
+    return said
+
+
+def scene_accuracy(study: Study, known: Answers, *, doubtful: bool) -> dict[str, Any]:
+    """On the labelled landmarks that no network learnt scenes from, answered by the folds."""
+    truth = study.scenes("test", doubtful)
+    rows = truth >= 0
+    right = known.scene[rows].argmax(axis=1) == truth[rows]
+    return {
+        "photographs": int(rows.sum()),
+        "accuracy": round(float(right.mean()), 4),
+        "interval": wilson(int(right.sum()), int(rows.sum())),
+        "commonest": round(float(np.bincount(truth[rows]).max() / rows.sum()), 4),
+    }
+
+
+def ablation(study: Study, path: Path) -> dict[str, Any]:
+    """Accuracy of one network by configuration, its spread over seeds, and the paired steps."""
+    if not path.is_file():
+        return {}
+    with np.load(path) as stored:
+        said = {name: hits(study.photographs, stored[name]) for name in stored.files}
+    rows: dict[str, Any] = {}
+    before: list[Flags] = []
+    for name, _ in ABLATION:
+        runs = [flags for key, flags in said.items() if key.startswith(f"{name}, seed")]
+        if not runs:
+            continue
+        each = np.array([accuracy(flags) for flags in runs])
+        rows[name] = {
+            "seeds": len(runs),
+            "mean": each.mean(axis=0).round(1).tolist(),
+            "deviation": each.std(axis=0, ddof=1).round(2).tolist() if len(runs) > 1 else None,
+            "step_at_200_km": [
+                asdict(difference(study.photographs, a[:, AT_200_KM], b[:, AT_200_KM]))
+                for a, b in zip(runs, before, strict=False)
+            ],
+        }
+        before = runs
+    return rows

