@@ -177,6 +177,8 @@ def test_settings_and_commands_that_are_named_exist(page: Path) -> None:
     settings = {f"GEOTAG_{name.upper()}" for group in DECLARED for name in group.model_fields}
     # Written by `geotag up` for people and tests.
     settings.add("GEOTAG_TRITON_METRICS_URL")
+    # Of the tests themselves.
+    settings |= {f"GEOTAG_FAULT_{name}" for name in ("SEED", "OBJECTS", "REPORT")}
     assert set(re.findall(r"\bGEOTAG_[A-Z0-9_]*[A-Z0-9]", text)) <= settings
     known = {path.split()[1] for path, _command, _context in commands() if " " in path}
     code = "\n".join(re.findall(r"```.*?```|`[^`]+`", text, re.DOTALL))
