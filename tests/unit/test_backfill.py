@@ -1,68 +1,78 @@
-"""The planner's own bookkeeping; the ledger and the broker are stand-ins that record."""
+"""The planner's own bookkeeping; the ledger is a stand-in that records what it is asked."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from db.planning import ListedObject, PlannedChunk, PlannedPage, Totals
-from workers.archive import ArchiveObject
+from db.archives import RegisteredArchive
+from db.planning import (
+    Cursor,
+    ListedObject,
+    ListedPage,
+    PlannedChunk,
+    PlannedPage,
+    Run,
+    RunStopped,
+    Totals,
+    Whole,
+)
 from workers.backfill import Planned, Planner
-from workers.sources import Found
+from workers.errors import ArchiveUnavailable
+from workers.sources import CursorRefused, Source
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ARCHIVE = RegisteredArchive("a", "", "b", id=3)
 
 
 class Ledger:
     """What `db.planning` was asked, in order; each page becomes one chunk."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-        self.again: tuple[PlannedChunk, ...] = ()
-        for name in (
-            "open_run",
-            "redeliver",
-            "plan_page",
-            "close_plan",
-            "mark_published",
-            "register_archive",
-        ):
+        self.calls: list[Any] = []
+        self.cursor: Cursor | None = None
+        self.limit: int | None = None
+        self.stop_after: int | None = None
+        for name in ("open_run", "plan_hold", "plan_page", "close_plan", "start_over"):
             monkeypatch.setattr(f"db.planning.{name}", getattr(self, name))
-        monkeypatch.setattr("workers.backfill.publish", self.publish)
+        monkeypatch.setattr("db.planning.room", lambda _engine, _run: self.limit)
+        monkeypatch.setattr("db.planning.may_go_on", self.may_go_on)
 
-    def open_run(self, _engine: object, source: str, queue: str) -> int:
-        self.calls.append(("open", source, queue))
-        return 5
+    def open_run(self, _engine: object, source: str, queue: str, archive_id: int | None) -> Run:
+        self.calls.append(("open", source, queue, archive_id))
+        return Run(5, source, queue, archive_id, NOW, 0, self.cursor, Totals())
 
-    def redeliver(self, _engine: object, run_id: int) -> Iterator[PlannedChunk]:
-        self.calls.append(("redeliver", run_id))
-        yield from self.again
-
-    def register_archive(self, _engine: object, endpoint: str, bucket: str) -> int:
-        self.calls.append(("archive", endpoint, bucket))
-        return len(bucket)
+    @contextmanager
+    def plan_hold(self, _engine: object, run_id: int) -> Iterator[None]:
+        self.calls.append(("hold", run_id))
+        yield
+        self.calls.append(("let go", run_id))
 
     def plan_page(
-        self,
-        _engine: object,
-        run_id: int,
-        objects: list[ListedObject],
-        *,
-        skipped: int,
-        chunk_size: int,
-        before: Totals,
+        self, _engine: object, run: Run, page: ListedPage, *, most: int | None, **_given: Any
     ) -> PlannedPage:
-        self.calls.append(("page", run_id, [o.key for o in objects], skipped, chunk_size))
-        ids = tuple(range(len(objects)))
-        totals = Totals(before.listed + len(ids), before.skipped + skipped, before.done_before + 1)
-        return PlannedPage((PlannedChunk(len(self.calls), 1, ids),) if ids else (), totals)
+        keys = [obj.key for obj in page.objects][:most]
+        self.calls.append(("page", keys))
+        totals = replace(run.totals, listed=run.totals.listed + len(page.objects))
+        after = replace(run, pages=run.pages + 1, cursor=page.cursor, totals=totals)
+        return PlannedPage(after, (PlannedChunk(run.pages, 1, tuple(range(len(keys)))),))
 
-    def publish(self, _app: object, queue: str, chunk_id: int, delivery: int, ids: Any) -> None:
-        self.calls.append(("publish", queue, delivery, tuple(ids)))
+    def close_plan(self, _engine: object, _run: Run, whole: Whole | None = None) -> int:
+        self.calls.append(("close", whole))
+        return 2 if whole else 0
 
-    def mark_published(self, _engine: object, _ids: object) -> None:
-        self.calls.append(("mark",))
+    def start_over(self, _engine: object, run: Run) -> Run:
+        self.calls.append("start over")
+        return replace(run, cursor=None, totals=Totals())
 
-    def close_plan(self, _engine: object, run_id: int) -> None:
-        self.calls.append(("close", run_id))
+    def may_go_on(self, _engine: object, _run: int) -> None:
+        if self.stop_after is not None:
+            if self.stop_after == 0:
+                raise RunStopped
+            self.stop_after -= 1
 
 
 @pytest.fixture
@@ -71,58 +81,86 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> Ledger:
 
 
 ENGINE: Any = None
-PLANNER_ARGUMENTS: tuple[Any, Any, str, int] = (ENGINE, None, "http://s3", 32)
 
 
-def found(*keys: str, bucket: str = "b", skipped: int = 0) -> Found:
-    return Found(tuple(ArchiveObject(bucket, key, "1", 1, None) for key in keys), skipped)
+def planner() -> Planner:
+    return Planner(ENGINE, ENGINE, 32)
 
 
-def test_a_page_is_recorded_before_it_is_published(ledger: Ledger) -> None:
-    done = Planner(*PLANNER_ARGUMENTS).plan("s3://b", "backfill", [found("x", "y", skipped=2)])
+def source(*pages: list[str], breaks: Exception | None = None) -> Source:
+    """Pages of keys; the cursor is the number of the page. With `breaks`, it ends so."""
+
+    def listed(cursor: Cursor | None) -> Iterator[ListedPage]:
+        if cursor == {"stale": True}:
+            raise CursorRefused
+        for number in range(cursor["page"] if cursor else 0, len(pages)):
+            objects = [ListedObject(3, key, "1", 1, None) for key in pages[number]]
+            yield ListedPage(objects, 0, {"page": number + 1})
+        if breaks:
+            raise breaks
+
+    return Source("s3://b/", ARCHIVE, listed, "")
+
+
+def test_pages_are_published_as_they_are_planned(ledger: Ledger) -> None:
+    done = planner().plan(
+        source(["x", "y"], ["z"]), "backfill", publish=lambda: ledger.calls.append("publish")
+    )
     assert ledger.calls == [
-        ("open", "s3://b", "backfill"),
-        ("redeliver", 5),
-        ("archive", "http://s3", "b"),
-        ("page", 5, ["x", "y"], 2, 32),
-        ("publish", "backfill", 1, (0, 1)),
-        ("mark",),
-        ("close", 5),
+        ("open", "s3://b/", "backfill", 3),
+        ("hold", 5),
+        ("page", ["x", "y"]),
+        "publish",
+        ("page", ["z"]),
+        "publish",
+        ("close", Whole(3, "", NOW)),
+        "publish",
+        ("let go", 5),
     ]
-    assert done == Planned(5, Totals(listed=2, skipped=2, done_before=1), published=2)
-
-
-def test_what_was_lost_before_is_published_first(ledger: Ledger) -> None:
-    ledger.again = (PlannedChunk(9, 4, (1, 2, 3)),)
-    done = Planner(*PLANNER_ARGUMENTS).plan("s3://b", "backfill", [])
-    assert ("publish", "backfill", 4, (1, 2, 3)) in ledger.calls
-    assert done.published == 3
-
-
-def test_each_bucket_is_registered_once(ledger: Ledger) -> None:
-    pages = [found("x"), found("y"), found("z", bucket="other"), found("w")]
-    Planner(*PLANNER_ARGUMENTS).plan("manifest", "backfill", pages)
-    registered = [call[2] for call in ledger.calls if call[0] == "archive"]
-    assert registered == ["b", "other"]
+    assert done == Planned(5, Totals(listed=3), planned=3, vanished=2)
 
 
 def test_a_listing_that_breaks_off_leaves_the_run_open(ledger: Ledger) -> None:
-    def pages() -> Iterator[Found]:
-        yield found("x")
-        raise ConnectionError
+    with pytest.raises(ArchiveUnavailable):
+        planner().plan(source(["x"], breaks=ArchiveUnavailable("away")), "backfill")
+    assert ("page", ["x"]) in ledger.calls
+    assert not [call for call in ledger.calls if call[0] == "close"]
 
-    with pytest.raises(ConnectionError):
-        Planner(*PLANNER_ARGUMENTS).plan("s3://b", "backfill", pages())
-    assert ("publish", "backfill", 1, (0,)) in ledger.calls
-    assert ("close", 5) not in ledger.calls
+
+def test_planning_goes_on_from_the_cursor(ledger: Ledger) -> None:
+    ledger.cursor = {"page": 1}
+    planner().plan(source(["x"], ["y"]), "backfill")
+    assert [call for call in ledger.calls if call[0] == "page"] == [("page", ["y"])]
+
+
+def test_a_cursor_that_is_refused_begins_again(ledger: Ledger) -> None:
+    ledger.cursor = {"stale": True}
+    done = planner().plan(source(["x"], ["y"]), "backfill")
+    assert "start over" in ledger.calls
+    assert done.totals.listed == 2
+
+
+def test_no_more_than_the_run_may_hold(ledger: Ledger) -> None:
+    ledger.limit = 3
+    done = planner().plan(source(["a", "b"], ["c", "d"], ["e"]), "backfill")
+    pages = [call for call in ledger.calls if call[0] == "page"]
+    assert pages == [("page", ["a", "b"]), ("page", ["c"])]
+    # It did not see all of the archive: nothing has vanished.
+    assert ("close", None) in ledger.calls
+    assert (done.planned, done.vanished) == (3, 0)
+
+
+def test_a_run_that_is_stopped_is_left_where_it_is(ledger: Ledger) -> None:
+    ledger.stop_after = 1
+    with pytest.raises(RunStopped):
+        planner().plan(source(["a"], ["b"]), "backfill")
+    assert [call for call in ledger.calls if call[0] == "page"] == [("page", ["a"])]
+    assert not [call for call in ledger.calls if call[0] == "close"]
 
 
 def test_progress_is_reported_after_each_page(ledger: Ledger) -> None:
     seen: list[int] = []
-    Planner(*PLANNER_ARGUMENTS).plan(
-        "s3://b",
-        "backfill",
-        [found("x"), found("y", "z")],
-        report=lambda planned: seen.append(planned.listed),
+    planner().plan(
+        source(["x"], ["y", "z"]), "backfill", report=lambda planned: seen.append(planned.listed)
     )
     assert seen == [0, 1, 3]
