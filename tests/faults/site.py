@@ -28,17 +28,18 @@ from workers.archive import Archive
 WORKERS = 3
 CHUNK = 4
 DISK_MIB = 1024
-# Short, so that a fault is over soon. The visibility timeout is still three times a chunk's time.
+# Short, so that a fault is over soon; but on a slow machine a worker that is told to stop, and an
+# inference, still come to their end.
 SETTINGS = {
     "GEOTAG_WORKER_PROCESSES": str(WORKERS),
     "GEOTAG_CHUNK_SIZE": str(CHUNK),
     "GEOTAG_IN_FLIGHT": str(CHUNK),
     "GEOTAG_VISIBILITY_TIMEOUT": "10",
     "GEOTAG_PATIENCE": "5",
-    "GEOTAG_SHUTDOWN_GRACE": "5",
+    "GEOTAG_SHUTDOWN_GRACE": "20",
     "GEOTAG_S3_TIMEOUT": "2",
     "GEOTAG_S3_TRIES": "3",
-    "GEOTAG_TRITON_TIMEOUT": "10",
+    "GEOTAG_TRITON_TIMEOUT": "60",
     "GEOTAG_DATABASE_TIMEOUT": "2",
     "GEOTAG_TICK_SECONDS": "1",
     "GEOTAG_LOST_AFTER": "5",
