@@ -41,6 +41,8 @@ class Hold:
     def claim(self, sha256: bytes, release: str) -> Claim:
         """Claim some bytes for inference, unless that is done or another chunk is at it."""
         with self._one_at_a_time:
+            if self._connection.closed:  # the chunk was handed back with this object under way
+                return Claim(held=False, state=None)
             # First the lock, then the look: whoever held it before has written what it found.
             if not self._lock(_content_lock(sha256, release)):
                 return Claim(held=False, state=None)

@@ -19,7 +19,7 @@ from db.holds import ChunkHeldElsewhere, Hold
 from db.planning import PlannedChunk
 from geotag.context import Context
 from tests.images import good_files
-from tests.ledger_helpers import new_run
+from tests.ledger_helpers import new_run, sha
 from tests.stack_helpers import scalar, until, upload
 from workers import locator, tasks
 from workers.app import BACKFILL, PROCESS_CHUNK, make_app
@@ -347,3 +347,12 @@ def test_chunk_that_killed_a_worker_is_left_to_the_publisher_in_parts(
         parts = connection.execute(query, {"ids": list(chunk.object_version_ids)}).all()
     assert [tuple(part) for part in parts] == [(True, 1)] * len(chunk.object_version_ids)
     assert worker.sent == []
+
+
+def test_hold_that_has_ended_claims_nothing(running: Context, chunk: PlannedChunk) -> None:
+    """A thread may be under way with an object of a chunk that was handed back."""
+    hold = Hold(running.engine, chunk.chunk_id)
+    hold.let_go()
+    assert not hold.claim(
+        sha(running.settings.command.bucket), running.settings.command.release
+    ).held
