@@ -1,24 +1,31 @@
 """From listed objects to chunks, against the real PostGIS: nothing lost, nothing planned twice."""
 
+import contextlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 
-from db import ledger, planning
-from db.holds import Hold
+from db import archives, ledger, planning
+from db.archives import ArchiveRecord, RegisteredArchive
+from db.engine import sql
 from db.ledger import Result
-from db.planning import NOTHING, PlannedPage, Totals
+from db.planning import (
+    Cursor,
+    ListedPage,
+    PlannedElsewhere,
+    PlannedPage,
+    RunStopped,
+    Totals,
+    Whole,
+)
 from db.reads import run_progress
 from geotag.context import Context
 from tests.ledger_helpers import listed, new_archive, new_run, planned
-from workers.app import BrokerUnavailable
-from workers.archive import ArchiveObject
 from workers.backfill import Planner
-from workers.sources import Found
+from workers.sources import Source
 
 
 @pytest.fixture
@@ -27,13 +34,9 @@ def engine(running: Context) -> Engine:
 
 
 def plan(
-    engine: Engine,
-    run_id: int,
-    objects: list[planning.ListedObject],
-    size: int = 8,
-    before: Totals = NOTHING,
+    engine: Engine, run: planning.Run, objects: list[planning.ListedObject], size: int = 8
 ) -> PlannedPage:
-    return planning.plan_page(engine, run_id, objects, skipped=0, chunk_size=size, before=before)
+    return planning.plan_page(engine, run, ListedPage(objects), chunk_size=size)
 
 
 def keys_of(engine: Engine, archive: int, *, current: bool = True) -> list[str]:
@@ -57,10 +60,12 @@ def test_page_is_cut_into_chunks(engine: Engine) -> None:
 
 
 def test_planning_again_plans_nothing_twice(engine: Engine) -> None:
-    run_id, archive = new_run(engine), new_archive(engine)
+    run, archive = new_run(engine), new_archive(engine)
     objects = listed(archive, ["a.jpg", "b.jpg"])
-    assert len(plan(engine, run_id, objects).chunks) == 1
-    assert plan(engine, run_id, objects).chunks == ()
+    first = plan(engine, run, objects)
+    again = plan(engine, first.run, objects)
+    assert [len(page.chunks) for page in (first, again)] == [1, 0]
+    assert again.run.totals.listed == 2
 
 
 def test_what_has_an_outcome_is_not_planned_again(engine: Engine) -> None:
@@ -69,19 +74,21 @@ def test_what_has_an_outcome_is_not_planned_again(engine: Engine) -> None:
     (chunk,) = plan(engine, new_run(engine), objects).chunks
     fail(engine, chunk)
 
-    run_id = new_run(engine)
-    page = plan(engine, run_id, [*objects, *listed(archive, ["c.jpg"])])
+    run = new_run(engine)
+    page = plan(engine, run, [*objects, *listed(archive, ["c.jpg"])])
 
-    assert page.totals == Totals(listed=3, done_before=2, failed_before=2)
+    assert page.run.totals == Totals(listed=3, done_before=2, failed_before=2, appeared=1)
     assert [len(chunk.object_version_ids) for chunk in page.chunks] == [1]
-    (progress,) = run_progress(engine, run_id)
+    (progress,) = run_progress(engine, run.id)
     assert (progress.listed, progress.done_before, progress.failed_before) == (3, 2, 2)
 
 
 def test_changed_object_supersedes_its_former_version(engine: Engine) -> None:
     archive = new_archive(engine)
     (old,) = plan(engine, new_run(engine), listed(archive, ["a.jpg"], etag="old")).chunks
-    (new,) = plan(engine, new_run(engine), listed(archive, ["a.jpg"], etag="new")).chunks
+    changed = plan(engine, new_run(engine), listed(archive, ["a.jpg"], etag="new"))
+    (new,) = changed.chunks
+    assert (changed.run.totals.appeared, changed.run.totals.changed) == (0, 1)
     assert old.object_version_ids != new.object_version_ids
     assert keys_of(engine, archive) == ["a.jpg"]
     assert keys_of(engine, archive, current=False) == ["a.jpg", "a.jpg"]
@@ -89,7 +96,7 @@ def test_changed_object_supersedes_its_former_version(engine: Engine) -> None:
     # The former bytes put back are the former version, whose outcome still counts.
     fail(engine, old)
     back = plan(engine, new_run(engine), listed(archive, ["a.jpg"], etag="old"))
-    assert (back.chunks, back.totals.done_before) == ((), 1)
+    assert (back.chunks, back.run.totals.done_before) == ((), 1)
     with engine.connect() as connection:
         current = connection.execute(
             text(
@@ -103,9 +110,8 @@ def test_changed_object_supersedes_its_former_version(engine: Engine) -> None:
 
 def test_of_a_key_listed_twice_in_a_page_the_last_counts(engine: Engine) -> None:
     archive = new_archive(engine)
-    run_id = new_run(engine)
     objects = listed(archive, ["a.jpg"], etag="1") + listed(archive, ["a.jpg", "b.jpg"], etag="2")
-    (chunk,) = plan(engine, run_id, objects).chunks
+    (chunk,) = plan(engine, new_run(engine), objects).chunks
     assert len(chunk.object_version_ids) == 2
     assert keys_of(engine, archive, current=False) == ["a.jpg", "b.jpg"]
 
@@ -133,120 +139,180 @@ def test_hostile_keys_are_kept_as_they_are(engine: Engine) -> None:
     archive = new_archive(engine)
     (chunk,) = plan(engine, new_run(engine), listed(archive, HOSTILE_KEYS), size=99).chunks
     assert keys_of(engine, archive) == sorted(HOSTILE_KEYS)
+    assert len(chunk.object_version_ids) == len(HOSTILE_KEYS)
     begun = ledger.begin_chunk(engine, chunk.chunk_id, chunk.delivery)
     assert begun is not None
     assert sorted(obj.key for obj in begun.objects) == sorted(HOSTILE_KEYS)
 
 
 def test_ten_thousand_objects_in_pages(engine: Engine) -> None:
-    archive, run_id = new_archive(engine), new_run(engine)
+    archive, run = new_archive(engine), new_run(engine)
     keys = [f"{i:05}.jpg" for i in range(10_000)]
-    totals = NOTHING
     for start in range(0, len(keys), 1000):
-        page = listed(archive, keys[start : start + 1000])
-        totals = plan(engine, run_id, page, size=32, before=totals).totals
-    planning.close_plan(engine, run_id)
-    (progress,) = run_progress(engine, run_id)
+        run = plan(engine, run, listed(archive, keys[start : start + 1000]), size=32).run
+    planning.close_plan(engine, run)
+    (progress,) = run_progress(engine, run.id)
     assert (progress.listed, progress.planned, progress.done) == (10_000, 10_000, 0)
     assert not progress.finished
-    assert len(list(planning.redeliver(engine, run_id))) == 10 * 32  # 1000 = 31 * 32 + 8
-
-
-def test_more_chunks_than_the_lock_table_holds_are_redelivered(engine: Engine) -> None:
-    """A million objects are 31,250 chunks of 32; PostgreSQL has locks for 10,000."""
-    run_id = new_run(engine)
-    with engine.begin() as connection:
-        connection.execute(
-            text(
-                "WITH made AS (INSERT INTO geotag.chunk (run_id)"
-                "  SELECT :run FROM generate_series(1, 31250) RETURNING id),"
-                " object AS (INSERT INTO geotag.object_version (archive_id, key, etag, size)"
-                "  SELECT :archive, n::text, '1', 1 FROM generate_series(1, 31250) n"
-                "  RETURNING id)"
-                " INSERT INTO geotag.run_object (run_id, object_version_id, chunk_id)"
-                " SELECT :run, o.id, c.id"
-                " FROM (SELECT id, row_number() OVER () AS n FROM object) o"
-                " JOIN (SELECT id, row_number() OVER () AS n FROM made) c USING (n)"
-            ),
-            {"run": run_id, "archive": new_archive(engine)},
-        )
-    again = [chunk.chunk_id for chunk in planning.redeliver(engine, run_id)]
-    assert len(again) == 31_250
-    assert again == sorted(set(again))
+    with engine.connect() as connection:
+        chunks = connection.execute(
+            text("SELECT count(*) FROM geotag.chunk WHERE run_id = :id"), {"id": run.id}
+        ).scalar_one()
+    assert chunks == 10 * 32  # 1000 = 31 * 32 + 8
 
 
 def test_unfinished_run_is_joined_and_a_finished_one_is_not(engine: Engine) -> None:
     source = f"test {uuid.uuid4()}"
 
-    def opened(queue: str = "backfill") -> int:
+    def opened(queue: str = "backfill") -> planning.Run:
         return planning.open_run(engine, source, queue)
 
-    run_id = opened()
-    assert opened() == run_id  # still being planned
-    assert opened("interactive") != run_id
-    (chunk,) = plan(engine, run_id, listed(new_archive(engine), ["a.jpg"])).chunks
-    planning.close_plan(engine, run_id)
-    assert opened() == run_id  # a chunk is unfinished
-    fail(engine, chunk)
-    planning.close_plan(engine, run_id)
-    assert opened() != run_id
+    run = opened()
+    assert opened() == run  # still being planned
+    assert opened("interactive").id != run.id
+    page = plan(engine, run, listed(new_archive(engine), ["a.jpg"]))
+    assert opened() == page.run  # and goes on where it is
+    planning.close_plan(engine, page.run)
+    again = opened()  # a chunk is unfinished: it is listed again from the start
+    assert (again.id, again.cursor, again.totals) == (run.id, None, Totals())
+    fail(engine, page.chunks[0])
+    planning.close_plan(engine, again)
+    assert opened().id != run.id
 
 
 def test_two_planners_of_one_source_open_one_run(engine: Engine) -> None:
     source = f"test {uuid.uuid4()}"
+
+    def opened(_number: int) -> int:
+        return planning.open_run(engine, source, "backfill").id
+
     with ThreadPoolExecutor(8) as threads:
-        ids = set(threads.map(lambda _: planning.open_run(engine, source, "backfill"), range(8)))
-    assert len(ids) == 1
+        assert len(set(threads.map(opened, range(8)))) == 1
 
 
-def test_two_planners_of_one_source_count_its_objects_once(engine: Engine) -> None:
-    source, archive = f"test {uuid.uuid4()}", new_archive(engine)
-    objects = listed(archive, ["a.jpg", "b.jpg"])
-    first = planning.open_run(engine, source, "backfill")
-    second = planning.open_run(engine, source, "backfill")
-    assert first == second
-    plan(engine, first, objects)
-    plan(engine, second, objects)
-    planning.close_plan(engine, first)
-    planning.close_plan(engine, second)
-    (progress,) = run_progress(engine, first)
-    assert (progress.listed, progress.planned) == (2, 2)
+def test_of_two_planners_of_one_run_one_goes_on(engine: Engine) -> None:
+    run, archive = new_run(engine), new_archive(engine)
+    with planning.plan_hold(engine, run.id):
+        with pytest.raises(PlannedElsewhere), planning.plan_hold(engine, run.id):
+            pass
+        ahead = plan(engine, run, listed(archive, ["a.jpg"])).run
+    # One that lost its hold without knowing finds that the run moved on, and records nothing.
+    for behind in (
+        lambda: plan(engine, run, listed(archive, ["b.jpg"])),
+        lambda: planning.close_plan(engine, run),
+        lambda: planning.start_over(engine, run),
+    ):
+        with pytest.raises(PlannedElsewhere):
+            behind()
+    assert keys_of(engine, archive) == ["a.jpg"]
+    planning.close_plan(engine, ahead)
 
 
-def test_planners_of_overlapping_sources_do_not_lock_each_other_out(engine: Engine) -> None:
+def test_cursor_is_recorded_with_its_page(engine: Engine) -> None:
+    run, archive = new_run(engine), new_archive(engine)
+    page = ListedPage(listed(archive, ["a.jpg"]), 2, {"token": "x'\u20ac"})
+    planning.plan_page(engine, run, page, chunk_size=8)
+    found = planning.run_to_plan(engine, run.id)
+    assert (found.cursor, found.pages) == ({"token": "x'\u20ac"}, 1)
+    assert found.totals == Totals(listed=1, skipped=2, appeared=1)
+    assert planning.start_over(engine, found).cursor is None
+
+
+def night(engine: Engine, archive: int, *keys: str, prefix: str = "") -> tuple[int, Totals]:
+    """A complete listing: how many have vanished, and its totals."""
+    run = plan(engine, new_run(engine), listed(archive, keys)).run
+    return planning.close_plan(engine, run, Whole(archive, prefix, run.created_at)), run.totals
+
+
+def pending(engine: Engine, archive: int) -> tuple[int, int]:
+    """How many of an archive's objects are pending, and how many have vanished."""
+    counted = archives.counts(engine, archive)
+    return counted.pending, counted.vanished
+
+
+def test_what_a_complete_listing_lacks_has_vanished_until_it_is_back(engine: Engine) -> None:
     archive = new_archive(engine)
-    keys = [f"{i:04}.jpg" for i in range(1000)]
+    assert night(engine, archive, "a.jpg", "b.jpg", "p/c.jpg")[0] == 0
+    assert pending(engine, archive) == (3, 0)
+    assert night(engine, archive, "a.jpg", prefix="p/")[0] == 1  # below the prefix only
+    assert night(engine, archive, "a.jpg")[0] == 1
+    assert pending(engine, archive) == (1, 2)
+    vanished, totals = night(engine, archive, "a.jpg", "b.jpg")
+    assert (vanished, totals.appeared, totals.changed) == (0, 0, 0)
+    assert pending(engine, archive) == (2, 1)
+    run = plan(engine, new_run(engine), listed(archive, ["p/c.jpg"], etag="2")).run
+    assert (run.totals.appeared, run.totals.changed) == (0, 1)
+    assert pending(engine, archive) == (3, 0)
 
-    def plan_all(number: int) -> None:
-        for etag in ("1", "2", "3"):
-            plan(
-                engine,
-                new_run(engine),
-                listed(archive, keys[:: -1 if number % 2 else 1], etag=etag),
+
+def test_what_appeared_while_a_listing_went_on_has_not_vanished(engine: Engine) -> None:
+    archive = new_archive(engine)
+    slow = new_run(engine)
+    night(engine, archive, "new.jpg")
+    slow = plan(engine, slow, listed(archive, ["a.jpg"])).run
+    assert planning.close_plan(engine, slow, Whole(archive, "", slow.created_at)) == 0
+
+
+def test_old_inventory_does_not_undo_what_is_known_since(engine: Engine) -> None:
+    archive = new_archive(engine)
+    night(engine, archive, "changed.jpg", "gone.jpg", "same.jpg")
+    with engine.connect() as connection:
+        written = connection.execute(text("SELECT now()")).scalar_one()
+    run = plan(engine, new_run(engine), listed(archive, ["changed.jpg"], etag="2")).run
+    run = plan(engine, run, listed(archive, ["same.jpg"])).run
+    assert planning.close_plan(engine, run, Whole(archive, "", run.created_at)) == 1
+    page = planning.plan_page(
+        engine,
+        new_run(engine),
+        ListedPage(listed(archive, ["changed.jpg", "gone.jpg", "same.jpg", "new.jpg"])),
+        chunk_size=8,
+        as_of=written,
+    )
+    assert (page.run.totals.listed, page.run.totals.appeared) == (2, 1)
+    assert archives.counts(engine, archive).vanished == 1
+
+
+def test_chunks_hold_objects_of_one_archive(engine: Engine) -> None:
+    first, second = new_archive(engine), new_archive(engine)
+    pairs = zip(listed(first, "abc"), listed(second, "abc"), strict=True)
+    mixed = [obj for pair in pairs for obj in pair]
+    chunks = plan(engine, new_run(engine), mixed, size=2).chunks
+    assert [len(chunk.object_version_ids) for chunk in chunks] == [2, 1, 2, 1]
+    with engine.connect() as connection:
+        wrong = connection.execute(
+            text(
+                "SELECT count(*) FROM geotag.run_object ro"
+                " JOIN geotag.object_version v ON v.id = ro.object_version_id"
+                " JOIN geotag.chunk c ON c.id = ro.chunk_id"
+                " WHERE c.id = ANY(:ids) AND c.archive_id <> v.archive_id"
+            ),
+            {"ids": [chunk.chunk_id for chunk in chunks]},
+        ).scalar_one()
+    assert wrong == 0
+
+
+def test_new_release_makes_everything_pending_and_touches_no_old_row(engine: Engine) -> None:
+    archive = new_archive(engine)
+    (chunk,) = plan(engine, new_run(engine), listed(archive, ["a.jpg", "b.jpg"])).chunks
+    fail(engine, chunk)
+    assert pending(engine, archive) == (0, 0)
+    rows = text("SELECT o::text FROM geotag.outcome o ORDER BY 1")
+    # All in one transaction that is rolled back: a release that nobody serves stays nowhere.
+    with engine.connect() as connection:
+        before = connection.execute(rows).all()
+        connection.execute(text("UPDATE geotag.release SET active = false"))
+        connection.execute(
+            text(
+                "INSERT INTO geotag.release (name, digest, calibrated, coarse_partition_id,"
+                " middle_partition_id, fine_partition_id, manifest, active)"
+                " SELECT 'newer', 'newer', false, coarse_partition_id, middle_partition_id,"
+                " fine_partition_id, '{}', true FROM geotag.release LIMIT 1"
             )
-
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(plan_all, range(4)))
-    assert keys_of(engine, archive) == keys
-
-
-@pytest.mark.parametrize("page", [1, 2, 1000])
-def test_only_chunks_that_nobody_holds_are_redelivered(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch, page: int
-) -> None:
-    monkeypatch.setattr(planning, "_MOST_LOCKS", page)
-    run_id, (free, held, finished, last) = planned(engine, ["a", "b", "c", "d"], chunk_size=1)
-    fail(engine, finished)
-    hold = Hold(engine, held.chunk_id)
-    try:
-        again, again_last = planning.redeliver(engine, run_id)
-    finally:
-        hold.let_go()
-    assert (again.chunk_id, again.delivery) == (free.chunk_id, 2)
-    assert (again_last.chunk_id, again_last.delivery) == (last.chunk_id, 2)
-    assert again.object_version_ids == free.object_version_ids
-    assert ledger.begin_chunk(engine, free.chunk_id, 1) is None  # the old message is stale
-    assert ledger.begin_chunk(engine, held.chunk_id, 1) is not None
+        )
+        counted = connection.execute(sql("archive_counts"), {"archive_id": archive}).one()
+        assert (counted.objects, counted.pending) == (2, 2)
+        assert connection.execute(rows).all() == before
+        connection.rollback()
 
 
 def test_split_moves_what_is_not_done_into_chunks_of_one(engine: Engine) -> None:
@@ -272,79 +338,71 @@ def test_split_moves_what_is_not_done_into_chunks_of_one(engine: Engine) -> None
     assert (progress.planned, progress.failed) == (4, 4)
 
 
-Messages = list[tuple[int, int]]
+def source_of(archive: RegisteredArchive, *pages: list[str]) -> Source:
+    """Pages of keys; the cursor is the number of the next one."""
 
+    def listing(cursor: Cursor | None) -> Iterator[ListedPage]:
+        for number in range(cursor["page"] if cursor else 0, len(pages)):
+            yield ListedPage(listed(archive.id, pages[number]), 1, {"page": number + 1})
 
-def recorder(sent: Messages) -> Callable[..., None]:
-    """Stands in for `publish`: chunk and delivery of each message, which go nowhere."""
-
-    def publish(_app: object, _queue: str, chunk_id: int, delivery: int, _ids: object) -> None:
-        sent.append((chunk_id, delivery))
-
-    return publish
-
-
-@pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch) -> Messages:
-    """What the planner published."""
-    sent: Messages = []
-    monkeypatch.setattr("workers.backfill.publish", recorder(sent))
-    return sent
-
-
-def pages_of(*pages: list[str]) -> list[Found]:
-    bucket = f"planner-{uuid.uuid4().hex[:12]}"
-    return [
-        Found(tuple(ArchiveObject(bucket, key, "1", 1, None) for key in page), 1) for page in pages
-    ]
+    return Source(f"test {archive.name}", archive, listing, "")
 
 
 @pytest.fixture
-def planner(running: Context) -> Callable[[], Planner]:
-    return lambda: Planner(running.engine, running.app, "http://planner.invalid", 2)
+def archive(engine: Engine) -> Iterator[RegisteredArchive]:
+    """One whose chunks nobody can work on; it is not paused while it is planned."""
+    name = f"planner-{uuid.uuid4().hex[:12]}"
+    yield archives.add(engine, ArchiveRecord(name, "http://planner.invalid", name))
+    archives.pause(engine, name)
 
 
-def test_planner_publishes_each_chunk_once(
-    planner: Callable[[], Planner], published: Messages, engine: Engine
+@pytest.fixture
+def planner(running: Context) -> Planner:
+    return Planner(running.engine, running.archives, 2)
+
+
+class Killed(BaseException):
+    """What ends a planner in the middle."""
+
+
+@pytest.mark.parametrize("dies_after", range(4))
+def test_planner_that_dies_is_continued_and_nothing_is_listed_twice(
+    planner: Planner, archive: RegisteredArchive, engine: Engine, dies_after: int
 ) -> None:
-    done = planner().plan(f"test {uuid.uuid4()}", "backfill", pages_of(["a", "b", "c"], ["d"]))
-    assert (done.totals, done.published) == (Totals(listed=4, skipped=2), 4)
-    assert [delivery for _chunk, delivery in published] == [1, 1, 1]
-    (progress,) = run_progress(engine, done.run_id)
-    assert (progress.listed, progress.skipped, progress.planned) == (4, 2, 4)
+    pages = 0
+
+    def dies() -> None:
+        nonlocal pages
+        pages += 1
+        if pages > dies_after:
+            raise Killed
+
+    source = source_of(archive, ["a", "b", "c"], ["d", "e"], ["f"])
+    with contextlib.suppress(Killed):
+        planner.plan(source, "backfill", publish=dies)
+    done = planner.plan(source, "backfill")
+
+    if dies_after < 3:
+        assert done.totals == Totals(listed=6, skipped=3, appeared=6)
+    (progress,) = [run for run in run_progress(engine) if run.source == source.name]
+    assert (progress.listed, progress.skipped, progress.planned) == (6, 3, 6)
     assert progress.planned_at is not None
-
-
-@pytest.mark.parametrize("lost_after", range(4))
-def test_planner_that_dies_while_publishing_loses_nothing(
-    planner: Callable[[], Planner],
-    published: Messages,
-    engine: Engine,
-    monkeypatch: pytest.MonkeyPatch,
-    lost_after: int,
-) -> None:
-    source, pages = f"test {uuid.uuid4()}", pages_of(["a", "b", "c"], ["d", "e"], ["f"])
-    record = recorder(published)
-
-    def dies(*arguments: Any) -> None:
-        if len(published) == lost_after:
-            raise BrokerUnavailable("gone")
-        record(*arguments)
-
-    monkeypatch.setattr("workers.backfill.publish", dies)
-    with pytest.raises(BrokerUnavailable):
-        planner().plan(source, "backfill", pages)
-    monkeypatch.setattr("workers.backfill.publish", record)
-    planner().plan(source, "backfill", pages)
-
-    (progress,) = [run for run in run_progress(engine) if run.source == source]
-    assert (progress.listed, progress.planned) == (6, 6)
     with engine.connect() as connection:
-        chunks = connection.execute(
-            text("SELECT id, delivery FROM geotag.chunk WHERE run_id = :id"), {"id": progress.id}
-        ).all()
-    assert len(chunks) == 4
-    assert {tuple(chunk) for chunk in chunks} <= set(published)
+        left = text("SELECT count(*) FROM geotag.run_seen WHERE run_id = :id")
+        assert connection.execute(left, {"id": progress.id}).scalar_one() == 0
+
+
+def test_paused_archive_is_not_planned(
+    planner: Planner, archive: RegisteredArchive, engine: Engine
+) -> None:
+    source = source_of(archive, ["a"], ["b"])
+    with pytest.raises(RunStopped):
+        planner.plan(source, "backfill", publish=lambda: archives.pause(engine, archive.name))
+    with pytest.raises(RunStopped):
+        planner.plan(source, "backfill")
+    assert keys_of(engine, archive.id) == ["a"]
+    archives.resume(engine, archive.name)
+    assert planner.plan(source, "backfill").totals.listed == 2
 
 
 def test_no_active_release_is_said(engine: Engine) -> None:
