@@ -33,7 +33,6 @@ from triton_models.export import LOCATOR_OUTPUTS
 from triton_models.quantise import quantise
 from triton_models.release import Release
 
-SAMPLES = 128  # photographs that the ranges of activations are taken from
 RADIUS = 2  # the 200 km of CONFIDENCE
 
 
@@ -67,6 +66,7 @@ def main() -> None:
     parser.add_argument("--folds", type=Path)
     parser.add_argument("--photographs", type=Path, default=Path("../shared/photos/landmarks"))
     parser.add_argument("--every", type=int, default=1, help="only every so many-th photograph")
+    parser.add_argument("--samples", type=int, default=128, help="that set the ranges of int8")
     given = parser.parse_args()
     settings = context().settings
     with (given.photographs / "metadata.csv").open(newline="") as file:
@@ -83,7 +83,8 @@ def main() -> None:
         for number, (release, names) in enumerate(parts):
             names = names[:: given.every]
             seen = sorted(truth.keys() - names) or sorted(truth)
-            paths = [given.photographs / name for name in seen[:: max(1, len(seen) // SAMPLES)]]
+            step = max(1, len(seen) // given.samples)
+            paths = [given.photographs / name for name in seen[::step]]
             samples = np.stack([p for _path, p in decoded(settings.worker, release, paths)])
             int8 = quantise(release, Path(folder, str(number)), samples)
             systems = {"fp32": Asked(release), "int8": Asked(int8)}

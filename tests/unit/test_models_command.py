@@ -1,0 +1,98 @@
+"""`geotag models` where no stack is: what is at hand, what is built, and what is refused."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from triton_models.build import built
+from triton_models.release import RELEASES, Release
+
+NAME = "untrained"
+
+
+def geotag(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run `geotag models …` in an empty folder, with settings of its own."""
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("geotag")), "models", *arguments],
+        cwd=folder,
+        env={"PATH": "", "COLUMNS": "150", "GEOTAG_DATA_DIR": str(folder / "data")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_list_shows_what_ships_and_says_what_is_away(tmp_path: Path) -> None:
+    done = geotag(tmp_path, "list")
+    assert done.returncode == 0
+    line = next(line for line in done.stdout.splitlines() if line.startswith(NAME))
+    assert line.split()[1:] == [Release.load(RELEASES / NAME).digest[:12], "no", "package"]
+    assert "the ledger does not answer" in done.stderr
+    assert "Triton does not answer" in done.stderr
+
+
+@pytest.mark.parametrize("which", [NAME, str(RELEASES / NAME)])
+def test_show(tmp_path: Path, which: str) -> None:
+    release = Release.load(RELEASES / NAME)
+    shown = geotag(tmp_path, "show", which).stdout
+    facts = (release.digest, release.manifest.locator.sha256, "1589 fine", "The weights are random")
+    for fact in facts:
+        assert fact in shown
+
+
+def test_build(tmp_path: Path) -> None:
+    done = geotag(tmp_path, "build", NAME, "--target", "gpu", "--out", "repository")
+    assert (done.returncode, done.stdout) == (0, "repository: untrained built for gpu\n")
+    assert built(tmp_path / "repository") == [NAME]
+    again = geotag(tmp_path, "build", NAME, "--target", "gpu", "--out", "repository")
+    assert again.stdout == "repository: untrained is there for gpu\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("show", "nosuch"), "no release nosuch is at hand: "),
+        (("build", "nosuch"), "no release nosuch is at hand: "),
+        (("build", NAME, "--target", "tpu"), "'tpu' is not one of"),
+        (("register", "empty"), "is not a release: no cells.parquet"),
+        (("activate", NAME), "no database is known"),
+        (("rollback",), "no database is known"),
+        (("quantise", NAME, "--pictures", "empty", "--out", "."), "empty: no photographs"),
+    ],
+)
+def test_what_cannot_be_is_a_sentence_and_exit_code_2(
+    tmp_path: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    done = geotag(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_damaged_release_is_named(tmp_path: Path) -> None:
+    damaged = Path(shutil.copytree(RELEASES / NAME, tmp_path / "damaged"))
+    (damaged / "segmentation.onnx").write_bytes(b"")
+    done = geotag(tmp_path, "show", str(damaged))
+    assert done.returncode == 2
+    assert "segmentation.onnx is not the file that release.json was written for" in done.stderr
+
+
+def test_quantise_passes_over_what_is_no_photograph(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (pictures / "notes.txt").write_text("no photograph")
+    for number in range(3):
+        noise = np.random.default_rng(number).integers(256, size=(40, 60, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(pictures / f"{number}.png")
+    done = geotag(tmp_path, "quantise", NAME, "--pictures", "pictures", "--out", "releases")
+    assert done.returncode == 0, done.stderr
+    made = Release.load(tmp_path / "releases" / "untrained-int8")
+    assert made.manifest.provenance["quantised_on"] == "3 pictures"
+    assert made.digest in done.stdout
