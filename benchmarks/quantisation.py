@@ -27,7 +27,7 @@ from geotag.context import context
 from geotag.evaluate import run_evaluation
 from geotag.models import find
 from geotag.pictures import decoded
-from triton_models.decoding import Decoded
+from triton_models.decoding import Decoded, evidence
 from triton_models.distance import great_circle_km
 from triton_models.export import LOCATOR_OUTPUTS
 from triton_models.quantise import quantise
@@ -48,6 +48,7 @@ class Asked:
             for name in ("segmentation", "translocator")
         )
         self.seconds = np.zeros(2)
+        self.evidence: list[float] = []
 
     def __call__(self, picture: NDArray[np.uint8]) -> Decoded:
         """What it says of UINT8 [S, S, 3]."""
@@ -57,7 +58,9 @@ class Asked:
         feed = {"IMAGE": picture[None], "CLASS_MAP": maps}
         logits = self.locator.run(list(LOCATOR_OUTPUTS), feed)
         self.seconds += between - began, time.process_time() - between
-        return self.decoder.decode(*(x[0] for x in logits))
+        coarse, middle, fine, scene = (x[0] for x in logits)
+        self.evidence.append(evidence(fine))
+        return self.decoder.decode(coarse, middle, fine, scene)
 
 
 def main() -> None:
@@ -103,6 +106,11 @@ def main() -> None:
                     f"{release.name} {system}: {size[0] / 1e6:.1f} + {size[1] / 1e6:.1f} MB,"
                     f" segmentation {cost[0]:.1f} + locator {cost[1]:.1f} CPU ms a photograph"
                 )
+            known = [np.array(ask.evidence) for ask in systems.values()]
+            print(
+                f"evidence (what tells the familiar): {known[0].mean():.2f} and {known[1].mean():.2f},"
+                f" of spread {known[0].std():.2f}; moves by {np.abs(known[1] - known[0]).mean():.2f}"
+            )
         compare(said["fp32"], said["int8"])
         score(said, truth, Path(folder))
 
