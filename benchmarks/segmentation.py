@@ -30,7 +30,7 @@ def main() -> None:
     for name in ("photos", "teacher", "maps", "student"):
         parser.add_argument(name, type=Path)
     given = parser.parse_args()
-    teacher, student = Teacher(given.teacher), Segmenter(given.student, threads=1)
+    teacher, student = Teacher(given.teacher), Segmenter(given.student)
     taught = Maps.load(given.maps)
     points = defaultdict(list)
     for row in csv.DictReader(POINTS.read_text("utf-8").splitlines()):

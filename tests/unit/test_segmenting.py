@@ -136,7 +136,7 @@ def test_maps_come_back_from_their_file(tmp_path: Path) -> None:
     assert found.rows([Photograph("c.jpg", ""), Photograph("b.jpg", "")]) == [
         (Photograph("b.jpg", ""), 1)
     ]
-    with pytest.raises(Unusable, match="another folder"):
+    with pytest.raises(Unusable, match="made of this folder"):
         found.rows([Photograph("c.jpg", "")])
     (tmp_path / "other.npz").write_text("text")
     with pytest.raises(Unusable, match="not a file that `teach` wrote"):
@@ -163,6 +163,17 @@ class TestTraining:
             correlation = np.corrcoef(pixels.mean(axis=-1).ravel(), ids.ravel())[0, 1]
             assert correlation > 0.97
         assert not np.array_equal(found[1][1], found[2][1])
+
+    @given(st.integers(1, 40), st.integers(1, 4), st.integers(1, 9))
+    def test_a_batch_has_one_view_of_each_of_its_pictures(
+        self, pictures: int, views: int, batch: int
+    ) -> None:
+        recipe = training.Recipe(views=views, batch=batch)
+        order = torch.Generator().manual_seed(0)
+        batches = training._batches(pictures * views, recipe, order)
+        seen = [int(row) // views for rows in batches for row in rows]
+        assert len(set(seen)) == len(seen)
+        assert len(seen) >= pictures - min(batch, pictures) + 1
 
     def test_weights_are_one_on_average_and_favour_the_rare(self) -> None:
         ids = torch.tensor([0] * 90 + [1] * 10, dtype=torch.uint8)
@@ -211,7 +222,7 @@ def test_the_exported_student_is_one_that_a_locator_can_be_trained_with(tmp_path
 
     network = student.untrained(seed=1)
     student.save(network, tmp_path / "student.pt", {})
-    segmenter = Segmenter(student.export(tmp_path / "student.pt"), threads=1)
+    segmenter = Segmenter(student.export(tmp_path / "student.pt"))
     assert segmenter.classes == CLASSES
     pictures = np.random.default_rng(0).integers(0, 256, (3, 256, 256, 3), np.uint8)
     with torch.inference_mode():

@@ -130,7 +130,7 @@ def score(
     from triton_models.segmenting.training import held_out
     from triton_models.training.semantics import Segmenter
 
-    network, taught, photographs = Segmenter(graph, threads=1), Maps.load(maps), listed(folder)
+    network, taught, photographs = Segmenter(graph), Maps.load(maps), listed(folder)
     kept = taught.rows([photo for photo in photographs if everything or held_out(photo)])
     seen = taught.rows([photo for photo in photographs if not held_out(photo)])
     trivial = scoring.commonest((target(taught.ids[row]) for _, row in seen), len(CLASSES))
@@ -144,14 +144,14 @@ def score(
     print(f"{len(kept)} pictures\n\n{scoring.table(ours, baseline)}\n")
     some = [read(folder / photo.file, taught.size) for photo, _ in kept[:50]]
     speed = scoring.milliseconds(lambda picture: network(picture[None]), some)
-    print(f"{graph.name}: {speed:.1f} ms of one thread a picture (ONNX Runtime)")
+    print(f"{graph.name}: {speed:.1f} ms of processor time a picture (ONNX Runtime)")
     if teacher is not None:
         from triton_models.segmenting.teacher import Teacher
 
         asked = Teacher(teacher)
         larger = [read(folder / photo.file, asked.size) for photo, _ in kept[:50]]
         print(
-            f"{teacher.name}: {scoring.milliseconds(asked, larger):.1f} ms of one thread a picture"
+            f"{teacher.name}: {scoring.milliseconds(asked, larger):.1f} ms of processor time a picture"
         )
 
 
@@ -171,7 +171,7 @@ def overlay(
     from triton_models.segmenting.training import held_out
     from triton_models.training.semantics import Segmenter
 
-    network = Segmenter(graph, threads=1)
+    network = Segmenter(graph)
     photographs = [photo for photo in listed(folder) if everything or held_out(photo)]
     taught = None if maps is None else Maps.load(maps)
     order = np.random.default_rng(seed).permutation(len(photographs))[:pictures]

@@ -32,7 +32,9 @@ class Maps:
         known = {file: row for row, file in enumerate(self.files)}
         found = [(photo, known[photo.file]) for photo in photographs if photo.file in known]
         if not found:
-            raise Unusable("none of these photographs has maps: are they of another folder?")
+            raise Unusable(
+                "none of the photographs to use has maps: were they made of this folder?"
+            )
         return found
 
     def save(self, path: Path) -> None:

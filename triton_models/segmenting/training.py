@@ -18,6 +18,7 @@ from triton_models.networks.preprocessing import Normalise
 from triton_models.networks.segmentation import LiteSegmentation
 from triton_models.segmenting.photographs import Photograph
 
+Example = tuple[np.ndarray, np.ndarray]  # pixels UINT8 [S, S, 3], class ids UINT8 [S, S]
 Report = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
 
 
@@ -40,9 +41,7 @@ def held_out(photo: Photograph, parts: int = 5) -> bool:
     return int(hashlib.sha256(photo.series.encode()).hexdigest(), 16) % parts == 0
 
 
-def views(picture: np.ndarray, target: np.ndarray, recipe: Recipe, key: int) -> Iterator[
-    tuple[np.ndarray, np.ndarray]
-]:  # fmt: skip
+def views(picture: np.ndarray, target: np.ndarray, recipe: Recipe, key: int) -> Iterator[Example]:
     """Yield the picture [S, S, 3] with its class ids [S, S]: as they are, then cut and mirrored."""
     yield picture, target
     random = np.random.default_rng([recipe.seed, key])
@@ -52,7 +51,7 @@ def views(picture: np.ndarray, target: np.ndarray, recipe: Recipe, key: int) -> 
 
 def _varied(
     picture: np.ndarray, target: np.ndarray, recipe: Recipe, random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Example:
     size = picture.shape[0]
     area, aspect = random.uniform(recipe.smallest_crop, 1), np.exp(random.uniform(-0.25, 0.25))
     width = size * min(1, (area * aspect) ** 0.5)
@@ -114,7 +113,7 @@ def train(network: LiteSegmentation, seen: Seen, recipe: Recipe, report: Report)
     order = torch.Generator().manual_seed(recipe.seed)
     decoder = network.decoder.train()
     count = len(seen.targets)
-    steps = recipe.epochs * (count // recipe.views // recipe.batch)
+    steps = recipe.epochs * len(_batches(count, recipe, torch.Generator()))
     optimiser = torch.optim.AdamW(
         decoder.parameters(), recipe.rate, weight_decay=recipe.weight_decay
     )
@@ -148,5 +147,5 @@ def _batches(count: int, recipe: Recipe, order: torch.Generator) -> list[Tensor]
     view = torch.randint(recipe.views, (pictures,), generator=order)
     chosen = torch.randperm(pictures, generator=order) * recipe.views
     chosen += view
-    whole = pictures // recipe.batch * recipe.batch
-    return [chosen[start : start + recipe.batch] for start in range(0, whole, recipe.batch)]
+    size = min(recipe.batch, pictures)
+    return [chosen[start : start + size] for start in range(0, pictures - size + 1, size)]
