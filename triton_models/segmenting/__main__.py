@@ -150,9 +150,8 @@ def score(
 
         asked = Teacher(teacher)
         larger = [read(folder / photo.file, asked.size) for photo, _ in kept[:50]]
-        print(
-            f"{teacher.name}: {scoring.milliseconds(asked, larger):.1f} ms of processor time a picture"
-        )
+        speed = scoring.milliseconds(asked, larger)
+        print(f"{teacher.name}: {speed:.1f} ms of processor time a picture")
 
 
 @app.command()
