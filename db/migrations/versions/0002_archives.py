@@ -12,73 +12,86 @@ down_revision = "0001"
 
 _FIRST = Path(__file__).parent.parent / "0001_views.sql"
 
-_ARCHIVE: tuple[sa.Column[Any], ...] = (
-    sa.Column("prefix", sa.Text(), server_default="", nullable=False, comment="of its keys"),
-    sa.Column("region", sa.Text(), comment="NULL: the settings' one"),
-    sa.Column(
-        "credentials",
-        sa.Text(),
-        server_default="settings",
-        nullable=False,
-        comment="a reference, never a secret: settings, chain, profile:…, role:… or env:…",
-    ),
-    sa.Column(
-        "include",
-        postgresql.ARRAY(sa.Text()),
-        server_default="{}",
-        nullable=False,
-        comment="globs",
-    ),
-    sa.Column(
-        "exclude",
-        postgresql.ARRAY(sa.Text()),
-        server_default="{}",
-        nullable=False,
-        comment="globs",
-    ),
-    sa.Column("allow_private", sa.Boolean(), server_default=sa.text("false"), nullable=False),
-    sa.Column("paused_at", sa.DateTime(timezone=True)),
-    sa.Column("removed_at", sa.DateTime(timezone=True), comment="its results stay"),
-)
-_OBJECT_VERSION: tuple[sa.Column[Any], ...] = (
-    sa.Column("vanished_at", sa.DateTime(timezone=True), comment="when a listing lacked it"),
-    sa.Column(
-        "current_since",
-        sa.DateTime(timezone=True),
-        server_default=sa.text("now()"),
-        nullable=False,
-    ),
-)
-_RUN: tuple[sa.Column[Any], ...] = (
-    sa.Column("archive_id", sa.Integer(), comment="NULL: of a manifest file"),
-    sa.Column(
-        "pages", sa.Integer(), server_default="0", nullable=False, comment="of its listing, so far"
-    ),
-    sa.Column(
-        "cursor", postgresql.JSONB(), comment="where its listing goes on; NULL is the beginning"
-    ),
-    sa.Column(
-        "appeared",
-        sa.BigInteger(),
-        server_default="0",
-        nullable=False,
-        comment="objects new to us",
-    ),
-    sa.Column(
-        "changed",
-        sa.BigInteger(),
-        server_default="0",
-        nullable=False,
-        comment="with another ETag",
-    ),
-    sa.Column(
-        "vanished",
-        sa.BigInteger(),
-        server_default="0",
-        nullable=False,
-        comment="no longer listed",
-    ),
-)
+
+def _archive() -> tuple[sa.Column[Any], ...]:
+    return (
+        sa.Column("prefix", sa.Text(), server_default="", nullable=False, comment="of its keys"),
+        sa.Column("region", sa.Text(), comment="NULL: the settings' one"),
+        sa.Column(
+            "credentials",
+            sa.Text(),
+            server_default="settings",
+            nullable=False,
+            comment="a reference, never a secret: settings, chain, profile:…, role:… or env:…",
+        ),
+        sa.Column(
+            "include",
+            postgresql.ARRAY(sa.Text()),
+            server_default="{}",
+            nullable=False,
+            comment="globs",
+        ),
+        sa.Column(
+            "exclude",
+            postgresql.ARRAY(sa.Text()),
+            server_default="{}",
+            nullable=False,
+            comment="globs",
+        ),
+        sa.Column("allow_private", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("paused_at", sa.DateTime(timezone=True)),
+        sa.Column("removed_at", sa.DateTime(timezone=True), comment="its results stay"),
+    )
+
+
+def _object_version() -> tuple[sa.Column[Any], ...]:
+    return (
+        sa.Column("vanished_at", sa.DateTime(timezone=True), comment="when a listing lacked it"),
+        sa.Column(
+            "current_since",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+        ),
+    )
+
+
+def _run() -> tuple[sa.Column[Any], ...]:
+    return (
+        sa.Column("archive_id", sa.Integer(), comment="NULL: of a manifest file"),
+        sa.Column(
+            "pages",
+            sa.Integer(),
+            server_default="0",
+            nullable=False,
+            comment="of its listing, so far",
+        ),
+        sa.Column(
+            "cursor", postgresql.JSONB(), comment="where its listing goes on; NULL is the beginning"
+        ),
+        sa.Column(
+            "appeared",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+            comment="objects new to us",
+        ),
+        sa.Column(
+            "changed",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+            comment="with another ETag",
+        ),
+        sa.Column(
+            "vanished",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+            comment="no longer listed",
+        ),
+    )
+
 
 # What a chunk holds, or what its run holds where a dead worker's successor has emptied it.
 _ARCHIVE_OF_CHUNK = """
@@ -128,8 +141,8 @@ WHERE v.superseded_at IS NULL
 
 
 def upgrade() -> None:
-    for column in _ARCHIVE:
-        op.add_column("archive", column.copy(), schema="geotag")
+    for column in _archive():
+        op.add_column("archive", column, schema="geotag")
     # Until now, every archive was at the settings' own endpoint, wherever that is.
     op.execute("UPDATE geotag.archive SET allow_private = true")
     op.drop_constraint("uq_archive_endpoint_bucket", "archive", schema="geotag")
@@ -145,11 +158,11 @@ def upgrade() -> None:
         "credentials IN ('settings', 'chain') OR credentials ~ '^(profile|role|env):.'",
         schema="geotag",
     )
-    for column in _OBJECT_VERSION:
-        op.add_column("object_version", column.copy(), schema="geotag")
+    for column in _object_version():
+        op.add_column("object_version", column, schema="geotag")
     op.execute("UPDATE geotag.object_version SET current_since = first_listed_at")
-    for column in _RUN:
-        op.add_column("run", column.copy(), schema="geotag")
+    for column in _run():
+        op.add_column("run", column, schema="geotag")
     op.create_foreign_key(
         "fk_run_archive_id", "run", "archive", ["archive_id"], ["id"],
         source_schema="geotag", referent_schema="geotag",
@@ -181,14 +194,14 @@ def downgrade() -> None:
         op.execute(f"DROP VIEW geotag.{name}")
     op.drop_table("run_seen", schema="geotag")
     op.drop_column("chunk", "archive_id", schema="geotag")
-    for column in _RUN:
+    for column in _run():
         op.drop_column("run", column.name, schema="geotag")
-    for column in _OBJECT_VERSION:
+    for column in _object_version():
         op.drop_column("object_version", column.name, schema="geotag")
     # Several archives of one bucket become one again only by hand.
     op.drop_constraint("uq_archive_endpoint_bucket_prefix", "archive", schema="geotag")
     op.drop_constraint("ck_archive_credentials_are_a_reference", "archive", schema="geotag")
-    for column in _ARCHIVE:
+    for column in _archive():
         op.drop_column("archive", column.name, schema="geotag")
     op.create_unique_constraint(
         "uq_archive_endpoint_bucket", "archive", ["endpoint", "bucket"], schema="geotag"

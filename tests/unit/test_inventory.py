@@ -1,0 +1,256 @@
+"""S3 Inventories as S3 writes them, and as nobody should; the S3 service is moto's."""
+
+import gzip
+import hashlib
+import json
+import logging
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote_plus
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from moto.server import ThreadedMotoServer
+from pydantic import SecretStr
+
+from db.archives import RegisteredArchive
+from db.planning import ListedPage
+from workers import inventory as inventories
+from workers.archive import Archives
+from workers.errors import UsageError
+from workers.inventory import inventory
+from workers.settings import WorkerSettings
+from workers.sources import CursorRefused, Source
+
+SCHEMA = "Bucket, Key, VersionId, IsLatest, IsDeleteMarker, Size, LastModifiedDate, ETag"
+CREATED = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def archives() -> Iterator[Archives]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings = WorkerSettings(
+        s3_endpoint=f"http://{host}:{port}",
+        s3_access_key="key",
+        s3_secret_key=SecretStr("secret"),
+        s3_tries=1,
+    )
+    yield Archives(settings)
+    server.stop()
+
+
+class Written:
+    """An inventory of the bucket `photos` in a bucket of its own, as it is written there."""
+
+    def __init__(self, archives: Archives, endpoint: str) -> None:
+        name = f"inventory-{uuid.uuid4().hex[:12]}"
+        self.archives = archives
+        self.where = RegisteredArchive(name, endpoint, name, "daily/", allow_private=True, id=1)
+        self.archive = RegisteredArchive("photos", endpoint, "photos", "p/", id=2)
+        self.service = archives.of(self.where)
+        self.service.ensure_bucket(name)
+        self.manifest: dict[str, Any] = {
+            "sourceBucket": "photos",
+            "destinationBucket": f"arn:aws:s3:::{name}",
+            "version": "2016-11-30",
+            "creationTimestamp": str(int(CREATED.timestamp() * 1000)),
+            "fileFormat": "CSV",
+            "fileSchema": SCHEMA,
+            "files": [],
+        }
+
+    def put(self, data: bytes, **changes: Any) -> None:
+        """Add a data file."""
+        key = f"daily/data/{len(self.manifest['files'])}"
+        self.service.upload(self.where.bucket, key, data)
+        md5 = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        self.manifest["files"].append({"key": key, "size": len(data), "MD5checksum": md5} | changes)
+
+    def csv(self, *rows: str) -> None:
+        self.put(gzip.compress("".join(f"{row}\n" for row in rows).encode()))
+
+    def source(self, manifest: bytes | None = None, partial: str = "") -> Source:
+        data = json.dumps(self.manifest).encode() if manifest is None else manifest
+        self.service.upload(self.where.bucket, "daily/manifest.json", data)
+        name = f"{partial}inventory s3://{self.where.bucket}/daily/manifest.json"
+        return inventory(self.archives, [self.where, self.archive], self.archive, name)
+
+    def refused(self, match: str) -> str:
+        with pytest.raises(UsageError, match=match) as caught:
+            list(self.source().pages(None))
+        return caught.value.message
+
+
+@pytest.fixture
+def written(archives: Archives) -> Written:
+    return Written(archives, archives._settings.s3_endpoint or "")
+
+
+def row(key: str, **changes: str) -> str:
+    """A row as S3 writes it: each cell quoted, the key URL-encoded."""
+    cells = {
+        "Bucket": "photos", "Key": quote_plus(key, safe="/"), "VersionId": "", "IsLatest": "true",
+        "IsDeleteMarker": "false", "Size": "5", "LastModifiedDate": "2026-10-31T01:02:03.000Z",
+        "ETag": "0123456789abcdef0123456789abcdef",
+    } | changes  # fmt: skip
+    return ",".join(f'"{cell}"' for cell in cells.values())
+
+
+def keys(pages: list[ListedPage]) -> list[str]:
+    return [obj.key for page in pages for obj in page.objects]
+
+
+def test_csv(written: Written) -> None:
+    written.csv(
+        row("p/a b+c%/é.jpg"),
+        row("p/old.jpg", IsLatest="false"),
+        row("p/deleted.jpg", IsDeleteMarker="true", Size="", ETag=""),
+        row("q/elsewhere.jpg"),
+        row("p/a.xmp"),
+    )
+    written.csv(row("p/=cmd|' ,C calc'!A0.jpg"))
+    source = written.source()
+    pages = list(source.pages(None))
+    assert keys(pages) == ["p/a b+c%/é.jpg", "p/=cmd|' ,C calc'!A0.jpg"]
+    first = pages[0].objects[0]
+    assert (first.archive_id, first.size, first.etag[:4]) == (2, 5, "0123")
+    assert first.last_modified == datetime(2026, 10, 31, 1, 2, 3, tzinfo=UTC)
+    assert sum(page.skipped for page in pages) == 1
+    whole = source.whole(datetime.now(UTC))
+    assert whole is not None
+    assert (whole.prefix, whole.as_of) == ("p/", CREATED)
+    assert written.source(partial="partial ").whole(CREATED) is None
+
+
+def test_parquet(written: Written) -> None:
+    written.manifest |= {
+        "fileFormat": "Parquet",
+        "fileSchema": "message s3.inventory { required binary bucket (UTF8); required binary key"
+        " (UTF8); optional boolean is_latest; optional int64 size; optional int64"
+        " last_modified_date (TIMESTAMP(MILLIS,true)); optional binary e_tag (UTF8);}",
+    }
+    table = pyarrow.table(
+        {
+            "bucket": ["photos"] * 3,
+            "key": ["p/a b+c%/é.jpg", "p/old.jpg", "q/x.jpg"],
+            "is_latest": [True, False, True],
+            "size": [5, 6, 7],
+            "last_modified_date": pyarrow.array([CREATED] * 3, pyarrow.timestamp("ms", "UTC")),
+            "e_tag": ["e1", "e2", "e3"],
+        }
+    )
+    out = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(table, out)
+    written.put(out.getvalue().to_pybytes())
+    (page,) = written.source().pages(None)
+    (found,) = page.objects
+    assert (found.key, found.size, found.etag, found.last_modified) == (
+        "p/a b+c%/é.jpg", 5, "e1", CREATED,
+    )  # fmt: skip
+
+
+def test_it_goes_on_after_any_page(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inventories, "_PAGE", 2)
+    for file in range(2):
+        written.csv(*(row(f"p/{file}{n}.jpg") for n in range(5)))
+    source = written.source()
+    pages = list(source.pages(None))
+    assert [len(page.objects) for page in pages] == [2, 2, 1, 2, 2, 1]
+    for number, page in enumerate(pages):
+        assert list(source.pages(page.cursor)) == pages[number + 1 :]
+    written.csv(row("p/more.jpg"))
+    with pytest.raises(CursorRefused):
+        list(written.source().pages(pages[0].cursor))
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (row("p/a.jpg", Bucket="secrets"), "'secrets', not of photos"),
+        ('"photos","p/a.jpg"', "has 2 columns"),
+        (row("p/a.jpg") + ',"=1+1"', "has 9 columns"),
+        (row("p/a.jpg", Key="p/%FF.jpg"), "no UTF-8"),
+        (row("p/a.jpg", Key="p/%00.jpg"), "a NUL"),
+        (row("p/../../etc/passwd"), "between slashes"),
+        (row(""), "no key"),
+        (row("p/a.jpg", ETag=""), "no ETag"),
+        (row("p/a.jpg", Size="=1+1"), "=1"),
+        (row("p/a.jpg", Size=""), "invalid literal"),
+        (row("p/a.jpg", LastModifiedDate="yesterday"), "yesterday"),
+    ],
+)
+def test_a_wrong_row_is_named(written: Written, bad: str, why: str) -> None:
+    written.csv(row("p/a.jpg"), row("p/b.jpg"), bad, row("p/c.jpg"))
+    message = written.refused("row 3")
+    assert why in message
+    assert f"s3://{written.where.bucket}/daily/data/0" in message
+
+
+def test_broken_data_files_are_named(written: Written) -> None:
+    cases: list[tuple[bytes, str]] = [
+        (b"no gzip", "no readable gzip"),
+        (gzip.compress(row("p/a.jpg").encode() * 100)[:-20], "no readable gzip"),
+        (gzip.compress(b"\xff\xfe\n"), "line 1 is no UTF-8"),
+        (gzip.compress(b'"' + b"x" * 100_000), "line 1 is longer"),
+    ]
+    for data, why in cases:
+        written.manifest["files"] = []
+        written.put(data)
+        written.refused(why)
+
+
+def test_zip_bomb_is_left_before_it_is_unpacked(written: Written) -> None:
+    bomb = gzip.compress((row("q/a.jpg") + "\n").encode() * 400_000)
+    written.put(bomb)
+    assert len(bomb) < 400_000
+    written.refused("bytes unpacked")
+
+
+def test_data_file_that_is_another_is_refused(written: Written) -> None:
+    written.put(gzip.compress(row("p/a.jpg").encode()), MD5checksum="0" * 32)
+    written.refused("another MD5")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"fileFormat": "ORC"}, "'ORC'"),
+        ({"fileSchema": "Bucket, Key, Size"}, "lacks the columns etag"),
+        ({"sourceBucket": "other"}, "inventory of 'other'"),
+        ({"destinationBucket": "arn:aws:s3:::secrets"}, "s3://secrets/daily/x"),
+        ({"files": [{"key": "elsewhere/x", "size": 1, "MD5checksum": "0"}]}, "not in the archive"),
+        ({"files": [{"key": "daily/x"}]}, "no inventory"),
+        ({"files": 7}, "no inventory"),
+        ({"creationTimestamp": "soon"}, "no inventory"),
+        ({"creationTimestamp": str(10**30)}, "no inventory"),
+    ],
+)
+def test_manifest_that_is_none_is_refused_before_anything_is_read(
+    written: Written, changes: dict[str, Any], why: str
+) -> None:
+    written.manifest["files"] = [{"key": "daily/x", "size": 1, "MD5checksum": "0" * 32}]
+    written.manifest |= changes
+    with pytest.raises(UsageError) as caught:
+        written.source()
+    assert why in caught.value.message
+
+
+@pytest.mark.parametrize("data", [b"{}", b"[]", b"null", b"\xff", b"=cmd|", b"[" * 100_000])
+def test_what_is_no_json_object_is_refused(written: Written, data: bytes) -> None:
+    with pytest.raises(UsageError, match="no inventory"):
+        written.source(data)
+
+
+def test_inventory_that_lies_in_no_registered_archive_is_refused(
+    written: Written, archives: Archives
+) -> None:
+    with pytest.raises(UsageError, match="geotag archive add"):
+        inventory(
+            archives, [written.archive], written.archive, "inventory s3://elsewhere/manifest.json"
+        )
