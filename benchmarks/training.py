@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--preset", choices=PRESETS, default="vit-b16" if gpu else "vit-ti16")
     parser.add_argument("--batch", type=int, default=64 if gpu else 2, help="photographs a step")
     parser.add_argument("--repeats", type=int, default=20 if gpu else 3)
-    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--compile", action=argparse.BooleanOptionalAction, default=gpu)
     parser.add_argument("--peak", type=float, help="the device's peak, TFLOP/s (dense bf16)")
     given = parser.parse_args()
     device = torch.device("cuda" if gpu else "cpu")

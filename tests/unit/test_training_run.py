@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
 import torch
@@ -23,10 +24,15 @@ from geotag import train as command
 from geotag.failures import INTERRUPTED
 from tests import training_files
 from tests.training_process import train
-from triton_models.networks.translocator import TransLocatorConfig
+from triton_models.networks.translocator import TransLocator, TransLocatorConfig
 from triton_models.training import config
 from triton_models.training.checkpoint import Checkpoint
 from triton_models.training.config import ConfigError
+from triton_models.training.distributed import World
+from triton_models.training.loop import Trainer
+from triton_models.training.pictures import Pictures
+from triton_models.training.plan import plan
+from triton_models.training.run import material
 from workers.archive import Archive
 from workers.errors import UsageError
 from workers.settings import WorkerSettings
@@ -77,7 +83,8 @@ def test_a_run_killed_and_resumed_ends_with_the_weights_of_one_that_was_not(
     tmp_path: Path,
 ) -> None:
     path = training_files.write(tmp_path)
-    (tmp_path / "photographs" / "4.png").write_bytes(b"no picture")
+    for name in ("4.png", "5.png"):  # one to train on, one to validate on
+        (tmp_path / "photographs" / name).write_bytes(b"no picture")
     text = path.read_text()
     path.write_text(text.replace("[network]", "[network]\nscenes = 0"))  # no export
     killed = process(sys.executable, "-m", "tests.training_process", str(path), "8")
@@ -94,7 +101,8 @@ def test_a_run_killed_and_resumed_ends_with_the_weights_of_one_that_was_not(
         theirs_column = [line[column] for line in log(tmp_path / "whole")]
         assert [line[column] for line in log(tmp_path / "run")] == theirs_column
     bad = (tmp_path / "run" / "bad.csv").read_text().splitlines()
-    assert bad == ["file,code,message", "4.png,not_an_image,the bytes are of no image format"]
+    why = "not_an_image,the bytes are of no image format"
+    assert bad == ["file,code,message", f"4.png,{why}", f"5.png,{why}"]
 
 
 def test_it_learns_and_leaves_what_a_release_is_made_of(tmp_path: Path) -> None:
@@ -177,6 +185,20 @@ def test_a_signal_stops_after_the_step_and_keeps_a_checkpoint(
     ours, theirs = weights(tmp_path / "run"), weights(tmp_path / "whole")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert "within 2500 km" in capsys.readouterr().out
+
+
+def test_all_that_a_step_computes_with_is_on_the_device(tmp_path: Path) -> None:
+    """No GPU is needed to see it: torch's device meta is another device than the CPU, too."""
+    planned = plan(config.load(training_files.write(tmp_path)))
+    nothing = Pictures(lambda _: b"", lambda _: np.empty(0, np.uint8))
+    world = World(0, 1, torch.device("meta"))
+    trainer = Trainer(
+        planned.config, TransLocator(planned.network), material(planned, nothing, None), world
+    )
+    state = [*trainer.learner.parameters(), *trainer.learner.buffers()]
+    assert {x.device.type for x in state} == {"meta"}
+    optimised = [p for group in trainer.optimiser.param_groups for p in group["params"]]
+    assert {p.device.type for p in optimised} == {"meta"}
 
 
 def test_another_recipe_is_not_resumed_and_a_run_not_overwritten(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ class Trainer:
         self.schedule = Schedule.of(config, len(material.training), world.size)
         self.network = network.to(world.device)
         self.optimiser = make_optimiser(self.network, config.training)
-        self.learner = Learner(self.network, config.training.precision)
+        self.learner = Learner(self.network, config.training.precision).to(world.device)
         self.step = 0
         self.bad: dict[str, tuple[str, str]] = {}
         self._recipe = recipe(config, **material.digests)
@@ -155,12 +155,12 @@ class Trainer:
             if checkpoint or self.step % training.log_every == 0:
                 self._report(logs, totals / seen, seen, time.monotonic() - since)
                 totals, seen, since = torch.zeros(len(HEADS)), 0, time.monotonic()
+            if last or (training.validate_every and self.step % training.validate_every == 0):
+                found = self._validate(logs)
             if checkpoint:
                 self._save()
             if self._stop and not last:
                 raise Stopped(f"stopped after step {self.step} of {steps}")
-            if last or (training.validate_every and self.step % training.validate_every == 0):
-                found = self._validate(logs)
         return found
 
     def _learn(self, micro_batches: list[Batch]) -> Tensor:
@@ -176,7 +176,7 @@ class Trainer:
         weights = told.new_tensor([getattr(training, head) for head in HEADS])
         total = torch.zeros(len(HEADS), device=world.device)
         for number, batch in enumerate(micro_batches):
-            self.bad |= {file: (code, message) for file, code, message in batch.bad}
+            self._note(batch)
             moved = batch.each(lambda x: x.to(world.device, non_blocking=True))
             with self._communicating(number == len(micro_batches) - 1):
                 scores = self._trained(moved.image, moved.class_map, moved.variation)
@@ -189,6 +189,11 @@ class Trainer:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         return world.sum(total).cpu()
+
+    def _note(self, batch: Batch) -> Batch:
+        """Remember the bad pictures of a batch."""
+        self.bad |= {file: (code, message) for file, code, message in batch.bad}
+        return batch
 
     def _communicating(self, last: bool) -> contextlib.AbstractContextManager[None]:
         """Gradients travel between processes with the last micro-batch of a step only."""
@@ -262,7 +267,8 @@ class Trainer:
         loader = self._loader(
             self.material.validation_examples, batch_size=self.schedule.micro_batch
         )
-        found = validate(self.learner, loader, self.material.validation, self.material.hierarchy)
+        batches = map(self._note, loader)
+        found = validate(self.learner, batches, self.material.validation, self.material.hierarchy)
         logs.validation(self.step, found)
         return found
 
