@@ -10,12 +10,13 @@ from random import Random
 import psutil
 import pytest
 
-from tests.faults.proxy import Away, Changing, Cutting, Failing, Slow
+from tests.faults.proxy import Away, Changing, Cutting, Failing, Slow, Trouble
 from tests.faults.site import WORKERS, Site, pause
 from tests.faults.trial import PATIENCE, Trial, Verdict
 from tests.stack_helpers import until
 
-_MIB = 2**20
+_PAGE = 4096
+_NO_SPACE = "No space left on device"
 
 
 @dataclass(frozen=True)
@@ -85,15 +86,18 @@ def fill_database_disk(trial: Trial) -> None:
     folder = trial.site.database_folder
     if not folder.is_mount():
         pytest.skip("a small file system for PostgreSQL can be mounted by root alone")
+    log = trial.site.supervisor.folder.log("postgres")
+    refused = log.read_text().count(_NO_SPACE)
     ballast = folder / "ballast"
     with ballast.open("wb") as file:
-        try:
-            while True:
-                file.write(bytes(_MIB))
-                file.flush()
-        except OSError:
-            pass  # it is full
-    pause(trial.rng.uniform(6, 12))
+        left = shutil.disk_usage(folder).free
+        while left >= _PAGE:
+            try:
+                os.posix_fallocate(file.fileno(), 0, ballast.stat().st_size + left)
+            except OSError:  # PostgreSQL has taken some of it meanwhile
+                left //= 2
+    until(lambda: log.read_text().count(_NO_SPACE) > refused)
+    pause(trial.rng.uniform(4, 8))
     ballast.unlink()
     trial.site.start("postgres")  # where it has given up
 
@@ -130,15 +134,22 @@ def kill_beat(trial: Trial) -> None:
     trial.site.kill("beat")
 
 
+def make_trouble(trial: Trial, trouble: Trouble, seconds: float) -> None:
+    """Have the proxy answer badly for a while; somebody must have met it."""
+    proxy = trial.site.proxy
+    before = proxy.troubled
+    with proxy.making(trouble):
+        pause(seconds)
+        until(lambda: proxy.troubled > before)
+
+
 def s3_fails(status: int) -> Callable[[Trial], None]:
     """First for some requests, then for all."""
 
     def inject(trial: Trial) -> None:
-        site, rng = trial.site, trial.rng
-        with site.proxy.making(Failing(status, lambda: rng.random() < 0.4)):
-            pause(rng.uniform(2, 4))
-        with site.proxy.making(Away(status)):
-            pause(rng.uniform(2, 8))
+        rng = trial.rng
+        make_trouble(trial, Failing(status, lambda: rng.random() < 0.4), rng.uniform(2, 4))
+        make_trouble(trial, Away(status), rng.uniform(2, 8))
 
     return inject
 
@@ -146,13 +157,15 @@ def s3_fails(status: int) -> Callable[[Trial], None]:
 def s3_slow(trial: Trial) -> None:
     """Some answers come later than the worker waits."""
     rng = trial.rng
-    with trial.site.proxy.making(Slow(lambda: rng.choice((0, 0, 0, rng.uniform(0.2, 3))))):
-        pause(rng.uniform(4, 8))
+
+    def seconds() -> float:
+        return rng.choice((0, 0, 0, rng.uniform(0.2, 3)))
+
+    make_trouble(trial, Slow(seconds), rng.uniform(4, 8))
 
 
 def s3_truncates(trial: Trial) -> None:
-    with trial.site.proxy.making(Cutting(lambda: trial.rng.random() < 0.3)):
-        pause(trial.rng.uniform(4, 8))
+    make_trouble(trial, Cutting(lambda: trial.rng.random() < 0.3), trial.rng.uniform(4, 8))
 
 
 def s3_changes(trial: Trial) -> None:

@@ -15,6 +15,13 @@ from urllib.parse import unquote, urlsplit
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding"}
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: a worker that is killed, or tired of waiting, hangs up."""
+
+
 class Trouble:
     """What is done to requests; this one does nothing."""
 
@@ -28,14 +35,13 @@ class Trouble:
 
 
 class Proxy:
-    """The proxy at `url`, for the S3 service at `upstream`; `answered` counts its own answers."""
+    """The proxy at `url`, for the S3 service at `upstream`; `troubled` counts what was done to answers."""
 
     def __init__(self, upstream: str) -> None:
         self.upstream = urlsplit(upstream).netloc
         self.trouble = Trouble()
         self.troubled = 0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
