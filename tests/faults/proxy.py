@@ -35,7 +35,7 @@ class Trouble:
 
 
 class Proxy:
-    """The proxy at `url`, for the S3 service at `upstream`; `troubled` counts what was done to answers."""
+    """The proxy at `url`, for the S3 service at `upstream`; `troubled` counts answers spoilt."""
 
     def __init__(self, upstream: str) -> None:
         self.upstream = urlsplit(upstream).netloc
