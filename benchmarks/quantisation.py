@@ -106,10 +106,10 @@ def main() -> None:
                     f"{release.name} {system}: {size[0] / 1e6:.1f} + {size[1] / 1e6:.1f} MB,"
                     f" segmentation {cost[0]:.1f} + locator {cost[1]:.1f} CPU ms a photograph"
                 )
-            known = [np.array(ask.evidence) for ask in systems.values()]
+            ours, theirs = (np.array(ask.evidence) for ask in systems.values())
             print(
-                f"evidence (what tells the familiar): {known[0].mean():.2f} and {known[1].mean():.2f},"
-                f" of spread {known[0].std():.2f}; moves by {np.abs(known[1] - known[0]).mean():.2f}"
+                f"evidence (what tells the familiar): {ours.mean():.2f} and {theirs.mean():.2f},"
+                f" of spread {ours.std():.2f}; moves by {np.abs(theirs - ours).mean():.2f}"
             )
         compare(said["fp32"], said["int8"])
         score(said, truth, Path(folder))
