@@ -181,6 +181,8 @@ def report(context: Context, progress: RunProgress, seconds: float | None = None
     for state in ("failed", "quarantined"):
         if getattr(progress, state):
             console.print(f"to list them: geotag results --run {progress.id} --state {state}")
+    if failed:
+        console.print(f"what to do about them: geotag failures --run {progress.id}")
     if progress.failed_before:
         # Not objects of this run, so that --run does not find them.
         source = f" {shlex.quote(progress.source)}" if progress.source.startswith("s3://") else ""

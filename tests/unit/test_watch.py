@@ -96,6 +96,7 @@ CONTEXT: Any = SimpleNamespace(engine=None)
         ({"listed": 0, "planned": 0, "geotagged": 0}, 0),
         ({"geotagged": 9, "failed": 1}, 3),
         ({"geotagged": 9, "quarantined": 1}, 3),
+        ({"geotagged": 9, "state": "cancelled"}, 3),
         ({"planned": 0, "geotagged": 0, "done_before": 10, "failed_before": 1}, 3),
     ],
 )
@@ -113,12 +114,18 @@ def test_failures_are_counted_by_code_and_how_to_list_them(said: Any) -> None:
     assert "7 geotagged, 3 failed in 2.0 s, 5.0/s" in text
     assert "2 corrupt" in text
     assert "geotag results --run 7 --state failed" in text
+    assert "geotag failures --run 7" in text
 
 
 def test_quarantined_objects_are_listed_by_their_own_state(said: Any) -> None:
     said.codes = [("worker_killed", 1)]
     report(CONTEXT, replace(DONE, geotagged=9, quarantined=1))
     assert "--state quarantined" in said.text()
+
+
+def test_what_a_cancelled_run_leaves_is_said(said: Any) -> None:
+    report(CONTEXT, replace(DONE, geotagged=4, state="cancelled"))
+    assert "6 objects stay pending" in said.text()
 
 
 def test_nothing_is_asked_where_nothing_failed(said: Any) -> None:
