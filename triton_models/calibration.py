@@ -64,11 +64,15 @@ def fit(
     *,
     error_rate: float | None = None,
     familiarity: tuple[float, float] | None = None,
+    strangers: Sequence[Scored] = (),
+    stranger_weight: float = 1.0,
 ) -> Fit:
     """Fit all three steps; without ``error_rate`` the release always answers.
 
     ``error_rate``: the greatest share of answers that may lie more than 200 km off.
     ``familiarity``: as in ``Calibration``, fitted before on known and unknown photographs.
+    ``strangers``: photographs of places that were not learnt; in step 2 each counts as
+    ``stranger_weight`` of one.
 
     Raises CalibrationError where no photograph lies in a fine cell, or no threshold keeps the rate.
     """
@@ -94,7 +98,9 @@ def fit(
     weight = fit_prior_weight(likelihoods(found), prior)
     calibration = replace(_with_temperatures(base, found), prior_weight=weight)
     return Fit(
-        calibration=_fit_confidence(decoder.calibrated(calibration), photographs, error_rate),
+        calibration=fit_confidence(
+            decoder.calibrated(calibration), photographs, error_rate, strangers, stranger_weight
+        ),
         photographs=len(photographs),
         outside=len(photographs) - len(known),
         log_loss_before=mixture_loss(likelihoods(np.zeros(3)), prior, 0.0),
@@ -125,21 +131,24 @@ def mixture_loss(p: Floats, prior: Floats, weight: float) -> float:
     return float(-np.mean(np.log((1 - weight) * p + weight * prior)))
 
 
-def fit_logistic(masses: Floats, hits: Flags) -> tuple[float, float]:
+def fit_logistic(masses: Floats, hits: Flags, weight: Floats | None = None) -> tuple[float, float]:
     """Slope and intercept of the logistic curve from the log-odds of masses to hits.
+
+    ``weight``: as how many photographs each counts; by default as one.
 
     Newton's method, on Platt's targets: they stay off 0 and 1, so the fit is finite even where all
     are hits. A curve that falls would contradict the masses: its slope is set to 0.
     """
-    right, wrong = int(hits.sum()), int(len(hits) - hits.sum())
+    w = np.ones(len(hits)) if weight is None else weight
+    right, wrong = float(w[hits].sum()), float(w[~hits].sum())
     target = np.where(hits, (right + 1) / (right + 2), 1 / (wrong + 2))
     odds = log_odds(masses)
     x = np.stack([odds, np.ones_like(odds)], axis=1)
     fitted = np.array([0.0, np.log((right + 1) / (wrong + 1))])
     for _ in range(50):
         p = 1 / (1 + np.exp(-(x @ fitted)))
-        curvature = (x * (p * (1 - p))[:, None]).T @ x + 1e-6 * np.eye(2)
-        step = np.linalg.solve(curvature, x.T @ (target - p))
+        curvature = (x * (w * p * (1 - p))[:, None]).T @ x + 1e-6 * np.eye(2)
+        step = np.linalg.solve(curvature, x.T @ (w * (target - p)))
         fitted += np.clip(step, -2, 2)
         if np.abs(step).max() < 1e-6:
             break
@@ -207,13 +216,21 @@ def _with_temperatures(base: Calibration, logarithms: Floats) -> Calibration:
     return replace(base, temperatures=(coarse, middle, fine))
 
 
-def _fit_confidence(
-    decoder: Decoder, photographs: Sequence[Scored], error_rate: float | None
+def fit_confidence(
+    decoder: Decoder,
+    photographs: Sequence[Scored],
+    error_rate: float | None = None,
+    strangers: Sequence[Scored] = (),
+    stranger_weight: float = 1.0,
 ) -> Calibration:
-    """Steps 2 and 3, for a decoder that has the first step's calibration."""
+    """Steps 2 and 3, for a decoder that has the first step's calibration; arguments as in ``fit``.
+
+    Strangers have no part in step 3: its rate is that of photographs like the given ones.
+    """
     calibration = decoder.calibration or Calibration()
+    weight = np.repeat([1.0, stranger_weight], [len(photographs), len(strangers)])
     cells, masses, hits = [], [], []
-    for s in photographs:
+    for s in (*photographs, *strangers):
         p = decoder.distribution(s.coarse, s.middle, s.fine)
         cell = int(np.argmax(p))
         at = decoder.longitude[cell], decoder.latitude[cell]
@@ -223,7 +240,7 @@ def _fit_confidence(
     hit = np.array(hits)
     resolved = np.array([decoder.resolved(cell) for cell in cells])
     curves = [
-        fit_logistic(np.array(masses)[known, r], hit[known, r])
+        fit_logistic(np.array(masses)[known, r], hit[known, r], weight[known])
         if known.sum() >= _FEWEST
         else (1.0, 0.0)
         for r, known in enumerate(resolved.T)
@@ -233,6 +250,7 @@ def _fit_confidence(
     if error_rate is None:
         return calibration
     judge, at_200 = decoder.calibrated(calibration), RADII_KM.index(200.0)
-    stated = [judge.confidence(m, c)[at_200] for m, c in zip(masses, cells, strict=True)]
-    threshold = abstention_threshold(np.array(stated, np.float64), hit[:, at_200], error_rate)
+    own = list(zip(masses, cells, strict=True))[: len(photographs)]
+    stated = np.array([judge.confidence(m, c)[at_200] for m, c in own], np.float64)
+    threshold = abstention_threshold(stated, hit[: len(own), at_200], error_rate)
     return replace(calibration, abstain_below=threshold)

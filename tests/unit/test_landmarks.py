@@ -115,13 +115,13 @@ def test_what_is_like_a_place_is_more_familiar_than_what_is_like_none():
     rng = np.random.default_rng(3)
     strange = rng.normal(1, 0.5, size=(40, 300)).astype(np.float32)
     energy = torch.zeros(1)
-    known_signs = familiarity.signs(torch.from_numpy(means[1::2]), energy.expand(45)).numpy()
-    strange_signs = familiarity.signs(torch.from_numpy(strange), energy.expand(40)).numpy()
-    weights = fit_weights(known_signs, strange_signs, np.arange(40) % 4)
+    home, away = (
+        familiarity.signs(torch.from_numpy(x), energy.expand(len(x)), torch.zeros(len(x), 3))
+        for x in (means[1::2], strange)
+    )
+    weights = fit_weights(home.numpy(), away.numpy(), np.arange(40) % 4)
     familiarity.weights.copy_(torch.from_numpy(weights))
-    at_home = familiarity(torch.from_numpy(means[1::2]), energy.expand(45))
-    away = familiarity(torch.from_numpy(strange), energy.expand(40))
-    assert at_home.min() > 0 > away.max()
+    assert familiarity(home).min() > 0 > familiarity(away).max()
 
 
 def test_memory_names_the_place_of_the_nearest_photograph():
@@ -138,7 +138,7 @@ def test_cells_without_a_place_get_nothing_and_the_level_tells_familiarity():
     place = torch.arange(12) % 3
     member = network_of(Recipe(width=8), (2, 3, 3), segmentation_classes=4).eval()
     familiarity = Familiarity(means.numpy(), place.numpy())
-    familiarity.weights.copy_(torch.tensor([0.0, 0.0, 0.0, -2.5]))
+    familiarity.weights.copy_(torch.tensor([0.0, 0.0, 0.0, 0.0, -2.5]))
     known = torch.tensor([[0, 1, 9], [4, 5, 6], [4, 7, 2]])
     network = ServedLandmarks(
         member.stem, [member], Memory(means, place, 3), familiarity, known, (5, 8, 11), 4

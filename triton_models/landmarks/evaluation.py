@@ -23,7 +23,7 @@ from triton_models.landmarks.familiarity import fit_weights
 from triton_models.landmarks.figures import Flags, accuracy, difference, hits
 from triton_models.landmarks.heldout import SEEDS, Answers
 from triton_models.landmarks.photographs import Photographs
-from triton_models.landmarks.releasing import calibrate, scored, with_threshold
+from triton_models.landmarks.releasing import STRANGERS, calibrate, scored, with_threshold
 from triton_models.landmarks.study import ABLATION, Ints, Study
 from triton_models.radii import RADII_KM
 from triton_models.reliability import assess_confidence, assess_regions, wilson
@@ -75,17 +75,20 @@ def judge(study: Study, known: Answers, strange: Answers, base: Calibration) -> 
         weights = fit_weights(known.signs[rows], strange.signs[others], site[others])
         candidates = scored(study, known, weights)
         fitted = [candidates[k] for k in np.flatnonzero(rows)]
-        decoder = fit_decoder(study, fitted, base)
-        ask = candidates if asked is known else scored(study, strange, weights)
+        unknown = scored(study, strange, weights)
+        decoder = fit_decoder(study, fitted, [unknown[k] for k in np.flatnonzero(others)], base)
+        ask = candidates if asked is known else unknown
         for k in np.flatnonzero(mine):
             into[k] = decoder.decode(ask[k].coarse, ask[k].middle, ask[k].fine, NO_SCENE)
     return [_judged(photographs, held), _judged(photographs, foreign)]
 
 
-def fit_decoder(study: Study, known: Sequence[Scored], base: Calibration) -> Decoder:
+def fit_decoder(
+    study: Study, known: Sequence[Scored], strange: Sequence[Scored], base: Calibration
+) -> Decoder:
     """Curves, and a threshold that leaves ABSTAIN of the photographs, which were held out."""
     decoder = Decoder.from_hierarchy(study.hierarchy, base)
-    fitted = calibration.fit_confidence(decoder, known, None)
+    fitted = calibration.fit_confidence(decoder, known, None, strange, STRANGERS)
     return decoder.calibrated(with_threshold(study, fitted, known))
 
 
@@ -165,7 +168,7 @@ def results(study: Study, work: Path) -> dict[str, Any]:
     photographs = study.photographs
     site = photographs.sites[photographs.place]
     weights = fit_weights(known.signs, strange.signs, site)
-    fitted = calibrate(study, scored(study, known, weights))
+    fitted = calibrate(study, scored(study, known, weights), scored(study, strange, weights))
     plain = Calibration()
     base = replace(fitted, slopes=plain.slopes, intercepts=plain.intercepts, abstain_below=None)
     at_home, away = judge(study, known, strange, base)

@@ -1,13 +1,15 @@
 """How like anything that was learnt is a photograph? Designed with whole sites left out.
 
-Three signs, over the photograph and its mirror image, weighed by a logistic regression
+Four signs, over the photograph and its mirror image, weighed by a logistic regression
 (`fit_weights`) of known photographs that were held out against photographs of sites left out:
 
 - likeness: the cosine to the nearest photograph that was learnt, by the stem's mean;
 - typicality: how much more probable the means are under the nearest place than under all
   photographs together, Gaussians in the space of the principal components ("relative Mahalanobis
   distance", Ren et al. 2021, arXiv:2106.09022);
-- energy: of the fine logits (Liu et al. 2020, arXiv:2010.03759).
+- energy: of the fine logits (Liu et al. 2020, arXiv:2010.03759);
+- certainty: the log-probability of the likeliest fine cell, which falls where the networks and the
+  memory name different places.
 """
 
 import numpy as np
@@ -25,7 +27,7 @@ COMPONENTS = 128
 
 
 class Familiarity(nn.Module):
-    """Means [B, channels] and energy [B] → log-odds that a photograph is of a known place, [B]."""
+    """Signs [B, 4] → log-odds that a photograph is of a known place, [B]."""
 
     examples: Tensor
     directions: Tensor
@@ -54,29 +56,32 @@ class Familiarity(nn.Module):
             "within": np.linalg.cholesky(np.linalg.inv(within)),
             "overall": np.linalg.cholesky(np.linalg.inv(overall)),
             "centres": centres,
-            "weights": np.array([0.0, 0.0, 0.0, 0.0]),
+            "weights": np.zeros(5),
         }
         for name, value in values.items():
             # Half precision for what is largest: it moves a cosine by less than 0.001.
             kept = np.float16 if name == "examples" else np.float32
             self.register_buffer(name, torch.from_numpy(np.asarray(value, kept)))
 
-    def forward(self, means: Tensor, energy: Tensor) -> Tensor:
-        """Return the weighted sum of the signs."""
-        return self.signs(means, energy) @ self.weights[:3] + self.weights[3]
+    def forward(self, signs: Tensor) -> Tensor:
+        """Return their weighted sum."""
+        return signs @ self.weights[:-1] + self.weights[-1]
 
-    def signs(self, means: Tensor, energy: Tensor) -> Tensor:
-        """Likeness, typicality and energy, [B, 3]."""
+    def signs(self, means: Tensor, energy: Tensor, fine: Tensor) -> Tensor:
+        """Likeness, typicality, energy and certainty, [B, 4].
+
+        From the stem's means [B, channels], the energy [B] and log-probabilities [B, cells].
+        """
         likeness = (functional.normalize(means) @ self.examples.float().T).amax(dim=1)
         x = means @ self.directions - self.offset
         towards = x @ self.within
         away = (towards[:, None] - self.centres @ self.within).square().sum(dim=2).amin(dim=1)
         typicality = ((x @ self.overall).square().sum(dim=1) - away) / COMPONENTS
-        return torch.stack([likeness, typicality, energy], dim=1)
+        return torch.stack([likeness, typicality, energy, fine.amax(dim=1)], dim=1)
 
 
 def fit_weights(known: Singles, strange: Singles, site: Ints) -> Singles:
-    """Three weights and an intercept, from signs [k, 3] and [s, 3].
+    """Four weights and an intercept, from signs [k, 4] and [s, 4].
 
     Known photographs together weigh as much as all sites `site` [s] that were left out, each of
     which weighs the same: the odds are for a world in which every second photograph is a stranger.

@@ -33,12 +33,12 @@ class Answers:
     fine: Singles
     scene: Singles
     signs: Singles
-    """[n, 3]"""
+    """[n, 4]"""
 
     @classmethod
     def empty(cls, photographs: int, classes: Sequence[int]) -> "Answers":
         """All NaN, to be filled."""
-        return cls(*(np.full((photographs, n), np.nan, np.float32) for n in (*classes, 3)))
+        return cls(*(np.full((photographs, n), np.nan, np.float32) for n in (*classes, 4)))
 
     def fill(self, rows: Ints, other: "Answers") -> None:
         """Put the other's answers in these rows."""
@@ -89,6 +89,6 @@ def answers(network: ServedLandmarks, views: Views, rows: Ints) -> Answers:
         seen = [views.batch(np.full(len(part), view), part) for view in (0, 1)]
         maps = [m for m, _ in seen]
         semantics = [network.one_hot(ids) for _, ids in seen]
-        heads = [head[:, 0] for head in network.from_maps(maps, semantics)]
-        found.append([*heads, network.signs(maps, semantics)])
+        heads, scene, signs = network.read(maps, semantics)
+        found.append([*heads, scene, signs])
     return Answers(*(torch.cat(column).numpy() for column in zip(*found, strict=True)))

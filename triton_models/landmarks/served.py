@@ -20,7 +20,7 @@ from triton_models.landmarks.familiarity import Familiarity
 from triton_models.landmarks.views import THINNED
 from triton_models.networks.backbones import EfficientNetLite
 from triton_models.networks.preprocessing import Normalise, OneHot
-from triton_models.networks.translocator import Scores, TransLocator
+from triton_models.networks.translocator import TransLocator
 
 NOTHING = 40.0
 TEMPERATURE = 0.07
@@ -90,29 +90,18 @@ class ServedLandmarks(nn.Module):
         self, maps: Sequence[Tensor], semantics: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The same from the stem's maps and one-hot class maps of both views."""
-        scores, means, energy = self.read(maps, semantics)
-        remembered = self.memory(means)
-        logits = []
-        for head in range(3):
-            learnt = _mean_probabilities([s[head] for s in scores])
-            places = remembered @ self.get_buffer(f"cell_of_place{head}")
-            mixed = (1 - MEMORY) * learnt + MEMORY * places
-            world = self.get_buffer(f"world{head}")
-            logits.append((mixed.clamp(min=1e-12).log() + NOTHING) @ world - NOTHING)
-        coarse, middle, fine = logits
-        fine = fine + self.familiarity(means, energy)[:, None]
-        scene = _mean_probabilities([s.scene for s in scores]).log()
+        heads, scene, signs = self.read(maps, semantics)
+        coarse, middle, fine = (
+            (log + NOTHING) @ self.get_buffer(f"world{head}") - NOTHING
+            for head, log in enumerate(heads)
+        )
+        fine = fine + self.familiarity(signs)[:, None]
         return coarse[:, None], middle[:, None], fine[:, None], scene[:, None]
-
-    def signs(self, maps: Sequence[Tensor], semantics: Sequence[Tensor]) -> Tensor:
-        """What familiarity is judged by, [B, 3]."""
-        _, means, energy = self.read(maps, semantics)
-        return self.familiarity.signs(means, energy)
 
     def read(
         self, maps: Sequence[Tensor], semantics: Sequence[Tensor]
-    ) -> tuple[list[Scores], Tensor, Tensor]:
-        """Scores of each member and view; the mean of both views' maps; the mean energy."""
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Log-probabilities of each head's known cells, of the scenes, and familiarity's signs."""
         scores = [
             member.from_features([x], s)
             for member in self.members
@@ -120,7 +109,14 @@ class ServedLandmarks(nn.Module):
         ]
         means = torch.stack([x.mean(dim=(2, 3)) for x in maps]).mean(dim=0)
         energy = torch.stack([s.fine.logsumexp(dim=1) for s in scores]).mean(dim=0)
-        return scores, means, energy
+        remembered = self.memory(means)
+        heads = []
+        for head in range(3):
+            learnt = _mean_probabilities([s[head] for s in scores])
+            places = remembered @ self.get_buffer(f"cell_of_place{head}")
+            heads.append(((1 - MEMORY) * learnt + MEMORY * places).clamp(min=1e-12).log())
+        scene = _mean_probabilities([s.scene for s in scores]).log()
+        return heads, scene, self.familiarity.signs(means, energy, heads[2])
 
 
 def _mean_probabilities(logits: Sequence[Tensor | None]) -> Tensor:
