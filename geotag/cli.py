@@ -196,7 +196,8 @@ def show(
 @app.command()
 def results(
     source: Annotated[
-        str | None, typer.Argument(help="Only what lies under this s3://bucket/prefix.")
+        str | None,
+        typer.Argument(help="Only this archive, or what lies under this s3://bucket/prefix."),
     ] = None,
     run_id: RunOption = None,
     state: Annotated[
@@ -210,6 +211,7 @@ def results(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """One line (or record, or feature) for every photograph; see docs/results.md for the names."""
+    from db.archives import registered
     from db.reads import Filter, is_registered, stream_results
     from db.schema import STATES
     from geotag.context import context
@@ -220,11 +222,17 @@ def results(
 
     if state is not None and state not in ("pending", *STATES):
         raise UsageError(f"no state {state}: pending, {', '.join(STATES)}")
-    bucket, prefix = parse_s3_url(source) if source else (None, "")
+    is_url = source is not None and source.startswith("s3://")
+    bucket, prefix = parse_s3_url(source) if source and is_url else (None, "")
     engine = context().engine
+    archive = None if is_url else source
+    if archive is not None and all(a.name != archive for a in registered(engine, removed=True)):
+        raise UsageError(f"no archive {archive!r} is registered: geotag archive list --removed")
     if release is not None and not is_registered(engine, release):
         raise UsageError(f"no release {release} is registered")
-    which = Filter(run_id=run_id, bucket=bucket, prefix=prefix, state=state, release=release)
+    which = Filter(
+        run_id=run_id, archive=archive, bucket=bucket, prefix=prefix, state=state, release=release
+    )
     write_results(at_most(stream_results(engine, which), limit), form, near)
 
 

@@ -2,7 +2,7 @@
 
 boto3's client does everything but fetch. Objects are fetched by urllib3, which boto3 stands on,
 with boto3's signature: a third of boto3's cost for each object, and every key arrives as it is
-(docs/decisions/0009-how-objects-are-fetched.md). Both go straight to the endpoint: the proxies of
+(docs/decisions/0016-urllib3-fetches.md). Both go straight to the endpoint: the proxies of
 the environment are not used, because a proxy would decide which address is connected to.
 
 They are made when first used, because neither survives a fork: connections would be shared.
