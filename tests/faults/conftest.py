@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from deploy.local.broker import RABBITMQ_SERVER
+from deploy.local.system import can_install
 from tests.faults.report import Report
 from tests.faults.site import Site, running_site
 
@@ -31,6 +33,8 @@ def report() -> Iterator[Report]:
 @pytest.fixture(scope="module")
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     """The running stack with the broker that the test is for."""
+    if request.param == "rabbitmq" and not RABBITMQ_SERVER.exists() and not can_install():
+        pytest.skip("RabbitMQ is not here and cannot be installed")
     with running_site(request.param) as running:
         yield running
 
