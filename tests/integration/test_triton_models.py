@@ -12,6 +12,7 @@ import tritonclient.grpc as triton
 from PIL import Image
 from tritonclient.utils import InferenceServerException
 
+from deploy import model_control
 from triton_models import untrained
 from triton_models.export import LOCATOR_OUTPUTS, PIXELS, TOLERANCE, relative_difference
 from triton_models.networks.translocator import TransLocatorConfig
@@ -35,7 +36,10 @@ def release() -> Release:
 
 
 @pytest.fixture(scope="module")
-def client(triton_url: str) -> Iterator[triton.InferenceServerClient]:
+def client(triton_url: str, release: Release) -> Iterator[triton.InferenceServerClient]:
+    # A release that was activated since Triton started comes without it.
+    if release.inspection not in model_control.ready(triton_url):
+        model_control.load(triton_url, release.inspection)
     with triton.InferenceServerClient(triton_url) as client:
         yield client
 
