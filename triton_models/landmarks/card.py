@@ -19,6 +19,9 @@ def text(study: "Study", figures: dict[str, Any], segmentation: list[str]) -> st
     cells = ", ".join(f"{n} {name}" for n, name in zip(study.classes, levels, strict=True))
     names = ", ".join(place.replace("_", " ") for place in photographs.places)
     scene = figures["scene"]["all"]
+    by_site = figures["strangers"]["sites"]
+    weakest_name = min(by_site, key=lambda name: by_site[name]["share"])
+    weakest = by_site[weakest_name]
     low, high = at_200["calibration_error_interval"]
     return f"""# Release `landmarks`
 
@@ -53,7 +56,7 @@ Five folds over all photographs, no photographer's series in two of them:
 (best constant {at_200["brier_constant"]:.4f}); log loss {at_200["log_loss"]:.4f} (best constant \
 {at_200["log_loss_constant"]:.4f}).
 - Regions of 80 % hold {100 * region["coverage"]:.1f} % of the true places; their mean area is \
-{region["mean_area_km2"]:,.0f} km², which the few broad ones make.
+{region["mean_area_km2"]:,.0f} km², in {region["mean_cells"]:.0f} cells.
 - It abstains from {100 * known["abstention"]["share"]:.1f} % of photographs of places that it \
 knows.
 - Scene (indoor, natural, urban): {100 * scene["accuracy"]:.1f} % of {scene["photographs"]} \
@@ -63,8 +66,8 @@ labelled by eye (commonest scene: {100 * scene["commonest"]:.1f} %).
 
 Each site left out in turn, {away["photographs"]:,} photographs: it abstains from \
 {100 * away["share"]:.1f} %, and its mean confidence at 200 km is \
-{away["mean_confidence_200_km"]:.3f}. A site of the same kind as one that it knows (a waterfall, \
-a bridge) is what it mistakes most.
+{away["mean_confidence_200_km"]:.3f}. Least often, {100 * weakest["share"]:.0f} %, from \
+{weakest_name.replace("_", " ")}.
 
 ## Not for
 
