@@ -174,7 +174,7 @@ def _database_folder(folder: Folder) -> Path:
 
 def _move_to_small_disk(direct: Context) -> None:
     """Put PostgreSQL's data on a file system of its own that can be filled, where we may mount."""
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 or shutil.which("mount") is None:
         return
     settings = direct.settings.stack
     folder = _database_folder(Folder(settings.data_dir))
