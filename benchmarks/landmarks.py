@@ -4,7 +4,7 @@
 - `camera` as it is, through the workers' decoder;
 - `camera` squashed to 256 × 256 px and compressed as the landmarks were (JPEG, quality 90);
 - the landmarks, and the landmarks un-squashed to 4:3 and to 3:4 before they are squashed again. The
-  release has learnt from these, so that only the change between the three means anything.
+  release has learnt from these; `--release FOLD --only held_out.txt` asks one that has not.
 
 Nothing of the release was chosen by the pictures of `camera`.
 """
@@ -39,6 +39,11 @@ def jpeg(pixels: np.ndarray, size: tuple[int, int] | None = None) -> bytes:
     return out.getvalue()
 
 
+def listed(path: Path) -> list[str]:
+    with path.open(encoding="utf-8") as file:
+        return [row["file"] for row in csv.DictReader(file)]
+
+
 def summary(answers: list, hits: list[bool] | None = None) -> dict:
     confidence = np.array([answer.confidence[AT_200_KM] for answer in answers])
     abstained = [bool(answer.abstention) for answer in answers]
@@ -57,6 +62,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("photos", type=Path, help="the folder with camera and landmarks")
     parser.add_argument("--release", type=Path, default=RELEASES / "landmarks")
+    parser.add_argument("--only", type=Path, help="landmarks that a fold held out; no camera then")
     parser.add_argument("--out", type=Path, help="a JSON file")
     arguments = parser.parse_args()
     locator = Locator(Release.load(arguments.release))
@@ -64,8 +70,7 @@ def main() -> None:
     def ask(data: bytes):
         return locator(read_photo(data, SPEC, LIMITS).pixels)
 
-    with (arguments.photos / "camera" / "metadata.csv").open(encoding="utf-8") as file:
-        names = [row["file"] for row in csv.DictReader(file)]
+    names = [] if arguments.only else listed(arguments.photos / "camera" / "metadata.csv")
     found, unread = {"camera": [], "camera_squashed": []}, []
     for name in names:
         data = (arguments.photos / "camera" / name).read_bytes()
@@ -75,12 +80,16 @@ def main() -> None:
             unread.append(f"{name}: {error.code}")
             continue
         found["camera_squashed"].append(ask(jpeg(read_photo(data, SPEC, LIMITS).pixels)))
-    result = {name: summary(answers) for name, answers in found.items()} | {"unread": unread}
+    result = {name: summary(answers) for name, answers in found.items() if answers}
+    result["unread"] = unread
 
     photographs = read_photographs(arguments.photos / "landmarks")
+    only = set(arguments.only.read_text().split()) if arguments.only else set(photographs.files)
     for name, size in (("landmarks", None), ("wide_4_3", (341, 256)), ("tall_3_4", (256, 341))):
         answers, hits = [], []
         for file, place in zip(photographs.files, photographs.place, strict=True):
+            if file not in only:
+                continue
             data = (photographs.folder / file).read_bytes()
             if size:
                 data = jpeg(read_photo(data, SPEC, LIMITS).pixels, size)

@@ -9,8 +9,9 @@ from triton_models.landmarks.familiarity import Familiarity, fit_weights
 from triton_models.landmarks.learning import Recipe, learn, network_of
 from triton_models.landmarks.photographs import Photographs, read_photographs, read_pixels
 from triton_models.landmarks.served import NOTHING, Memory, ServedLandmarks
-from triton_models.landmarks.views import Views, varied
+from triton_models.landmarks.views import Views, make_views, read_views, varied
 from triton_models.landmarks.world import LEVEL, world_with
+from triton_models.release import RELEASES
 from triton_models.s2cells import ids_of, levels
 
 
@@ -98,6 +99,20 @@ def test_a_view_has_the_size_of_its_picture_and_is_made_again_by_the_same_seed()
     one, two = (varied(picture, np.random.default_rng(7)) for _ in range(2))
     assert one.shape == picture.shape
     np.testing.assert_array_equal(one, two)
+
+
+def test_views_are_made_once_and_read_back(tmp_path):
+    network = tmp_path / "segmentation.onnx"
+    network.write_bytes((RELEASES / "untrained" / "segmentation.onnx").read_bytes())
+    network.with_suffix(".json").write_text('{"classes": ["a", "b", "c", "d", "e", "f", "g", "h"]}')
+    picture = np.random.default_rng(1).integers(256, size=(1, 256, 256, 3), dtype=np.uint8)
+    assert len(list(make_views(picture, network, 2, tmp_path / "views"))) == 2
+    views = read_views(tmp_path / "views")
+    assert (views.count, views.classes) == (2, 8)
+    maps, ids = views.batch(np.array([0, 1]), np.array([0, 0]))
+    assert (tuple(maps.shape), tuple(ids.shape)) == ((2, 1280, 8, 8), (2, 64, 64))
+    np.testing.assert_allclose(maps.mean(dim=(2, 3)), views.means[:, 0], atol=1e-3)
+    assert not np.allclose(maps[0], maps[1])
 
 
 def clusters(count: int = 30) -> tuple[np.ndarray, np.ndarray]:

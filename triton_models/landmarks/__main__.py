@@ -87,9 +87,13 @@ def ablation(photos: Photos, work: Work) -> None:
 
 
 @app.command()
-def evaluate(photos: Photos, work: Work, out: Annotated[Path, typer.Option()]) -> None:
-    """Judge what `folds`, `strangers` and `ablation` left; write the figures as JSON."""
-    figures = evaluation.results(Study.open(photos, work), work)
+def evaluate(
+    photos: Photos,
+    work: Work,
+    out: Annotated[Path, typer.Option(help="The figures (JSON); the answers go beside it (CSV).")],
+) -> None:
+    """Judge what `folds`, `strangers` and `ablation` left."""
+    figures = evaluation.results(Study.open(photos, work), work, out.with_suffix(".csv"))
     out.write_text(json.dumps(figures, indent=1) + "\n")
     typer.echo(f"{out}: written")
 

@@ -5,6 +5,7 @@ the fold, or the site, that it is judged on; only the three temperatures and the
 fitted once, on all folds.
 """
 
+import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -162,8 +163,11 @@ def strangers(photographs: Photographs, judged: Judged) -> dict[str, Any]:
     }
 
 
-def results(study: Study, work: Path) -> dict[str, Any]:
-    """All figures, from the answers that `folds`, `strangers` and `ablation` left in `work`."""
+def results(study: Study, work: Path, table: Path) -> dict[str, Any]:
+    """All figures, from the answers that `folds`, `strangers` and `ablation` left in `work`.
+
+    Writes the answers themselves to `table`, so that others can judge them.
+    """
     known, strange = Answers.load(work / "folds.npz"), Answers.load(work / "strangers.npz")
     photographs = study.photographs
     site = photographs.sites[photographs.place]
@@ -172,6 +176,7 @@ def results(study: Study, work: Path) -> dict[str, Any]:
     plain = Calibration()
     base = replace(fitted, slopes=plain.slopes, intercepts=plain.intercepts, abstain_below=None)
     at_home, away = judge(study, known, strange, base)
+    write_answers(study, at_home, away, table)
     seeds = [Answers.load(work / f"folds_{seed}.npz") for seed in SEEDS]
     return {
         "photographs": len(photographs),
@@ -189,6 +194,25 @@ def results(study: Study, work: Path) -> dict[str, Any]:
         "familiarity_weights": weights.tolist(),
         "calibration": fitted.to_dict(),
     }
+
+
+def write_answers(study: Study, at_home: Judged, away: Judged, table: Path) -> None:
+    """One row a photograph and `left_out` (its fold, or its site): CSV, positions in degrees."""
+    photographs = study.photographs
+    with table.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        radii = [f"confidence_{km:g}_km" for km in RADII_KM]
+        rows.writerow(
+            ["file", "left_out", "fold", "longitude", "latitude", "km", *radii, "abstention"]
+        )
+        for left_out, judged in (("fold", at_home), ("site", away)):
+            for name, fold, said, km in zip(
+                photographs.files, photographs.folds(), judged.answers, judged.km, strict=True
+            ):
+                position = [f"{degrees:.4f}" for degrees in said.position]
+                confidence = [f"{c:.4f}" for c in said.confidence]
+                start = [name, left_out, fold, *position, f"{km:.1f}"]
+                rows.writerow([*start, *confidence, said.abstention])
 
 
 def accuracies(study: Study, judged: Judged, seeds: Sequence[Answers]) -> dict[str, Any]:
