@@ -78,6 +78,9 @@ def make_app(settings: WorkerSettings) -> Celery:
         # At least once: a message goes when its chunk is in the ledger, not when it is taken up.
         task_acks_late=True,
         task_reject_on_worker_lost=True,
+        # Celery kills a pool process that is not up in 4 seconds: on an overloaded machine it
+        # would go on killing them.
+        worker_proc_alive_timeout=60.0,
         worker_prefetch_multiplier=1,
         worker_consumer="workers.consumer:Consumer",
         worker_cancel_long_running_tasks_on_connection_loss=False,
