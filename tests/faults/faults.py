@@ -5,6 +5,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 import psutil
@@ -89,17 +90,24 @@ def fill_database_disk(trial: Trial) -> None:
     log = trial.site.supervisor.folder.log("postgres")
     refused = log.read_text().count(_NO_SPACE)
     ballast = folder / "ballast"
+    try:
+        fill(ballast)
+        until(lambda: log.read_text().count(_NO_SPACE) > refused)
+        pause(trial.rng.uniform(4, 8))
+    finally:
+        ballast.unlink()
+    trial.site.start("postgres")  # where it has given up
+
+
+def fill(ballast: Path) -> None:
+    """Take all the space that is left, to the last page, with a file."""
     with ballast.open("wb") as file:
-        left = shutil.disk_usage(folder).free
+        left = shutil.disk_usage(ballast.parent).free
         while left >= _PAGE:
             try:
                 os.posix_fallocate(file.fileno(), 0, ballast.stat().st_size + left)
             except OSError:  # PostgreSQL has taken some of it meanwhile
                 left //= 2
-    until(lambda: log.read_text().count(_NO_SPACE) > refused)
-    pause(trial.rng.uniform(4, 8))
-    ballast.unlink()
-    trial.site.start("postgres")  # where it has given up
 
 
 def restart_broker(trial: Trial) -> None:

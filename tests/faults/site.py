@@ -27,7 +27,7 @@ from workers.archive import Archive
 
 WORKERS = 3
 CHUNK = 4
-DISK_MIB = 1024
+DISK_MIB = 512
 # Short, so that a fault is over soon; but on a slow machine a worker that is told to stop, and an
 # inference, still come to their end.
 SETTINGS = {
