@@ -35,11 +35,16 @@ class ListedObject:
 
 @dataclass(frozen=True)
 class ListedPage:
-    """Objects of a listing, how many of it were left out, and where it goes on after them."""
+    """Objects of a listing, how many of it were left out, and where it goes on after them.
+
+    `left_out` are the keys of those left out, where the listing is of one archive: they are there,
+    so that what the ledger knows of them has not vanished.
+    """
 
     objects: Sequence[ListedObject]
     skipped: int = 0
     cursor: Cursor | None = None
+    left_out: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -124,10 +129,12 @@ def open_run(engine: Engine, source: str, queue: str, archive_id: int | None = N
 
     Asking again for what is under way joins it instead of doing it twice. A run that is not planned
     to its end goes on where it is; one that is, and whose chunks are not all finished, is listed
-    again from the start.
+    again from the start. A cancelled run is not joined, nor is a night: what two runs hold is done
+    once, since the first outcome of an object stands.
 
     Raises:
         NoActiveRelease: no release is active.
+        RunStopped: the run was cancelled at this moment.
     """
     with engine.begin() as connection:
         release_id = connection.execute(
@@ -163,7 +170,12 @@ def open_run(engine: Engine, source: str, queue: str, archive_id: int | None = N
 
 
 def start_over(engine: Engine, run: Run) -> Run:
-    """The run, to be listed again from the start: its figures are those of the newest listing."""
+    """The run, to be listed again from the start: its figures are those of the newest listing.
+
+    Raises:
+        PlannedElsewhere: another planner has gone on with the run.
+        RunStopped: it was cancelled.
+    """
     with engine.begin() as connection:
         _take(connection, run)
         _from_the_start(connection, run.id)
@@ -172,13 +184,15 @@ def start_over(engine: Engine, run: Run) -> Run:
 
 def _from_the_start(connection: Connection, run_id: int) -> None:
     zero = ", ".join(f"{field.name} = 0" for field in fields(Totals))
-    connection.execute(
+    begun = connection.execute(
         text(
             f"UPDATE geotag.run SET {zero}, pages = pages + 1, cursor = NULL, planned_at = NULL"
-            " WHERE id = :id"
+            " WHERE id = :id AND cancelled_at IS NULL"
         ),
         {"id": run_id},
     )
+    if not begun.rowcount:
+        raise RunStopped
     connection.execute(text("DELETE FROM geotag.run_seen WHERE run_id = :id"), {"id": run_id})
 
 
@@ -293,6 +307,9 @@ def plan_page(
         changed = connection.execute(sql("supersede_objects")).rowcount
         appeared = connection.execute(sql("insert_objects")).scalar_one()
         rows = connection.execute(sql("pending_of_listed"), {"run_id": run.id}).all()
+        if page.left_out:
+            stage(connection, {"key": "text"}, ((key,) for key in page.left_out), name="left_out")
+            connection.execute(sql("see_left_out"), {"run_id": run.id})
         pending = [row.object_version_id for row in rows if not row.done and not row.planned]
         done = [row.done for row in rows if row.done and not row.planned]
         chunks = cut(connection, run.id, pending[:most], chunk_size)

@@ -6,6 +6,7 @@ JOIN geotag.archive a ON a.id = r.archive_id
 WHERE r.planned_at IS NULL
   AND r.queue = 'backfill'
   AND r.paused_at IS NULL
+  AND r.cancelled_at IS NULL
   AND a.paused_at IS NULL
   AND a.removed_at IS NULL
   AND (r.scheduled_for IS NOT NULL OR r.created_at < :now - interval '1 minute')

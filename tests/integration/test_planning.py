@@ -180,6 +180,21 @@ def test_unfinished_run_is_joined_and_a_finished_one_is_not(engine: Engine) -> N
     assert opened().id != run.id
 
 
+def test_cancelled_run_is_over_for_good(engine: Engine) -> None:
+    source = f"test {uuid.uuid4()}"
+    run = planning.open_run(engine, source, "backfill")
+    cancelled = plan(engine, run, listed(new_archive(engine), ["a.jpg"])).run
+    with engine.begin() as connection:  # and its chunk is unfinished: a worker is at it
+        connection.execute(
+            text("UPDATE geotag.run SET cancelled_at = now(), planned_at = now() WHERE id = :id"),
+            {"id": run.id},
+        )
+    with pytest.raises(RunStopped):
+        planning.start_over(engine, cancelled)
+    again = planning.open_run(engine, source, "backfill")
+    assert (again.id != run.id, again.pages) == (True, 0)
+
+
 def test_two_planners_of_one_source_open_one_run(engine: Engine) -> None:
     source = f"test {uuid.uuid4()}"
 
@@ -243,6 +258,19 @@ def test_what_a_complete_listing_lacks_has_vanished_until_it_is_back(engine: Eng
     run = plan(engine, new_run(engine), listed(archive, ["p/c.jpg"], etag="2")).run
     assert (run.totals.appeared, run.totals.changed) == (0, 1)
     assert pending(engine, archive) == (3, 0)
+
+
+def test_what_is_listed_and_left_out_has_not_vanished(engine: Engine) -> None:
+    archive = new_archive(engine)
+    plan(engine, new_run(engine), listed(archive, ["scan.tif", "gone.tif"]))  # of a manifest
+    run = planning.open_run(engine, f"test {uuid.uuid4()}", "backfill", archive)
+    page = ListedPage(listed(archive, ["a.jpg"]), 2, None, ["scan.tif", "new.tif"])
+    done = planning.plan_page(engine, run, page, chunk_size=8)
+    assert done.run.totals == Totals(listed=1, skipped=2, appeared=1)
+    assert sum(len(chunk.object_version_ids) for chunk in done.chunks) == 1
+    assert planning.close_plan(engine, done.run, Whole(archive, "", run.created_at)) == 1
+    assert keys_of(engine, archive) == ["a.jpg", "gone.tif", "scan.tif"]
+    assert pending(engine, archive) == (2, 1)
 
 
 def test_what_appeared_while_a_listing_went_on_has_not_vanished(engine: Engine) -> None:

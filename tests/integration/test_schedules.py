@@ -19,6 +19,7 @@ from sqlalchemy import Engine, text
 from db import dispatch, ledger, planning, schedules
 from db.planning import ListedPage
 from db.schedules import NotScheduled, Plan, ScheduleRefused
+from db.reads import run_progress
 from geotag.context import Context
 from tests.ledger_helpers import listed, new_archive
 from tests.stack_helpers import until
@@ -285,6 +286,46 @@ def test_night_that_is_still_planned_holds_the_next_one_back(engine: Engine) -> 
     dispatch.cancel_run(engine, second.run_id, at("2026-10-12 13:00+02:00"))
     assert len(schedules.start_due(engine, at("2026-10-12 22:00+02:00"))) == 1
     assert len(nights_of(engine, archive)) == 3
+
+
+def test_cancelled_run_is_not_planned_and_holds_no_night_back(engine: Engine) -> None:
+    archive = scheduled(engine)
+    (first,) = schedules.start_due(engine, at("2026-10-10 22:00+02:00"))
+    # As it was left by a planner that began anew while the run was cancelled.
+    change_run(engine, first.run_id, "cancelled_at = now(), planned_at = NULL")
+    assert schedules.next_plan(engine, at("2026-10-10 23:00+02:00")) is None
+    assert len(schedules.start_due(engine, at("2026-10-11 22:00+02:00"))) == 1
+    assert len(nights_of(engine, archive)) == 2
+
+
+def test_who_asks_by_day_does_not_join_a_night(engine: Engine) -> None:
+    archive = scheduled(engine, opens=time(22), closes=time(6), most=2)
+    (night,) = schedules.start_due(engine, at("2026-10-10 22:00+02:00"))
+    assert planned(engine, archive, night) == ["a", "b"]
+    archive_id = planning.run_to_plan(engine, night.run_id).archive_id
+    assert archive_id is not None
+    run = planning.open_run(engine, f"s3://{archive}/", "backfill", archive_id)
+    assert run.id != night.run_id
+    assert planning.room(engine, run.id) is None
+
+    # What both hold is done once: the night ends with the outcomes that the other run has written.
+    objects = ListedPage(listed(archive_id, "abcdef"))
+    page = planning.plan_page(engine, run, objects, chunk_size=8)
+    planning.close_plan(engine, page.run)
+    (chunk,) = page.chunks
+    assert len(chunk.object_version_ids) == 6
+    failed = [ledger.Result(id_, "failed", "corrupt", "") for id_ in chunk.object_version_ids]
+    ledger.write_results(engine, chunk.chunk_id, failed)
+    sent: list[planning.PlannedChunk] = []
+    now = at("2026-10-10 23:00+02:00")
+    dispatch.publish_waiting(engine, "backfill", now, sent.append)
+    (twice,) = [chunk for chunk in sent if len(chunk.object_version_ids) == 2]
+    begun = ledger.begin_chunk(engine, twice.chunk_id, twice.delivery)
+    assert begun is not None
+    assert begun.objects == ()
+    ledger.finish_chunk(engine, twice.chunk_id)
+    ended = [run_progress(engine, run_id)[0] for run_id in (night.run_id, run.id)]
+    assert [(progress.finished, progress.failed) for progress in ended] == [(True, 2), (True, 6)]
 
 
 def planned(engine: Engine, archive: str, night: schedules.Night) -> list[str]:
