@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import IO, Any
 from urllib.parse import unquote_plus
@@ -33,7 +33,7 @@ from workers.sources import (
     CursorRefused,
     Source,
     archive_of,
-    as_listed,
+    as_page,
     check_key,
     selection,
 )
@@ -41,6 +41,9 @@ from workers.sources import (
 INVENTORY = "inventory s3://"
 PARTIAL = "partial "
 
+# S3 promises that an inventory has what was there two days before; what is newer it may lack
+# (Amazon S3 User Guide, "Amazon S3 Inventory consistency").
+_LAG = timedelta(hours=48)
 _PAGE = 1000
 _LARGEST_MANIFEST = 2**24  # bytes
 # A row has an ETag of 16 random bytes: gzip cannot make it a hundredth of its size.
@@ -103,13 +106,11 @@ def inventory(
             raise CursorRefused
         file, row = (cursor["file"], cursor["row"]) if cursor else (0, 0)
         for number in range(file, len(said.files)):
-            for page, after in _pages_of(archives, where, archive, said, number, row):
-                at = {"file": number, "row": after, "manifest": said.digest}
-                yield ListedPage(page.objects, page.skipped, at)
+            yield from _pages_of(archives, where, archive, said, number, row)
             row = 0
 
     prefix = None if name.startswith(PARTIAL) else archive.prefix
-    return Source(name, archive, pages, prefix, said.created)
+    return Source(name, archive, pages, prefix, said.created, _LAG)
 
 
 def _pages_of(
@@ -119,8 +120,8 @@ def _pages_of(
     said: _Manifest,
     number: int,
     skip: int,
-) -> Iterator[tuple[ListedPage, int]]:
-    """The pages of a data file after its first `skip` rows, each with its last row's number."""
+) -> Iterator[ListedPage]:
+    """The pages of a data file after its first `skip` rows; a cursor has a page's last row."""
     file = said.files[number]
     name = s3_url(where.bucket, file.key)
     chosen = selection(archive)
@@ -130,8 +131,8 @@ def _pages_of(
         while page := list(islice(left, _PAGE)):
             found = [_object(row, archive, f"{name}: row {at}") for at, row in page]
             objects = [obj for obj in found if obj is not None]
-            wanted = [as_listed(archive, obj) for obj in objects if chosen(obj)]
-            yield ListedPage(wanted, len(objects) - len(wanted)), page[-1][0]
+            after = {"file": number, "row": page[-1][0], "manifest": said.digest}
+            yield as_page(archive, objects, chosen, after)
 
 
 def _object(row: dict[str, Any], archive: RegisteredArchive, name: str) -> ArchiveObject | None:

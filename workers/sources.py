@@ -5,9 +5,9 @@ that a planner that dies costs a page. Only what belongs to a registered archive
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from fnmatch import translate
 
 from db.archives import RegisteredArchive, covering
@@ -34,6 +34,7 @@ class Source:
             CursorRefused, and the errors of workers/errors.py.
         prefix: below which it names everything that there is, or None.
         as_of: when it was made, if it is not made as it is read.
+        lag: how long an object may have been there by then, and not be in it.
     """
 
     name: str
@@ -41,12 +42,13 @@ class Source:
     pages: Callable[[Cursor | None], Iterator[ListedPage]]
     prefix: str | None = None
     as_of: datetime | None = None
+    lag: timedelta = timedelta(0)
 
     def whole(self, began: datetime) -> Whole | None:
         """What it is a complete listing of, if its reading began then."""
         if self.archive is None or self.prefix is None:
             return None
-        return Whole(self.archive.id, self.prefix, min(began, self.as_of or began))
+        return Whole(self.archive.id, self.prefix, min(began, (self.as_of or began) - self.lag))
 
 
 def listing(archives: Archives, archive: RegisteredArchive, prefix: str) -> Source:
@@ -63,13 +65,8 @@ def listing(archives: Archives, archive: RegisteredArchive, prefix: str) -> Sour
         listed = archives.of(archive).list_objects(archive.bucket, prefix, start=start)
         try:
             for page in listed:
-                objects = [obj for obj in page.objects if chosen(obj)]
                 token = page.next_token
-                yield ListedPage(
-                    [as_listed(archive, obj) for obj in objects],
-                    len(page.objects) - len(objects),
-                    {"token": token} if token else DONE,
-                )
+                yield as_page(archive, page.objects, chosen, {"token": token} if token else DONE)
                 start = None
         except ObjectForbidden as error:
             if start:  # what a service answers to a token that it does not know, or no longer
@@ -100,6 +97,23 @@ def selection(archive: RegisteredArchive) -> Callable[[ArchiveObject], bool]:
 
 def _any_of(globs: Sequence[str]) -> re.Pattern[str] | None:
     return re.compile("|".join(map(translate, globs))) if globs else None
+
+
+def as_page(
+    archive: RegisteredArchive,
+    objects: Iterable[ArchiveObject],
+    chosen: Callable[[ArchiveObject], bool],
+    cursor: Cursor,
+) -> ListedPage:
+    """A page of an archive's listing as the ledger takes it."""
+    wanted: list[ListedObject] = []
+    left_out: list[str] = []
+    for obj in objects:
+        if chosen(obj):
+            wanted.append(as_listed(archive, obj))
+        else:
+            left_out.append(obj.key)
+    return ListedPage(wanted, len(left_out), cursor, left_out)
 
 
 def as_listed(archive: RegisteredArchive, obj: ArchiveObject) -> ListedObject:

@@ -1,6 +1,7 @@
 """Listings of archives: what they choose, and how they go on."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -54,6 +55,7 @@ def test_listing_goes_on_after_any_page() -> None:
         ["p/sub/a.jpg"], ["p/sub/b.jpg"], ["p/sub/c.jpg"],
     ]  # fmt: skip
     assert [page.skipped for page in pages] == [1, 0, 0]
+    assert [page.left_out for page in pages] == [["p/sub/x.xmp"], [], []]
     assert {o.archive_id for page in pages for o in page.objects} == {3}
     for number, page in enumerate(pages):
         assert list(source(listed).pages(page.cursor)) == pages[number + 1 :]
@@ -97,6 +99,8 @@ def test_what_a_listing_is_complete_for() -> None:
     assert source(Listed()).whole(began) == Whole(3, "p/sub/", began)
     older = Source("x", registered(), lambda _cursor: iter(()), "p/", NOW)
     assert older.whole(began) == Whole(3, "p/", NOW)
+    lags = replace(older, lag=timedelta(hours=2))
+    assert lags.whole(began) == Whole(3, "p/", NOW - timedelta(hours=2))
     assert Source("x", registered(), lambda _cursor: iter(())).whole(began) is None
     assert Source("x", None, lambda _cursor: iter(()), "p/").whole(began) is None
 
