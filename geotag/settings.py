@@ -24,7 +24,7 @@ class CommandSettings(BaseSettings):
         "photos", description="Bucket that local folders and files are uploaded to."
     )
     release: str = Field(
-        "untrained",
+        "landmarks",
         description="Release that `geotag up` registers, and makes active unless somebody chose"
         " another (`geotag models activate`).",
     )
