@@ -1,11 +1,12 @@
 -- Of the listed objects that this run has not seen before: which have an outcome for its release,
--- and which it, or an earlier night of its archive that is not over, holds already.
+-- and which it holds already, or an earlier night of its archive and release in an unfinished chunk.
 WITH holder (run_id) AS MATERIALIZED (
     SELECT :run_id
     UNION ALL
     SELECT earlier.id
     FROM geotag.run night
     JOIN geotag.run earlier ON earlier.archive_id = night.archive_id
+                           AND earlier.release_id = night.release_id
                            AND earlier.scheduled_for < night.scheduled_for
     WHERE night.id = :run_id
       AND EXISTS (SELECT FROM geotag.chunk c
@@ -35,6 +36,8 @@ SELECT s.object_version_id,
         FROM holder h
         JOIN geotag.run_object ro
           ON ro.run_id = h.run_id AND ro.object_version_id = s.object_version_id
+        JOIN geotag.chunk c ON c.id = ro.chunk_id
+        WHERE h.run_id = :run_id OR c.finished_at IS NULL
         LIMIT 1) AS planned
 FROM seen s
 ORDER BY s.object_version_id

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from db import dispatch, ledger
+from db.engine import sql
 from db.holds import Hold
 from db.ledger import Result
 from db.planning import PlannedChunk
@@ -318,6 +319,7 @@ def test_chunk_that_is_handed_back_after_its_run_was_cancelled_is_ended(engine: 
     (chunk,) = publish(engine, 1)
     hold = Hold(engine, chunk.chunk_id)
     ledger.begin_chunk(engine, chunk.chunk_id, chunk.delivery)
+    ledger.open_attempts(engine, chunk.chunk_id, chunk.object_version_ids, "worker")
     done = Result(chunk.object_version_ids[0], "failed", "corrupt", "")
     ledger.write_results(engine, chunk.chunk_id, [done])
     dispatch.cancel_run(engine, run_id, NOW)
@@ -326,6 +328,18 @@ def test_chunk_that_is_handed_back_after_its_run_was_cancelled_is_ended(engine: 
     until(lambda: dispatch.recall_closed(engine, NOW))
     (progress,) = run_progress(engine, run_id)
     assert (progress.finished, progress.failed, progress.pending) == (True, 1, 1)
+    with engine.connect() as connection:
+        query = text("SELECT code FROM geotag.attempt WHERE chunk_id = :id ORDER BY id")
+        codes = connection.execute(query, {"id": chunk.chunk_id}).scalars().all()
+    assert codes == ["corrupt", "handed_back"]
+
+
+def test_chunks_are_ended_without_a_look_at_those_of_other_runs(engine: Engine) -> None:
+    explain = text(f"EXPLAIN {sql('close_cancelled').text}")
+    with engine.connect() as connection:
+        connection.execute(text("SET LOCAL enable_seqscan = off"))  # of a small table too
+        steps = connection.execute(explain, {"now": NOW}).scalars().all()
+    assert [step for step in steps if "Index Cond: (run_id = ANY" in step]
 
 
 @pytest.mark.parametrize("change", [dispatch.pause_run, dispatch.resume_run, dispatch.cancel_run])

@@ -5,7 +5,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -16,12 +16,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
-from db import dispatch, ledger, planning, schedules
+from db import archives, dispatch, ledger, planning, schedules
+from db.archives import ArchiveRecord
+from db.monitoring import ledger_samples
 from db.planning import ListedPage
-from db.schedules import NotScheduled, Plan, ScheduleRefused
 from db.reads import run_progress
+from db.schedules import NotPaused, NotScheduled, Plan, ScheduleRefused
 from geotag.context import Context
-from tests.ledger_helpers import listed, new_archive
+from tests.ledger_helpers import ENDPOINT, listed, new_archive
 from tests.stack_helpers import until
 from workers.app import BrokerUnavailable
 from workers.errors import ArchiveUnavailable
@@ -168,8 +170,9 @@ class Expected:
             self.unplanned = True
 
     def resume(self, now: datetime) -> None:
-        self.paused = False
-        self.due_from = now
+        if self.paused:
+            self.paused = False
+            self.due_from = now
 
 
 ACTIONS = ("tick", "tick", "tick", "plan", "plan", "pause", "resume", "crash: look", "crash: night")
@@ -221,7 +224,8 @@ def test_two_beats_and_a_month_of_nights(
             schedules.pause(engine, archive, now)
             expected.paused = True
         elif action == "resume":
-            schedules.resume(engine, archive, now)
+            with nullcontext() if expected.paused else pytest.raises(NotPaused):
+                schedules.resume(engine, archive, now)
             expected.resume(now)
         else:
             with crash_after(action.removeprefix("crash: ")), suppress(Crash):
@@ -328,6 +332,45 @@ def test_who_asks_by_day_does_not_join_a_night(engine: Engine) -> None:
     assert [(progress.finished, progress.failed) for progress in ended] == [(True, 2), (True, 6)]
 
 
+def test_night_holds_what_only_one_of_another_release_holds(engine: Engine) -> None:
+    archive = scheduled(engine)
+    (first,) = schedules.start_due(engine, at("2026-10-10 22:00+02:00"))
+    assert planned(engine, archive, first) == list("abcdef")
+    with engine.begin() as connection:
+        former = connection.execute(
+            text(
+                "INSERT INTO geotag.release (name, digest, calibrated, coarse_partition_id,"
+                " middle_partition_id, fine_partition_id, manifest, active)"
+                " SELECT 'former', 'former', false, coarse_partition_id, middle_partition_id,"
+                " fine_partition_id, '{}', false FROM geotag.release WHERE active RETURNING id"
+            )
+        ).scalar_one()
+    change_run(engine, first.run_id, f"release_id = {former}")
+    try:
+        (second,) = schedules.start_due(engine, at("2026-10-11 22:00+02:00"))
+        assert planned(engine, archive, second) == list("abcdef")
+    finally:
+        active = "(SELECT id FROM geotag.release WHERE active)"
+        change_run(engine, first.run_id, f"release_id = {active}")
+        with engine.begin() as connection:
+            connection.execute(text("DELETE FROM geotag.release WHERE id = :id"), {"id": former})
+
+
+def test_night_holds_what_is_to_be_tried_again_of_an_earlier_nights_finished_chunk(
+    engine: Engine,
+) -> None:
+    archive = scheduled(engine)
+    (first,) = schedules.start_due(engine, at("2026-10-10 22:00+02:00"))
+    planned(engine, archive, first)
+    finish_one_chunk(engine, first.run_id)
+    with engine.begin() as connection:
+        connection.execute(
+            text("DELETE FROM geotag.outcome WHERE run_id = :id"), {"id": first.run_id}
+        )
+    (second,) = schedules.start_due(engine, at("2026-10-11 22:00+02:00"))
+    assert planned(engine, archive, second) == ["a", "b"]
+
+
 def planned(engine: Engine, archive: str, night: schedules.Night) -> list[str]:
     """Plan a night over six objects, as `workers.backfill.Planner` does; the keys that it holds."""
     run = planning.run_to_plan(engine, night.run_id)
@@ -414,6 +457,49 @@ def test_resumed_schedule_does_not_catch_up(engine: Engine) -> None:
     now = at("2026-10-20 12:00+02:00")
     assert schedules.resume(engine, archive, now) == at("2026-10-20 22:00+02:00")
     assert schedules.start_due(engine, now) == []
+
+
+def test_schedule_that_is_not_paused_keeps_the_night_that_is_due(engine: Engine) -> None:
+    archive = scheduled(engine)
+    now = at("2026-10-10 23:00+02:00")
+    with pytest.raises(NotPaused):
+        schedules.resume(engine, archive, now)
+    assert len(schedules.start_due(engine, now)) == 1
+
+
+def test_archive_that_is_removed_and_added_again_has_no_schedule(engine: Engine) -> None:
+    archive = scheduled(engine)
+    archives.remove(engine, archive)
+    assert schedules.schedules(engine, archive) == []
+    archives.add(engine, ArchiveRecord(archive, ENDPOINT, archive, allow_private=True))
+    assert schedules.start_due(engine, at("2026-10-20 22:00+02:00")) == []
+
+
+def due_nights(engine: Engine) -> float:
+    """As Prometheus is told."""
+    (due,) = [s.value for s in ledger_samples(engine) if s.metric == "geotag_due_schedules"]
+    return due
+
+
+def test_night_that_is_held_back_is_no_alarm(engine: Engine) -> None:
+    scheduled(engine)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE geotag.schedule SET next_at = now() - interval '2 days'"))
+        connection.execute(text("UPDATE geotag.release SET active = false"))
+    try:
+        assert due_nights(engine) == 0
+    finally:
+        with engine.begin() as connection:
+            connection.execute(
+                text("UPDATE geotag.release SET active = true WHERE name = 'untrained'")
+            )
+    assert due_nights(engine) == 1
+    (night,) = schedules.start_due(engine, dispatch.clock(engine))
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE geotag.schedule SET next_at = now() - interval '1 hour'"))
+    assert due_nights(engine) == 0  # that night is still being planned
+    change_run(engine, night.run_id, "planned_at = now()")
+    assert due_nights(engine) == 1
 
 
 def test_what_cannot_be_scheduled_is_said(engine: Engine) -> None:
