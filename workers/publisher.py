@@ -65,6 +65,7 @@ class Publisher:
         for queue in (INTERACTIVE, BACKFILL):
             if dispatch.any_overdue(self.engine, queue, now, self.lost_after):
                 recalled += self._recall_lost(queue, now)
+        metrics.RECALLED.inc(recalled)
         return recalled
 
     def _recall_lost(self, queue: str, now: datetime) -> int:

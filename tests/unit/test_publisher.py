@@ -1,0 +1,22 @@
+"""What the publisher counts; the ledger is a stand-in."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+
+from db import dispatch
+from workers.publisher import Publisher
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+NOTHING: Any = None
+
+
+def test_what_a_sweep_takes_back_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "recall_closed", lambda _engine, _now: 3)
+    monkeypatch.setattr(dispatch, "any_overdue", lambda *_given: True)
+    monkeypatch.setattr(Publisher, "_recall_lost", lambda *_given: 2)  # of each of two queues
+    before = REGISTRY.get_sample_value("geotag_recalled_chunks_total") or 0
+    assert Publisher(NOTHING, NOTHING, 1, 1).sweep(NOW) == 7
+    assert REGISTRY.get_sample_value("geotag_recalled_chunks_total") == before + 7
