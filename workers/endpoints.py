@@ -14,10 +14,16 @@ from urllib.parse import SplitResult, urlsplit
 
 from workers.errors import ArchiveUnavailable, EndpointRefused
 
-# Addresses with an IPv4 address inside, maybe a private one (RFC 6052, RFC 3056, RFC 4380).
-_TRANSLATED = tuple(
-    ipaddress.ip_network(network) for network in ("64:ff9b::/96", "2002::/16", "2001::/32")
-)
+# Not public, though Python's is_global says so of some: those with an IPv4 address inside, maybe a
+# private one (RFC 6052, RFC 8215, RFC 3056, RFC 4380, RFC 4291 section 2.5.5.1, RFC 2765), and the
+# private ones of old (fec0::/10, RFC 3879).
+_REFUSED = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96", "::ffff:0:0:0/96",
+        "fec0::/10",
+    )
+)  # fmt: skip
 
 
 def endpoint_parts(url: str) -> SplitResult:
@@ -70,8 +76,8 @@ def check_address(host: str, address: str) -> None:
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         ip = ip.ipv4_mapped or ip
-    translated = any(ip in network for network in _TRANSLATED if network.version == ip.version)
-    if not ip.is_global or ip.is_multicast or translated:
+    refused = any(ip in network for network in _REFUSED if network.version == ip.version)
+    if not ip.is_global or ip.is_multicast or refused:
         raise EndpointRefused(
             f"the endpoint {host} has the address {address}, which is not public: register it"
             " with --allow-private if it is meant"

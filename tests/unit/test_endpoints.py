@@ -28,6 +28,8 @@ def resolves_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
         "10.0.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "169.254.169.254", "224.0.0.1",
         "255.255.255.255", "[::1]", "[::]", "[fe80::1]", "[fd00:ec2::254]", "[::ffff:127.0.0.1]",
         "[::ffff:169.254.169.254]", "[64:ff9b::a9fe:a9fe]", "[2002:7f00:1::]", "[ff02::1]",
+        "[64:ff9b:1::a9fe:a9fe]", "[::169.254.169.254]", "[::ffff:0:7f00:1]", "[fec0::1]",
+        "[feff::1]",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -60,6 +62,13 @@ def test_a_name_that_cannot_be_resolved_may_be_later(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(socket, "getaddrinfo", fails)
     with pytest.raises(ArchiveUnavailable):
         check_endpoint("https://s3.example.org", allow_private=False)
+
+
+@pytest.mark.parametrize(
+    "address", [PUBLIC, "2606:2800:21f:cb07:6820:80da:af6b:8b2c", f"::ffff:{PUBLIC}"]
+)
+def test_public_addresses_are_not_refused(address: str) -> None:
+    check_address("host", address)
 
 
 @pytest.mark.parametrize(
