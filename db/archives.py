@@ -168,17 +168,23 @@ def covering(
 
 def pause(engine: Engine, name: str) -> None:
     """Plan and publish nothing more for an archive; what is in flight finishes."""
-    _set(engine, name, "paused_at = coalesce(paused_at, now())")
+    with engine.begin() as connection:
+        _set(connection, name, "paused_at = coalesce(paused_at, now())")
 
 
 def resume(engine: Engine, name: str) -> None:
     """Plan and publish for an archive again."""
-    _set(engine, name, "paused_at = NULL")
+    with engine.begin() as connection:
+        _set(connection, name, "paused_at = NULL")
 
 
 def remove(engine: Engine, name: str) -> None:
-    """Read an archive no more; its objects and results stay."""
-    _set(engine, name, "removed_at = now(), paused_at = NULL")
+    """Read an archive no more; its objects and results stay, and its schedule goes."""
+    with engine.begin() as connection:
+        archive_id = _set(connection, name, "removed_at = now(), paused_at = NULL")
+        connection.execute(
+            text("DELETE FROM geotag.schedule WHERE archive_id = :id"), {"id": archive_id}
+        )
 
 
 def counts(engine: Engine, archive_id: int) -> Counts:
@@ -188,17 +194,18 @@ def counts(engine: Engine, archive_id: int) -> Counts:
     return Counts(**row._mapping)
 
 
-def _set(engine: Engine, name: str, change: str) -> None:
-    with engine.begin() as connection:
-        changed = connection.execute(
-            text(
-                f"UPDATE geotag.archive SET {change} WHERE name = :name AND removed_at IS NULL"
-                " RETURNING id"
-            ),
-            {"name": name},
-        ).one_or_none()
-        if changed is None:
-            raise ArchiveUnknown(name)
+def _set(connection: Connection, name: str, change: str) -> int:
+    """Change an archive; returns its id."""
+    changed: int | None = connection.execute(
+        text(
+            f"UPDATE geotag.archive SET {change} WHERE name = :name AND removed_at IS NULL"
+            " RETURNING id"
+        ),
+        {"name": name},
+    ).scalar_one_or_none()
+    if changed is None:
+        raise ArchiveUnknown(name)
+    return changed
 
 
 def _all(connection: Connection) -> list[RegisteredArchive]:

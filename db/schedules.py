@@ -28,6 +28,10 @@ class NotScheduled(Exception):
     """The archive has no schedule."""
 
 
+class NotPaused(Exception):
+    """The schedule is not paused: there is nothing to resume."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What is wanted for an archive's nights.
@@ -177,12 +181,28 @@ def resume(engine: Engine, archive: str, now: datetime) -> datetime:
 
     Raises:
         NotScheduled: the archive has no schedule.
+        NotPaused: it is not paused, and a night that is due stays due.
     """
-    found = schedules(engine, archive)
-    if not found:
-        raise NotScheduled
-    after = next(nights(found[0].cron, found[0].timezone, now))
-    _change(engine, archive, "UPDATE geotag.schedule SET paused_at = NULL, next_at = :at", after)
+    with engine.begin() as connection:
+        found = connection.execute(
+            text(
+                "SELECT s.* FROM geotag.schedule s JOIN geotag.archive a ON a.id = s.archive_id"
+                " WHERE a.name = :name FOR UPDATE OF s"
+            ),
+            {"name": archive},
+        ).one_or_none()
+        if found is None:
+            raise NotScheduled
+        if found.paused_at is None:
+            raise NotPaused
+        after = next(nights(found.cron, found.timezone, now))
+        connection.execute(
+            text(
+                "UPDATE geotag.schedule SET paused_at = NULL, next_at = :after"
+                " WHERE archive_id = :id"
+            ),
+            {"id": found.archive_id, "after": after},
+        )
     return after
 
 

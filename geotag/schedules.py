@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from rich.table import Table
 
 from db import dispatch, schedules
-from db.schedules import Night, NotScheduled, Plan, Schedule, ScheduleRefused
+from db.schedules import Night, NotPaused, NotScheduled, Plan, Schedule, ScheduleRefused
 from geotag.context import Context
 from geotag.formats import ListFormat
 from geotag.output import console, errors, plain, write_csv, write_json
@@ -83,6 +83,8 @@ def _or_usage_error(ask: Callable[[], T], archive: str) -> T:
         raise UsageError(str(error)) from error
     except NotScheduled:
         raise UsageError(f"{archive} has no schedule: geotag schedule add {archive}") from None
+    except NotPaused:
+        raise UsageError(f"the schedule of {archive} is not paused: geotag schedule list") from None
 
 
 def print_schedules(context: Context, form: ListFormat) -> None:

@@ -1,5 +1,6 @@
--- What Prometheus is told of the ledger: a row a sample. One look at what is unfinished, and at the
--- failures of a day (by their own index): nothing here grows with the archive.
+-- What Prometheus is told of the ledger: a row a sample. One look at what is unfinished, which grows
+-- with the chunks that wait, and at the failures of a day (by their own index); what is done costs
+-- nothing.
 WITH unfinished AS MATERIALIZED (
     SELECT c.run_id,
            c.archive_id,
@@ -18,7 +19,7 @@ waiting AS MATERIALIZED (
     JOIN geotag.run r ON r.id = u.run_id
     JOIN geotag.archive a ON a.id = u.archive_id
 ),
-due AS (
+due AS (  -- as in due_schedules.sql: a night that is held back on purpose is no alarm
     SELECT s.next_at
     FROM geotag.schedule s
     JOIN geotag.archive a ON a.id = s.archive_id
@@ -26,6 +27,12 @@ due AS (
       AND s.paused_at IS NULL
       AND a.paused_at IS NULL
       AND a.removed_at IS NULL
+      AND EXISTS (SELECT FROM geotag.release l
+                  WHERE l.id = s.release_id OR (s.release_id IS NULL AND l.active))
+      AND NOT EXISTS (SELECT FROM geotag.run r
+                      WHERE r.archive_id = s.archive_id
+                        AND r.scheduled_for IS NOT NULL
+                        AND r.planned_at IS NULL)
 )
 SELECT 'geotag_unfinished_chunks' AS metric,
        jsonb_build_object('queue', queue, 'archive', archive, 'at',
