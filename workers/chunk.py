@@ -51,6 +51,7 @@ Service = Callable[[], bool]
 _HEARTBEAT_SECONDS = 10.0
 _POLL_SECONDS = 1.0
 _BUSY_SECONDS = 0.2
+_LOOKS = 10
 _LONGEST_BACKOFF = 8.0
 
 
@@ -110,11 +111,31 @@ def _work_begun(place: Workplace, hold: Hold, chunk: ledger.Chunk) -> End:
 
 
 def record_fault(place: Workplace, chunk_id: int, delivery: int, error: Exception) -> None:
-    """Record a fault of ours that ended a chunk for those of its objects that have no outcome."""
-    chunk = ledger.begin_chunk(place.engine, chunk_id, delivery, sys.maxsize)
-    internal = InternalError(f"{type(error).__name__}: {error}")
-    results = [failure(obj, internal) for obj in chunk.objects] if chunk else []
-    ledger.write_results(place.engine, chunk_id, results)
+    """Record a fault of ours that ended a chunk for those of its objects that have no outcome.
+
+    Nothing is recorded where another worker has begun the chunk meanwhile: the outcomes are its.
+    """
+    hold = _hold_again(place, chunk_id)
+    if hold is None:
+        log.warning("chunk %d: another worker holds it, and goes on with it", chunk_id)
+        return
+    try:
+        chunk = ledger.begin_chunk(place.engine, chunk_id, delivery, sys.maxsize)
+        internal = InternalError(f"{type(error).__name__}: {error}")
+        results = [failure(obj, internal) for obj in chunk.objects] if chunk else []
+        ledger.write_results(place.engine, chunk_id, results)
+    finally:
+        hold.let_go()
+
+
+def _hold_again(place: Workplace, chunk_id: int) -> Hold | None:
+    """A hold, once the session of our last one has ended; None where another worker's goes on."""
+    for _look in range(_LOOKS):
+        try:
+            return Hold(place.engine, chunk_id)
+        except ChunkHeldElsewhere:
+            place.deadline.sleep(_BUSY_SECONDS)
+    return None
 
 
 def patiently(place: Workplace, ask: Callable[[], T]) -> T:

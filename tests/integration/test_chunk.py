@@ -17,15 +17,18 @@ from sqlalchemy.exc import OperationalError
 from db import archives, ledger, planning
 from db.holds import ChunkHeldElsewhere, Hold
 from db.planning import PlannedChunk
+from db.reads import failure_codes
 from geotag.context import Context
 from tests.images import good_files
-from tests.ledger_helpers import new_run, sha
+from tests.ledger_helpers import new_run, planned, sha
 from tests.stack_helpers import scalar, until, upload
 from workers import locator, tasks
 from workers.app import BACKFILL, PROCESS_CHUNK, make_app
 from workers.archive import Archive
+from workers.chunk import record_fault
 from workers.errors import InferenceTimeout, InferenceUnavailable
 from workers.settings import WorkerSettings
+from workers.shutdown import Deadline
 from workers.workplace import Workplace
 
 
@@ -328,6 +331,25 @@ def test_fault_of_our_own_does_not_lose_the_message(
         except ZeroDivisionError:
             kept = False
     assert kept or still_to_do(running, chunk) == []
+
+
+def test_fault_is_not_recorded_where_another_worker_goes_on(running: Context) -> None:
+    run_id, (chunk,) = planned(running.engine, ["a.jpg", "b.jpg", "c.jpg"])
+    place: Any = SimpleNamespace(engine=running.engine, deadline=Deadline())
+    other = Hold(running.engine, chunk.chunk_id)
+    try:
+        ledger.begin_chunk(running.engine, chunk.chunk_id, chunk.delivery)
+        ids = list(chunk.object_version_ids)
+        ledger.open_attempts(running.engine, chunk.chunk_id, ids, "other")
+        record_fault(place, chunk.chunk_id, chunk.delivery, ZeroDivisionError())
+        done = text("SELECT finished_at IS NOT NULL FROM geotag.attempt WHERE chunk_id = :id")
+        with running.engine.connect() as connection:
+            found = connection.execute(done, {"id": chunk.chunk_id}).scalars().all()
+        assert found == [False] * 3
+    finally:
+        other.let_go()
+    record_fault(place, chunk.chunk_id, chunk.delivery, ZeroDivisionError())
+    assert failure_codes(running.engine, run_id) == [("internal_error", 3)]
 
 
 def test_chunk_that_killed_a_worker_is_left_to_the_publisher_in_parts(
