@@ -174,6 +174,18 @@ def test_the_networks_of_a_gpu_run_in_the_onnxruntime_backend(
         assert {t.name: ["batch", *t.dims] for t in ours} == {t.name: t.shape for t in theirs}
 
 
+def test_releases_share_no_tensorrt_engines(tmp_path: Path, second: Path) -> None:
+    """Their networks may differ in nothing but weights, which the engines' names don't tell."""
+    caches = {}
+    for release in (Release.load(UNTRAINED), Release.load(second)):
+        build(release, tmp_path / "repository", target="tensorrt")
+        parsed = config(tmp_path / "repository", f"translocator_{release.name}")
+        (tensorrt,) = parsed.optimization.execution_accelerators.gpu_execution_accelerator
+        caches[release.digest] = tensorrt.parameters["trt_engine_cache_path"]
+    assert caches == {digest: f"/tmp/tensorrt-{digest}" for digest in caches}
+    assert len(caches) == 2
+
+
 def test_targets_differ_in_how_the_networks_run_and_in_nothing_else(tmp_path: Path) -> None:
     release = Release.load(UNTRAINED)
     build(release, tmp_path / "cpu")
