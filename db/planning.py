@@ -21,6 +21,9 @@ from db.engine import sql
 Cursor = dict[str, Any]
 """Where a listing goes on: JSON that only its source understands."""
 
+_NO_FAILURE = "plan_tries = 0, plan_after = NULL, plan_error = NULL"
+"""Planning has got on: what `db.schedules.plan_failed` noted is over."""
+
 
 @dataclass(frozen=True)
 class ListedObject:
@@ -186,7 +189,8 @@ def _from_the_start(connection: Connection, run_id: int) -> None:
     zero = ", ".join(f"{field.name} = 0" for field in fields(Totals))
     begun = connection.execute(
         text(
-            f"UPDATE geotag.run SET {zero}, pages = pages + 1, cursor = NULL, planned_at = NULL"
+            f"UPDATE geotag.run SET {zero}, {_NO_FAILURE},"
+            " pages = pages + 1, cursor = NULL, planned_at = NULL"
             " WHERE id = :id AND cancelled_at IS NULL"
         ),
         {"id": run_id},
@@ -336,7 +340,8 @@ def _note(connection: Connection, run: Run) -> None:
     totals = asdict(run.totals)
     changes = ", ".join(f"{name} = :{name}" for name in totals)
     statement = text(
-        f"UPDATE geotag.run SET {changes}, pages = :pages, cursor = :cursor WHERE id = :id"
+        f"UPDATE geotag.run SET {changes}, {_NO_FAILURE}, pages = :pages, cursor = :cursor"
+        " WHERE id = :id"
     ).bindparams(bindparam("cursor", type_=JSONB(none_as_null=True)))
     connection.execute(
         statement, {**totals, "pages": run.pages, "cursor": run.cursor, "id": run.id}
@@ -379,7 +384,7 @@ def split_chunk(engine: Engine, chunk_id: int) -> None:
     """Move a chunk's objects that have no outcome into chunks of one object each.
 
     Asked for when a worker died in the chunk: whichever object did it then dies alone. The parts
-    are not published yet: see `unpublished`.
+    wait to be published, as new chunks do.
     """
     with engine.begin() as connection:
         run_id = connection.execute(
@@ -387,13 +392,6 @@ def split_chunk(engine: Engine, chunk_id: int) -> None:
         ).scalar_one()
         rows = connection.execute(sql("begin_chunk"), {"chunk_id": chunk_id}).all()
         cut(connection, run_id, [row.object_version_id for row in rows], 1)
-
-
-def unpublished(engine: Engine, chunk_id: int) -> tuple[PlannedChunk, ...]:
-    """The chunks of one object in this chunk's run whose messages the broker has not taken yet."""
-    with engine.connect() as connection:
-        rows = connection.execute(sql("unpublished_chunks"), {"chunk_id": chunk_id}).all()
-    return tuple(PlannedChunk(row.id, row.delivery, (row.object_version_id,)) for row in rows)
 
 
 def close_plan(engine: Engine, run: Run, whole: Whole | None = None) -> int:
@@ -420,8 +418,8 @@ def close_plan(engine: Engine, run: Run, whole: Whole | None = None) -> int:
             ).rowcount
         connection.execute(
             text(
-                "UPDATE geotag.run SET planned_at = now(), vanished = :vanished, pages = pages + 1"
-                " WHERE id = :id"
+                f"UPDATE geotag.run SET planned_at = now(), vanished = :vanished, {_NO_FAILURE},"
+                " pages = pages + 1 WHERE id = :id"
             ),
             {"id": run.id, "vanished": vanished},
         )
@@ -433,12 +431,3 @@ def close_plan(engine: Engine, run: Run, whole: Whole | None = None) -> int:
             )
         )
         return vanished
-
-
-def mark_published(engine: Engine, chunk_ids: Sequence[int]) -> None:
-    """Note that the broker has taken the chunks' messages."""
-    with engine.begin() as connection:
-        connection.execute(
-            text("UPDATE geotag.chunk SET published_at = now() WHERE id = ANY(:ids)"),
-            {"ids": list(chunk_ids)},
-        )

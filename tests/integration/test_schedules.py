@@ -564,6 +564,30 @@ def test_run_that_cannot_be_planned_says_why_and_lets_others_go_first(engine: En
     assert until(lambda: keeper.plan(now + timedelta(hours=1))) == night.run_id
 
 
+def test_planning_that_gets_on_forgets_its_failures(engine: Engine) -> None:
+    scheduled(engine)
+    now = at("2026-10-10 22:00+02:00")
+    (night,) = schedules.start_due(engine, now)
+
+    def noted() -> tuple[int, str | None, datetime | None]:
+        with engine.connect() as connection:
+            query = "SELECT plan_tries, plan_error, plan_after FROM geotag.run WHERE id = :id"
+            return tuple(connection.execute(text(query), {"id": night.run_id}).one())
+
+    run = planning.run_to_plan(engine, night.run_id)
+    assert run.archive_id is not None
+    page = ListedPage(listed(run.archive_id, "ab"), cursor={"token": "b"})
+    for go_on in (
+        lambda run: planning.plan_page(engine, run, page, chunk_size=2).run,
+        lambda run: planning.start_over(engine, run),
+        lambda run: planning.close_plan(engine, run),
+    ):
+        schedules.plan_failed(engine, night.run_id, "s3_unavailable: S3 is away", now)
+        assert noted()[:2] == (1, "s3_unavailable: S3 is away")
+        run = go_on(run)
+        assert noted() == (0, None, None)
+
+
 def test_planning_process_that_is_told_to_stop_leaves_the_run_to_another(engine: Engine) -> None:
     scheduled(engine)
     now = at("2026-10-10 22:00+02:00")
