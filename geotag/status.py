@@ -14,7 +14,7 @@ from geotag.formats import Format
 from geotag.output import console, plain, write_csv, write_json
 from workers.errors import UsageError
 
-HELD = frozenset(("paused", "archive_paused", "outside_window"))
+HELD = frozenset(("paused", "archive_paused", "archive_removed", "outside_window"))
 """States in which a run stands still because it was told to."""
 
 _WAITS = {

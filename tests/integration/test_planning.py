@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Engine, text
 
-from db import archives, ledger, planning
+from db import archives, dispatch, ledger, planning
 from db.archives import ArchiveRecord, RegisteredArchive
 from db.engine import sql
 from db.ledger import Result
@@ -341,6 +341,37 @@ def test_new_release_makes_everything_pending_and_touches_no_old_row(engine: Eng
         assert (counted.objects, counted.pending) == (2, 2)
         assert connection.execute(rows).all() == before
         connection.rollback()
+
+
+def test_run_over_several_archives_waits_where_all_that_is_left_stands_still(
+    engine: Engine,
+) -> None:
+    first, second = new_archive(engine), new_archive(engine)
+    names = {a.id: a.name for a in archives.registered(engine)}
+    page = plan(engine, new_run(engine), [*listed(first, ["a"]), *listed(second, ["b"])])
+
+    def state() -> tuple[str, str | None]:
+        (progress,) = run_progress(engine, page.run.id)
+        return progress.state, progress.archive
+
+    planning.close_plan(engine, page.run)
+    assert state() == ("archive_paused", names[first])
+    archives.remove(engine, names[first])
+    assert state() == ("archive_paused", names[second])
+    archives.resume(engine, names[second])
+    assert state() == ("working", None)
+    chunk = next(chunk for chunk in page.chunks if archive_of_chunk(engine, chunk) == second)
+    fail(engine, chunk)
+    assert state() == ("archive_removed", names[first])
+    dispatch.cancel_run(engine, page.run.id, dispatch.clock(engine))
+    assert state()[0] == "cancelled"
+
+
+def archive_of_chunk(engine: Engine, chunk: planning.PlannedChunk) -> int:
+    query = text("SELECT archive_id FROM geotag.chunk WHERE id = :id")
+    with engine.connect() as connection:
+        found: int = connection.execute(query, {"id": chunk.chunk_id}).scalar_one()
+    return found
 
 
 def test_split_moves_what_is_not_done_into_chunks_of_one(engine: Engine) -> None:
