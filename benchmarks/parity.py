@@ -2,11 +2,15 @@
 
     .venv/bin/geotag up
     .venv/bin/python -m benchmarks.parity [RELEASE …] [--photographs ../shared/photos] [--count 200]
+        [--modules FOLDER]
 
 Each release is compared with itself in another place: the ONNX files on one thread, the ensemble of
-the local Triton, and the PyTorch modules where they can be made. Logits: the largest difference as
-a share of the largest logit. Times are of the processors, for one photograph at a time, decoded
-already: on an idle machine they are what it takes, and on a busy one not much more.
+the local Triton, and the PyTorch modules: those of `untrained` are made here; for another release,
+FOLDER holds `segmentation.pt` and its JSON file, which `triton_models.segmenting train` wrote, and
+`translocator.pt`, which `triton_models.landmarks release` left in its work folder. Logits: the
+largest difference as a share of the largest logit. Times are of the processors, for one photograph
+at a time, decoded already: on an idle machine they are what it takes, and on a busy one not much
+more.
 """
 
 import argparse
@@ -20,6 +24,7 @@ import psutil
 import torch
 import tritonclient.grpc as triton
 from numpy.typing import NDArray
+from torch import nn
 
 from deploy import model_control
 from deploy.local import stack as local_stack
@@ -28,8 +33,10 @@ from geotag.context import Context, context
 from geotag.pictures import prepared
 from triton_models import untrained
 from triton_models.export import LOCATOR_OUTPUTS, relative_difference
+from triton_models.networks.segmentation import ServedSegmentation
 from triton_models.networks.translocator import TransLocatorConfig
 from triton_models.release import Release
+from triton_models.segmenting import student
 
 NAMES = ("CLASS_MAP", *LOCATOR_OUTPUTS)
 
@@ -42,6 +49,7 @@ def main() -> None:
     parser.add_argument("releases", nargs="*", default=[untrained.NAME])
     parser.add_argument("--photographs", type=Path, default=Path("../shared/photos"))
     parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--modules", type=Path, help="the PyTorch modules of the one RELEASE")
     given = parser.parse_args()
     torch.set_num_threads(1)
     now = context()
@@ -59,9 +67,9 @@ def main() -> None:
         places: dict[str, Ask] = {"ONNX Runtime": onnx_runtime(release)}
         with triton.InferenceServerClient(now.settings.worker.triton_url) as client:
             places["Triton"] = ensemble(client, release)
-            if release.name == untrained.NAME:
-                places["PyTorch"] = pytorch(release)
-                given_maps = pytorch(release, maps_from=places["ONNX Runtime"])
+            if found := modules(release, given.modules):
+                places["PyTorch"] = pytorch(*found)
+                given_maps = pytorch(*found, maps_from=places["ONNX Runtime"])
                 places["PyTorch, on that class map"] = given_maps
             reference: list[Answer] = []
             for place, ask in places.items():
@@ -130,15 +138,22 @@ def onnx_runtime(release: Release) -> Ask:
     return ask
 
 
-def pytorch(release: Release, maps_from: Ask | None = None) -> Ask:
-    """The modules that `untrained` was exported from, on one thread.
+def modules(release: Release, folder: Path | None) -> tuple[nn.Module, nn.Module] | None:
+    """The modules that the release was exported from, if they are at hand."""
+    if release.name == untrained.NAME:
+        return untrained.networks(TransLocatorConfig(**release.manifest.locator.config))
+    if folder is None:
+        return None
+    locator: nn.Module = torch.load(folder / "translocator.pt", weights_only=False)
+    return ServedSegmentation(student.load(folder / "segmentation.pt")), locator.eval()
+
+
+def pytorch(segmentation: nn.Module, locator: nn.Module, maps_from: Ask | None = None) -> Ask:
+    """The modules on one thread.
 
     A pixel between two classes may fall either way, and a locator sees the other map: to compare
     the locators alone, both are given the same one.
     """
-    segmentation, locator = untrained.networks(
-        TransLocatorConfig(**release.manifest.locator.config)
-    )
 
     def ask(picture: NDArray[np.uint8]) -> Answer:
         with torch.inference_mode():

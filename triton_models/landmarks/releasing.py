@@ -96,7 +96,8 @@ def write(
 ) -> Release:
     """Calibrate on the answers in `work`, export, and write the release.
 
-    `segmentation` has its JSON file beside it; `results` is what `evaluation.results` found.
+    `segmentation` has its JSON file beside it; `results` is what `evaluation.results` found. The
+    network that is exported stays in `work` as `translocator.pt`.
     Raises FileNotFoundError without the answers, ExportMismatch, or ReleaseError.
     """
     known, strange = Answers.load(work / "folds.npz"), Answers.load(work / "strangers.npz")
@@ -105,6 +106,7 @@ def write(
     weights = fit_weights(known.signs, strange.signs, site)
     network = study.network(members)
     network.familiarity.weights.copy_(torch.from_numpy(weights))
+    torch.save(network, work / "translocator.pt")
     maps = json.loads(segmentation.with_suffix(".json").read_text())
     config = {
         **asdict(members[0].config),
