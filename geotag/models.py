@@ -29,6 +29,7 @@ from db.releases import (
 from deploy import model_control
 from deploy.errors import StackError
 from geotag.context import Context
+from geotag.output import errors
 from geotag.settings import Settings
 from triton_models.build import build, built, remove
 from triton_models.release import RELEASES, Release, ReleaseError, replace_directory
@@ -36,6 +37,11 @@ from workers.errors import GeotagError, ReleaseNotServed, UsageError
 from workers.locator import Locator
 
 Report = Callable[[str], None]
+
+
+def say(line: str) -> None:
+    """Report on standard error."""
+    errors.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def repository(settings: Settings) -> Path:
@@ -113,10 +119,11 @@ def record(now: Context, release: Release) -> None:
     )
 
 
-def activate(now: Context, name: str) -> tuple[str | None, str]:
+def activate(now: Context, name: str, report: Report = say) -> tuple[str | None, str]:
     """Make a release the one that new runs ask for, once Triton has answered for it.
 
-    Runs that are under way end with the release that they began with.
+    Runs that are under way end with the release that they began with. What Triton does not unload
+    is reported: the activation stands.
 
     Returns:
         The release that was active before, if any, and the new one's digest.
@@ -127,20 +134,25 @@ def activate(now: Context, name: str) -> tuple[str | None, str]:
         ModelNotLoaded: Triton cannot load it.
     """
     with activation(now.engine):
-        if name in directories(now.settings):
-            record(now, find(now.settings, name))
-        digests = {release.name: release.digest for release in registered_releases(now.engine)}
-        if name not in digests:
-            raise UsageError(f"no release {name} is registered: geotag models register DIRECTORY")
-        before = active_release(now.engine)
-        serve(now, name, digests[name])
-        if before is None or before[0] != name:
-            activate_release(now.engine, name, by=f"{getpass.getuser()}@{socket.gethostname()}")
-        retire(now)
-        return before[0] if before else None, digests[name]
+        return _activate(now, name, report)
 
 
-def rollback(now: Context) -> tuple[str | None, str, str]:
+def _activate(now: Context, name: str, report: Report) -> tuple[str | None, str]:
+    """The same for who holds the choice of the active release (`db.releases.activation`)."""
+    if name in directories(now.settings):
+        record(now, find(now.settings, name))
+    digests = {release.name: release.digest for release in registered_releases(now.engine)}
+    if name not in digests:
+        raise UsageError(f"no release {name} is registered: geotag models register DIRECTORY")
+    before = active_release(now.engine)
+    serve(now, name, digests[name])
+    if before is None or before[0] != name:
+        activate_release(now.engine, name, by=f"{getpass.getuser()}@{socket.gethostname()}")
+    retire(now, report)
+    return before[0] if before else None, digests[name]
+
+
+def rollback(now: Context, report: Report = say) -> tuple[str | None, str, str]:
     """Activate the release that was active before this one; twice is back again.
 
     Returns:
@@ -149,11 +161,12 @@ def rollback(now: Context) -> tuple[str | None, str, str]:
     Raises:
         UsageError: no other release was ever active.
     """
-    name = release_before(now.engine)
-    if name is None:
-        raise UsageError("no other release was active before: geotag models activate NAME")
-    before, digest = activate(now, name)
-    return before, name, digest
+    with activation(now.engine):
+        name = release_before(now.engine)
+        if name is None:
+            raise UsageError("no other release was active before: geotag models activate NAME")
+        before, digest = _activate(now, name, report)
+        return before, name, digest
 
 
 def serve(now: Context, name: str, digest: str) -> None:
@@ -179,17 +192,24 @@ def _probe(locator: Locator) -> None:
     locator.locate(np.zeros((spec.height, spec.width, 3), np.uint8))
 
 
-def retire(now: Context) -> list[str]:
-    """Unload what nobody needs any more, and take it out of the local repository; its names."""
+def retire(now: Context, report: Report = say) -> None:
+    """Unload what nobody needs any more, and take it out of the local repository.
+
+    What Triton does not unload is reported and stays: whoever retires next tries again.
+    """
     if now.settings.stack.triton_url is not None:
-        return []  # somebody else's server: what it serves is theirs to say
+        return  # somebody else's server: what it serves is theirs to say
     wanted = needed(now)
-    idle = [name for name in built(repository(now.settings)) if name not in wanted]
-    for name in idle:
-        for ensemble in (f"inspect_{name}", f"geotag_{name}"):
-            model_control.unload(now.settings.worker.triton_url, ensemble)
-        remove(name, repository(now.settings))
-    return idle
+    for name in built(repository(now.settings)):
+        if name in wanted:
+            continue
+        try:
+            for ensemble in (f"inspect_{name}", f"geotag_{name}"):
+                model_control.unload(now.settings.worker.triton_url, ensemble)
+        except StackError as error:
+            report(f"release {name} stays loaded until the next activation: {error}")
+        else:
+            remove(name, repository(now.settings))
 
 
 def needed(now: Context) -> dict[str, str]:
@@ -238,4 +258,4 @@ def settle(now: Context, report: Report) -> None:
                 serve(now, name, digest)
             except (GeotagError, StackError) as error:
                 report(f"release {name} is needed and not served: {error}")
-        retire(now)
+        retire(now, report)
