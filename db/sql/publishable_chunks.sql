@@ -17,6 +17,15 @@ WITH RECURSIVE waiting (run_id) AS (
     FROM waiting w
     WHERE w.run_id IS NOT NULL
 ),
+open_run AS MATERIALIZED (
+    -- Not once for each chunk of a run that is paused or outside its window.
+    SELECT r.id
+    FROM waiting w
+    JOIN geotag.run r ON r.id = w.run_id
+    LEFT JOIN geotag.archive a ON a.id = r.archive_id
+    WHERE r.queue = :queue
+      AND geotag.is_open(r, a, :now)
+),
 at_broker AS (
     SELECT c.archive_id, count(*) AS chunks
     FROM geotag.chunk c
@@ -28,8 +37,8 @@ candidate AS (
     SELECT next.id, next.archive_id,
            coalesce(b.chunks, 0)
                + row_number() OVER (PARTITION BY next.archive_id ORDER BY next.id) AS place
-    FROM waiting w
-    JOIN geotag.run r ON r.id = w.run_id
+    FROM open_run
+    JOIN geotag.run r ON r.id = open_run.id
     CROSS JOIN LATERAL (
         SELECT c.id, c.archive_id
         FROM geotag.chunk c
@@ -42,7 +51,6 @@ candidate AS (
         LIMIT CAST(:most AS bigint)
     ) next
     LEFT JOIN at_broker b ON b.archive_id = next.archive_id
-    WHERE r.queue = :queue
 ),
 chosen AS (
     SELECT id, place

@@ -281,9 +281,15 @@ def test_paused_run_is_taken_back_and_goes_on_when_resumed(engine: Engine) -> No
     assert (progress.finished, progress.done) == (True, 6)
 
 
-def test_paused_archive_is_not_published(engine: Engine) -> None:
+@pytest.mark.parametrize("of_archive", [True, False])  # or of a manifest that names it
+def test_paused_archive_is_not_published(engine: Engine, of_archive: bool) -> None:
     archive = reachable(engine)
-    run_of(engine, 2, archive=archive)
+    run_id = run_of(engine, 2, archive=archive)
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE geotag.run SET archive_id = :archive WHERE id = :id"),
+            {"archive": archive if of_archive else None, "id": run_id},
+        )
     publish(engine, 1)
     set_paused = text("UPDATE geotag.archive SET paused_at = :at WHERE id = :id")
     with engine.begin() as connection:
