@@ -37,7 +37,7 @@ SELECT r.id,
 FROM geotag.run r
 JOIN geotag.release l ON l.id = r.release_id
 LEFT JOIN LATERAL (
-    -- Of a manifest file or a retry: an archive, where all that is left is of ones that stand still.
+    -- Of a manifest file or a retry: an archive, if all that is left is of ones that stand still.
     SELECT (array_agg(s.id ORDER BY s.removed_at IS NOT NULL, s.id))[1] AS archive_id
     FROM geotag.archive s
     WHERE s.id IN (SELECT c.archive_id FROM geotag.chunk c

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from db.reads import RunProgress
-from geotag.watch import Rate, report, watch
+from geotag.watch import Rate, ServiceStayedAway, report, watch
 from workers.errors import UsageError
 
 DONE = RunProgress(
@@ -158,3 +158,35 @@ def test_run_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("geotag.watch.run_progress", lambda _engine, _run_id: [])
     with pytest.raises(UsageError, match="no run 99999"):
         watch(CONTEXT, 99999)
+
+
+@pytest.fixture
+def stands(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace) -> SimpleNamespace:
+    """A run that stands still for a hundred seconds and is finished then; one waits for ten."""
+    run = SimpleNamespace(state="working")
+
+    def progress(_engine: object, _run_id: int) -> list[RunProgress]:
+        clock.seconds += 1
+        finished = clock.seconds > 200
+        return [replace(DONE, geotagged=4, finished=finished, state=run.state)]
+
+    monkeypatch.setattr("geotag.watch.run_progress", progress)
+    monkeypatch.setattr("geotag.watch.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("geotag.watch._away", lambda _context: ())
+    run.context = SimpleNamespace(
+        engine=None, settings=SimpleNamespace(command=SimpleNamespace(wait_seconds=10.0))
+    )
+    return run
+
+
+@pytest.mark.parametrize("state", ["paused", "archive_paused", "archive_removed", "outside_window"])
+def test_run_that_was_told_to_stand_still_is_waited_for(
+    stands: SimpleNamespace, state: str
+) -> None:
+    stands.state = state
+    assert watch(stands.context, 7).finished
+
+
+def test_run_that_stands_still_of_itself_is_not(stands: SimpleNamespace) -> None:
+    with pytest.raises(ServiceStayedAway, match="nothing moved for 10 s"):
+        watch(stands.context, 7)
