@@ -20,7 +20,10 @@ from geotag.run_display import View, display
 from geotag.status import HELD
 from workers.errors import TransientError, UsageError
 
-_POLL_SECONDS = 0.5
+# One photograph is answered at once; the progress of a run of millions takes a while to count.
+# The longer it goes on, the less often the ledger is asked, down to every other second.
+_SHORTEST_POLL_SECONDS = 0.2
+_LONGEST_POLL_SECONDS = 2.0
 _LOOK_SECONDS = 5.0
 _MEANWHILE_SECONDS = 2.0
 _RATE_WINDOW_SECONDS = 20.0
@@ -84,7 +87,7 @@ def watch(
         UsageError: there is no such run.
     """
     rate = Rate()
-    moved_at = asked_at = looked_at = time.monotonic()
+    started = moved_at = asked_at = looked_at = time.monotonic()
     seen = (-1, -1)
     codes: tuple[tuple[str, int], ...] = ()
     away: tuple[str, ...] = ()
@@ -112,7 +115,12 @@ def watch(
                     f"nothing moved for {context.settings.command.wait_seconds:.0f} s; the objects"
                     f" of run {run_id} are still queued and go on when the service is back"
                 )
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_pause(now - started))
+
+
+def _pause(waited: float) -> float:
+    """Seconds until the next look, after so many seconds of them."""
+    return min(_LONGEST_POLL_SECONDS, max(_SHORTEST_POLL_SECONDS, waited / 10))
 
 
 def _codes(context: Context, progress: RunProgress) -> tuple[tuple[str, int], ...]:

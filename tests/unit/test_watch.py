@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from db.reads import RunProgress
+from geotag.formats import Format
 from geotag.watch import Rate, ServiceStayedAway, report, watch
 from workers.errors import UsageError
 
@@ -152,6 +153,30 @@ def test_what_failed_in_an_earlier_run_can_be_listed_too(
     text = said.text()
     assert listed in text
     assert "--run" not in text
+
+
+def test_long_run_is_asked_for_less_often(
+    clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        clock.seconds += seconds
+
+    def run_progress(_engine: object, _run_id: int) -> list[RunProgress]:
+        done = round(clock.seconds)
+        return [replace(DONE, listed=160, planned=160, geotagged=done, finished=done >= 160)]
+
+    monkeypatch.setattr("geotag.watch.time.sleep", sleep)
+    monkeypatch.setattr("geotag.watch.run_progress", run_progress)
+    context: Any = SimpleNamespace(
+        engine=None, settings=SimpleNamespace(command=SimpleNamespace(wait_seconds=60.0))
+    )
+    assert watch(context, 7, form=Format.JSON).finished
+    assert pauses == sorted(pauses)
+    assert pauses[0] < 0.5
+    assert pauses[-1] == 2.0
 
 
 def test_run_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
