@@ -12,6 +12,7 @@ from triton_models.landmarks.served import NOTHING, Memory, ServedLandmarks
 from triton_models.landmarks.views import Views, make_views, read_views, varied
 from triton_models.landmarks.world import LEVEL, world_with
 from triton_models.release import RELEASES
+from triton_models.reliability import calibration_error
 from triton_models.s2cells import ids_of, levels
 
 
@@ -198,6 +199,24 @@ def test_a_difference_is_paired_and_its_interval_covers_it(photographs):
     assert (found.points, found.only_first, found.only_second) == (25.0, 15, 0)
     assert 0 < found.low < 25 < found.high
     assert figures.difference(photographs, first, first).high == 0
+
+
+def test_whole_series_are_drawn():
+    flags = np.repeat([1.0, 0.0], 30)
+    alone = figures.share_interval(np.arange(60), flags)
+    together = figures.share_interval(np.arange(60) // 10, flags)
+    assert 0 <= together[0] < alone[0] < 0.5 < alone[1] < together[1] <= 1
+    assert figures.share_interval(np.arange(60) // 10, np.ones(60)) == (1, 1)
+
+
+def test_the_interval_of_a_calibration_error_is_of_the_same_bins():
+    rng = np.random.default_rng(6)
+    confidence = rng.random(400)
+    right = rng.random(400) < confidence**2
+    low, high = figures.calibration_interval(np.arange(400), confidence, right)
+    assert low < calibration_error(confidence, right) < high
+    one = figures.calibration_interval(np.zeros(400), confidence, right)
+    assert one == pytest.approx([calibration_error(confidence, right)] * 2, abs=1e-4)
 
 
 def test_the_less_familiar_the_more_the_prior_holds():

@@ -5,7 +5,9 @@ folds ../shared/photos/landmarks WORK          five folds, three seeds
 strangers ../shared/photos/landmarks WORK      each site left out in turn
 ablation ../shared/photos/landmarks WORK
 evaluate ../shared/photos/landmarks WORK --out RESULTS.json
-release ../shared/photos/landmarks WORK OUT --segmentation segmentation.onnx
+release ../shared/photos/landmarks WORK OUT --segmentation segmentation.onnx --results RESULTS.json
+card ../shared/photos/landmarks WORK OUT --segmentation segmentation.onnx --results RESULTS.json
+    --away AWAY.json --scenes SCENES.json      with what it said of pictures from cameras
 """
 
 import json
@@ -17,11 +19,12 @@ import torch
 import typer
 from rich.progress import track
 
-from triton_models.landmarks import evaluation, heldout, releasing, study
+from triton_models.landmarks import card, evaluation, heldout, releasing, study
 from triton_models.landmarks.learning import Recipe, learn
 from triton_models.landmarks.photographs import read_photographs
 from triton_models.landmarks.study import Study
 from triton_models.landmarks.views import make_views
+from triton_models.release import MODEL_CARD
 
 Photos = Annotated[Path, typer.Argument(help="The folder with metadata.csv and the photographs.")]
 Work = Annotated[Path, typer.Argument(help="Where views, answers and networks are kept.")]
@@ -113,6 +116,25 @@ def release(
     members = [learn(s.views, s.labels, every, Recipe(), seed) for seed in track(heldout.SEEDS)]
     written = releasing.write(s, work, members, out, segmentation, results, version)
     typer.echo(f"{written.directory}: {written.digest}")
+
+
+@app.command("card")
+def model_card(
+    photos: Photos,
+    work: Work,
+    out: Annotated[Path, typer.Argument(help="The release directory.")],
+    segmentation: Segmentation,
+    results: Annotated[Path, typer.Option(help="What `evaluate` wrote.")],
+    away: Annotated[Path, typer.Option(help="What `benchmarks.landmarks` wrote.")],
+    scenes: Annotated[Path, typer.Option(help="What `benchmarks.landmark_scenes` wrote.")],
+) -> None:
+    """Write the model card again, with what the release itself said of pictures from cameras."""
+    maps = json.loads(segmentation.with_suffix(".json").read_text())
+    figures, camera, scene = (json.loads(path.read_text()) for path in (results, away, scenes))
+    figures |= {"camera": camera["camera"], "camera_scenes": scene}
+    text = card.text(Study.open(photos, work), figures, maps)
+    (out / MODEL_CARD).write_text(text)
+    typer.echo(f"{out / MODEL_CARD}: written")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Is the recipe right, and does it know when not? Judged on photographs that were left out.
 
 What is fitted after the networks (weights of familiarity, curves, threshold) is fitted anew without
-the fold, or the site, that it is judged on; only the three temperatures and the prior's weight are
-fitted once, on all folds.
+the fold, or the site, that it is judged on: neither its photographs' own answers nor what was said
+of them when their site was left out. Only the three temperatures and the prior's weight are fitted
+once, on all folds. Intervals are of a bootstrap over series, or over sites where sites were left
+out.
 """
 
 import csv
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from triton_models import calibration
 from triton_models.calibration import Scored
@@ -21,7 +24,14 @@ from triton_models.decoding import REGION_LEVELS, Decoded, Decoder, Floats
 from triton_models.distance import great_circle_km
 from triton_models.landmarks import baselines
 from triton_models.landmarks.familiarity import fit_weights
-from triton_models.landmarks.figures import Flags, accuracy, difference, hits
+from triton_models.landmarks.figures import (
+    Flags,
+    accuracy,
+    calibration_interval,
+    difference,
+    hits,
+    share_interval,
+)
 from triton_models.landmarks.heldout import SEEDS, Answers
 from triton_models.landmarks.photographs import Photographs
 from triton_models.landmarks.releasing import STRANGERS, calibrate, scored, with_threshold
@@ -30,6 +40,7 @@ from triton_models.radii import RADII_KM
 from triton_models.reliability import assess_confidence, assess_regions, wilson
 
 AT_200_KM = RADII_KM.index(200.0)
+Series = npt.NDArray[Any]
 NO_SCENE = np.zeros((1, 3), np.float32)
 
 
@@ -57,13 +68,13 @@ class Judged:
 
 
 def judge(study: Study, known: Answers, strange: Answers, base: Calibration) -> list[Judged]:
-    """The photographs, answered by the folds; and answered by networks that never saw their site.
+    """The photographs, answered by the folds; and by networks that did not learn from their site.
 
-    `base`: temperatures and the prior's weight.
+    Both are decoded with what was fitted without the fold, or the site. `base`: temperatures and
+    the prior's weight.
     """
     photographs = study.photographs
     site, fold = photographs.sites[photographs.place], photographs.folds()
-    every = np.ones(len(fold), np.bool_)
     held: list[Decoded | None] = [None] * len(fold)
     foreign = list(held)
     for group, number, asked, into in (
@@ -71,13 +82,13 @@ def judge(study: Study, known: Answers, strange: Answers, base: Calibration) -> 
         *((site, s, strange, foreign) for s in np.unique(site)),
     ):
         mine = group == number
-        rows = every if asked is strange else ~mine
-        others = ~mine if asked is strange else every
-        weights = fit_weights(known.signs[rows], strange.signs[others], site[others])
+        others = np.flatnonzero(~mine)
+        weights = fit_weights(known.signs[others], strange.signs[others], site[others])
         candidates = scored(study, known, weights)
-        fitted = [candidates[k] for k in np.flatnonzero(rows)]
         unknown = scored(study, strange, weights)
-        decoder = fit_decoder(study, fitted, [unknown[k] for k in np.flatnonzero(others)], base)
+        decoder = fit_decoder(
+            study, [candidates[k] for k in others], [unknown[k] for k in others], base
+        )
         ask = candidates if asked is known else unknown
         for k in np.flatnonzero(mine):
             into[k] = decoder.decode(ask[k].coarse, ask[k].middle, ask[k].fine, NO_SCENE)
@@ -105,43 +116,56 @@ def _judged(photographs: Photographs, answers: Sequence[Decoded | None]) -> Judg
 
 def report(photographs: Photographs, judged: Judged) -> dict[str, Any]:
     """Accuracy, calibration, coverage and abstention of photographs that were held out."""
-    place = photographs.place
-    at = photographs.longitude[place], photographs.latitude[place]
+    place, series = photographs.place, photographs.series
     confidence = {}
     for radius, km in enumerate(RADII_KM):
-        stated = judged.confidence[:, radius]
-        if not np.isnan(stated).all():
-            said = assess_confidence(stated, judged.hits[:, radius])
-            confidence[f"{km:g} km"] = {k: v for k, v in asdict(said).items() if k != "bins"}
-    regions = [
-        asdict(
-            assess_regions(
-                level,
-                [answer.region_cells[k].tolist() for answer in judged.answers],
-                [answer.region_probabilities[k].tolist() for answer in judged.answers],
-                *at,
-            )
-        )
-        for k, level in enumerate(REGION_LEVELS)
-    ]
+        stated, right = judged.confidence[:, radius], judged.hits[:, radius]
+        rows = ~np.isnan(stated)
+        if rows.any():
+            said = {
+                k: v for k, v in asdict(assess_confidence(stated, right)).items() if k != "bins"
+            }
+            confidence[f"{km:g} km"] = said | {
+                "calibration_error_interval": calibration_interval(
+                    series[rows], stated[rows], right[rows]
+                )
+            }
     return {
         "accuracy": accuracy(judged.hits),
         "accuracy_where_answered": accuracy(judged.hits[~judged.abstained]),
         "confidence": confidence,
-        "regions": regions,
-        "abstention": abstention(judged),
+        "regions": [
+            region(judged, k, photographs.longitude[place], photographs.latitude[place], series)
+            for k in range(len(REGION_LEVELS))
+        ],
+        "abstention": abstention(judged, series),
     }
 
 
-def abstention(judged: Judged) -> dict[str, Any]:
-    """How many got no answer, why, and how sure the release would have been."""
+def region(
+    judged: Judged, k: int, longitude: Floats, latitude: Floats, series: Series
+) -> dict[str, Any]:
+    """The regions of REGION_LEVELS[k]."""
+    cells = [answer.region_cells[k].tolist() for answer in judged.answers]
+    stated = [answer.region_probabilities[k].tolist() for answer in judged.answers]
+    level = REGION_LEVELS[k]
+    said = assess_regions(level, cells, stated, longitude, latitude)
+    holds = [
+        assess_regions(level, [c], [p], [lon], [lat]).coverage
+        for c, p, lon, lat in zip(cells, stated, longitude, latitude, strict=True)
+    ]
+    return asdict(said) | {"coverage_interval": share_interval(series, holds)}
+
+
+def abstention(judged: Judged, group: Series) -> dict[str, Any]:
+    """How many got no answer, why, and how sure the release would have been; `group` [n] drawn."""
     stated = judged.confidence[:, AT_200_KM]
     reasons = Counter(answer.abstention for answer in judged.answers if answer.abstention)
     return {
         "photographs": len(judged.answers),
         "abstained": int(judged.abstained.sum()),
         "share": float(judged.abstained.mean()),
-        "interval": wilson(int(judged.abstained.sum()), len(judged.answers)),
+        "interval": share_interval(group, judged.abstained),
         "reasons": dict(reasons),
         "mean_confidence_200_km": float(stated.mean()),
     }
@@ -154,11 +178,13 @@ def strangers(photographs: Photographs, judged: Judged) -> dict[str, Any]:
     for number in np.unique(site):
         rows = np.flatnonzero(site == number)
         name = photographs.places[photographs.place[rows[0]]]
-        by_site[name] = abstention(Judged([judged.answers[int(k)] for k in rows], judged.km[rows]))
-    shares = [said["share"] for said in by_site.values()]
+        own = Judged([judged.answers[int(k)] for k in rows], judged.km[rows])
+        by_site[name] = abstention(own, photographs.series[rows])
+    shares = np.array([said["share"] for said in by_site.values()])
     return {
-        "all": abstention(judged),
-        "mean_share_of_sites": float(np.mean(shares)),
+        "all": abstention(judged, site),
+        "mean_share_of_sites": float(shares.mean()),
+        "mean_share_of_sites_interval": share_interval(np.arange(len(shares)), shares),
         "sites": by_site,
     }
 

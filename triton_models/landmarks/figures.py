@@ -1,6 +1,7 @@
 """The figures that the results and the model card state, from held-out answers."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,16 +40,47 @@ def accuracy(flags: Flags) -> list[float]:
     return [round(100 * float(share), 1) for share in flags.mean(axis=0)]
 
 
+def resampled(group: npt.NDArray[Any], values: npt.ArrayLike) -> Floats:
+    """Means of values [n, k] over photographs of groups [n] drawn with replacement, [RESAMPLES, k].
+
+    Photographs of a series share a photographer and a day, those of a site the site: whole groups
+    are drawn, because their photographs tell less than as many independent ones.
+    """
+    _, number = np.unique(group, return_inverse=True)
+    size = np.bincount(number)
+    sums = np.stack([np.bincount(number, column) for column in np.asarray(values).T], axis=1)
+    drawn = np.random.default_rng(0).integers(len(size), size=(RESAMPLES, len(size)))
+    means: Floats = sums[drawn].sum(axis=1) / size[drawn].sum(axis=1)[:, None]
+    return means
+
+
+def interval(samples: Floats) -> tuple[float, float]:
+    """The middle 95 % of samples, to four digits."""
+    low, high = np.quantile(samples, [0.025, 0.975]).round(4).tolist()
+    return low, high
+
+
+def share_interval(group: npt.NDArray[Any], flags: npt.ArrayLike) -> tuple[float, float]:
+    """Of the share of photographs with the flag [n]."""
+    return interval(resampled(group, np.asarray(flags, np.float64)[:, None]))
+
+
+def calibration_interval(
+    group: npt.NDArray[Any], confidence: npt.ArrayLike, flags: Flags
+) -> tuple[float, float]:
+    """Of `reliability.calibration_error`: the same ten bins, but groups are drawn."""
+    stated = np.asarray(confidence, np.float64)
+    bins = np.eye(10)[np.clip((stated * 10).astype(np.int64), 0, 9)]
+    gaps = resampled(group, bins * (stated - flags)[:, None])
+    return interval(np.abs(gaps).sum(axis=1))
+
+
 def difference(photographs: Photographs, first: Flags, second: Flags) -> Difference:
     """Compare two columns of hits [n], paired."""
-    _, series = np.unique(photographs.series, return_inverse=True)
-    gain = np.bincount(series, first.astype(float) - second)
-    size = np.bincount(series)
-    drawn = np.random.default_rng(0).integers(len(size), size=(RESAMPLES, len(size)))
-    shares = 100 * gain[drawn].sum(axis=1) / size[drawn].sum(axis=1)
-    low, high = np.quantile(shares, [0.025, 0.975]).tolist()
+    gain = first.astype(np.float64) - second
+    low, high = interval(100 * resampled(photographs.series, gain[:, None]))
     return Difference(
-        points=round(100 * float(gain.sum() / size.sum()), 2),
+        points=round(100 * float(gain.mean()), 2),
         low=round(low, 2),
         high=round(high, 2),
         only_first=int((first & ~second).sum()),

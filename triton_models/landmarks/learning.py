@@ -35,7 +35,7 @@ PROBE_STEPS, PROBE_RATE = 540, 3e-3
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network learns; chosen on the folds' training parts (docs/landmarks.md)."""
+    """How a network learns; epochs and rate were chosen by held-out folds (docs/landmarks.md)."""
 
     branches: Branches = "fused"
     scenes: bool = True

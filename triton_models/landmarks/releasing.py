@@ -145,5 +145,5 @@ def write(
                 study, scored(study, known, weights), scored(study, strange, weights)
             ).to_dict(),
             provenance=provenance,
-            model_card=card.text(study, json.loads(results.read_text()), maps["attribution"]),
+            model_card=card.text(study, json.loads(results.read_text()), maps),
         )
