@@ -22,11 +22,12 @@ from db.monitoring import ledger_samples
 from db.planning import ListedPage
 from db.reads import run_progress
 from db.schedules import NotPaused, NotScheduled, Plan, ScheduleRefused
+from geotag import schedules as schedule_commands
 from geotag.context import Context
 from tests.ledger_helpers import ENDPOINT, listed, new_archive
 from tests.stack_helpers import until
 from workers.app import BrokerUnavailable
-from workers.errors import ArchiveUnavailable
+from workers.errors import ArchiveUnavailable, UsageError
 from workers.keeper import Keeper
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -459,11 +460,15 @@ def test_resumed_schedule_does_not_catch_up(engine: Engine) -> None:
     assert schedules.start_due(engine, now) == []
 
 
-def test_schedule_that_is_not_paused_keeps_the_night_that_is_due(engine: Engine) -> None:
+def test_schedule_that_is_not_paused_keeps_the_night_that_is_due(
+    running: Context, engine: Engine
+) -> None:
     archive = scheduled(engine)
     now = at("2026-10-10 23:00+02:00")
     with pytest.raises(NotPaused):
         schedules.resume(engine, archive, now)
+    with pytest.raises(UsageError, match=f"the schedule of {archive} is not paused"):
+        schedule_commands.change(running, archive, "resume")
     assert len(schedules.start_due(engine, now)) == 1
 
 
@@ -577,14 +582,15 @@ def test_planning_that_gets_on_forgets_its_failures(engine: Engine) -> None:
     run = planning.run_to_plan(engine, night.run_id)
     assert run.archive_id is not None
     page = ListedPage(listed(run.archive_id, "ab"), cursor={"token": "b"})
-    for go_on in (
-        lambda run: planning.plan_page(engine, run, page, chunk_size=2).run,
+    steps: list[Callable[[planning.Run], object]] = [
+        lambda run: planning.plan_page(engine, run, page, chunk_size=2),
         lambda run: planning.start_over(engine, run),
         lambda run: planning.close_plan(engine, run),
-    ):
+    ]
+    for go_on in steps:
         schedules.plan_failed(engine, night.run_id, "s3_unavailable: S3 is away", now)
         assert noted()[:2] == (1, "s3_unavailable: S3 is away")
-        run = go_on(run)
+        go_on(planning.run_to_plan(engine, night.run_id))
         assert noted() == (0, None, None)
 
 
