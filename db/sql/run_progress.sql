@@ -40,10 +40,12 @@ LEFT JOIN LATERAL (
     -- Of a manifest file or a retry: an archive, if all that is left is of ones that stand still.
     SELECT (array_agg(s.id ORDER BY s.removed_at IS NOT NULL, s.id))[1] AS archive_id
     FROM geotag.archive s
-    WHERE s.id IN (SELECT c.archive_id FROM geotag.chunk c
+    WHERE r.archive_id IS NULL
+      AND r.planned_at IS NOT NULL
+      AND s.id IN (SELECT c.archive_id FROM geotag.chunk c
                    WHERE c.run_id = r.id AND c.finished_at IS NULL)
     HAVING bool_and(s.paused_at IS NOT NULL OR s.removed_at IS NOT NULL)
-) held ON r.archive_id IS NULL AND r.planned_at IS NOT NULL
+) held ON true
 LEFT JOIN geotag.archive a ON a.id = coalesce(r.archive_id, held.archive_id)
 LEFT JOIN LATERAL (
     SELECT sum(c.geotagged) AS geotagged,

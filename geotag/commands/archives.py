@@ -118,7 +118,7 @@ def resume(name: NameArgument) -> None:
 
 @app.command()
 def remove(name: NameArgument) -> None:
-    """Never read an archive again. Its results stay."""
+    """Never read an archive again. Its results stay, its schedule goes."""
     from db.archives import remove as remove_archive
     from geotag import archives
     from geotag.context import context
