@@ -1,6 +1,6 @@
 """A release in 32 bits and in int8: size, speed, and accuracy on the same photographs.
 
-    .venv/bin/python -m benchmarks.quantisation RELEASE [--folds FOLDER]
+    .venv/bin/python -m benchmarks.quantisation [RELEASE | --folds FOLDER]
         [--photographs ../shared/photos/landmarks]
 
 With `--folds`, each folder in it is a release whose `held_out.txt` names the photographs that it
@@ -29,8 +29,10 @@ from geotag.models import find
 from geotag.pictures import decoded
 from triton_models.decoding import Decoded, evidence
 from triton_models.distance import great_circle_km
+from triton_models.evaluation.compare import mcnemar_exact
 from triton_models.export import LOCATOR_OUTPUTS
 from triton_models.quantise import quantise
+from triton_models.radii import RADII_KM
 from triton_models.release import Release
 
 RADIUS = 2  # the 200 km of CONFIDENCE
@@ -65,7 +67,7 @@ class Asked:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("release")
+    parser.add_argument("release", nargs="?", default="landmarks")
     parser.add_argument("--folds", type=Path)
     parser.add_argument("--photographs", type=Path, default=Path("../shared/photos/landmarks"))
     parser.add_argument("--every", type=int, default=1, help="only every so many-th photograph")
@@ -74,20 +76,21 @@ def main() -> None:
     settings = context().settings
     with (given.photographs / "metadata.csv").open(newline="") as file:
         truth = {row["file"]: row for row in csv.DictReader(file)}
-    parts: list[tuple[Release, list[str]]] = []
+    parts: list[tuple[Release, list[str], list[str]]] = []  # to be asked, and to set the ranges
     if given.folds:
         for folder in sorted(path.parent for path in given.folds.glob("*/held_out.txt")):
-            held_out = (folder / "held_out.txt").read_text().split("\n")
-            parts.append((Release.load(folder), [name for name in held_out if name]))
+            held_out = (folder / "held_out.txt").read_text().split()
+            learnt = sorted(truth.keys() - held_out)
+            parts.append((Release.load(folder), held_out[:: given.every], learnt))
     else:
-        parts = [(find(settings, given.release), sorted(truth))]
+        names = sorted(truth)[:: given.every]
+        others = sorted(truth.keys() - names) or names
+        parts = [(find(settings, given.release), names, others)]
     said: dict[str, list[tuple[str, Decoded]]] = {"fp32": [], "int8": []}
     with tempfile.TemporaryDirectory() as folder:
-        for number, (release, names) in enumerate(parts):
-            names = names[:: given.every]
-            seen = sorted(truth.keys() - names) or sorted(truth)
-            step = max(1, len(seen) // given.samples)
-            paths = [given.photographs / name for name in seen[::step]]
+        for number, (release, names, others) in enumerate(parts):
+            step = max(1, len(others) // given.samples)
+            paths = [given.photographs / name for name in others[::step]]
             samples = np.stack([p for _path, p in decoded(settings.worker, release, paths)])
             int8 = quantise(release, Path(folder, str(number)), samples)
             systems = {"fp32": Asked(release), "int8": Asked(int8)}
@@ -124,6 +127,12 @@ def compare(ours: Sequence[tuple[str, Decoded]], theirs: Sequence[tuple[str, Dec
         abstained = np.mean([d.abstention != "" for _n, d in answers])
         confidence = np.mean([d.confidence[RADIUS] for _n, d in answers])
         print(f"{system}: {abstained:.2%} abstain, mean 200 km confidence {confidence:.3f}")
+    only = [
+        sum((a.abstention != "") > (b.abstention != "") for a, b in order)
+        for order in (pairs, [(b, a) for a, b in pairs])
+    ]
+    p = mcnemar_exact(*only)
+    print(f"only fp32 abstains: {only[0]}, only int8: {only[1]} (exact McNemar p = {p:.2g})")
     moved = [abs(float(a.confidence[RADIUS] - b.confidence[RADIUS])) for a, b in pairs]
     print(f"200 km confidence moves by {np.median(moved):.3f} (median), {max(moved):.3f} (most)")
 
@@ -135,6 +144,7 @@ def score(
     files = []
     for system, answers in said.items():
         files.append(folder / f"{system}.csv")
+        errors = []
         with files[-1].open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
@@ -143,6 +153,8 @@ def score(
                 at = float(answer.position[0]), float(answer.position[1])
                 distance = float(great_circle_km(longitude, latitude, *at))
                 writer.writerow((name, latitude, at[1], longitude, at[0], distance))
+                errors.append((answer.confidence[RADIUS] - (distance <= RADII_KM[RADIUS])) ** 2)
+        print(f"{system}: Brier at 200 km {np.mean(errors):.4f}")
     run_evaluation(
         predictions=files,
         form="table",
