@@ -33,8 +33,8 @@ def make_engine(settings: DatabaseSettings) -> Engine:
             "connect_timeout": max(2, round(settings.database_timeout)),
             "application_name": "geotag",
             # A worker whose machine is gone must not hold its chunk until TCP's own two hours.
-            # Short statements with queue-like tables: compiling one takes longer than running it,
-            # and estimates that are too high would have it compiled.
+            # No JIT: our statements are short, and estimates of tables that fill and empty like
+            # queues are often far too high, so that one was compiled for longer than it ran.
             "options": "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10"
             " -c tcp_keepalives_count=3 -c jit=off",
         },
