@@ -66,7 +66,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
         f"app({arguments}, standalone_mode=False)\n"
         "print('LOADED', *sorted({name.partition('.')[0] for name in sys.modules}))"
     ).rpartition("LOADED")[2]
-    heavy = "sqlalchemy celery kombu numpy torch boto3 obstore PIL pyarrow tritonclient"
+    heavy = "sqlalchemy celery kombu numpy torch boto3 PIL pyarrow tritonclient"
     assert set(loaded.split()) & set(heavy.split()) == set()
 
 
