@@ -1,11 +1,14 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from triton_models.confidence import Calibration
 from triton_models.decoding import evidence
-from triton_models.landmarks import figures
+from triton_models.landmarks import evaluation, figures
 from triton_models.landmarks.familiarity import Familiarity, fit_weights
+from triton_models.landmarks.heldout import Answers
 from triton_models.landmarks.learning import Recipe, learn, network_of
 from triton_models.landmarks.photographs import Photographs, read_photographs, read_pixels
 from triton_models.landmarks.served import NOTHING, Memory, ServedLandmarks
@@ -217,6 +220,35 @@ def test_the_interval_of_a_calibration_error_is_of_the_same_bins():
     assert low < calibration_error(confidence, right) < high
     one = figures.calibration_interval(np.zeros(400), confidence, right)
     assert one == pytest.approx([calibration_error(confidence, right)] * 2, abs=1e-4)
+
+
+def test_nothing_is_fitted_on_what_is_judged(photographs, monkeypatch):
+    number = np.arange(len(photographs))
+    known, strange = (Answers(*[number[:, None]] * 5) for _ in range(2))  # each says who it is
+    weighed, judged = set(), []
+
+    def fit_weights(home, away, site):
+        assert len(site) == len(away)
+        weighed.clear()
+        weighed.update(home[:, 0], away[:, 0])
+
+    def scored(study, answers, weights):
+        return [SimpleNamespace(coarse=k, middle=k, fine=k) for k in number]
+
+    def fit_decoder(study, home, away, base):
+        used = weighed | {said.coarse for said in (*home, *away)}
+
+        def decode(k, *_):
+            assert k not in used
+            judged.append(k)
+            return SimpleNamespace(position=(0.0, 0.0))
+
+        return SimpleNamespace(decode=decode)
+
+    for fake in (fit_weights, scored, fit_decoder):
+        monkeypatch.setattr(evaluation, fake.__name__, fake)
+    evaluation.judge(SimpleNamespace(photographs=photographs), known, strange, Calibration())
+    assert sorted(judged) == sorted([*number, *number])
 
 
 def test_the_less_familiar_the_more_the_prior_holds():

@@ -71,6 +71,10 @@ log loss (best constant) |
 |---|---|---|---|
 {chr(10).join(_calibration(radius, said) for radius, said in known["confidence"].items())}
 
+The aims were a calibration error of at most 0.05, and no answer to at most 10 % of known \
+photographs and at least 80 % of strangers. A figure that meets its aim is a point estimate: see how \
+far its interval reaches.
+
 - Regions of 80 % hold {100 * region["coverage"]:.1f} % of the true places \
 ({_percent(region["coverage_interval"])}); their mean area is \
 {region["mean_area_km2"]:,.0f} km², in {region["mean_cells"]:.0f} cells.
