@@ -17,7 +17,7 @@ from tests.stack_helpers import (
     upload,
 )
 from workers.app import BACKFILL, queued
-from workers.sources import folder_prefix
+from workers.uploads import folder_prefix
 
 SIDECARS = {"notes.txt": b"about these pictures", "plain.jpg.xmp": b"<x:xmpmeta/>", "folder/": b""}
 
