@@ -18,8 +18,8 @@ AIM_STRANGERS = 0.15
 def text(study: "Study", figures: dict[str, Any], maps: dict[str, Any]) -> str:
     """Markdown; `figures` as `evaluation.results` gives them, `maps` the segmentation's JSON.
 
-    Once the release has been asked about pictures from cameras, `figures` also holds `camera`
-    (`benchmarks.landmarks`) and `camera_scenes` (`benchmarks.landmark_scenes`).
+    Once the release has been asked about pictures from cameras, `figures` also holds `camera` and
+    `camera_squashed` (`benchmarks.landmarks`) and `camera_scenes` (`benchmarks.landmark_scenes`).
     """
     photographs = study.photographs
     known, strangers = figures["known"], figures["strangers"]
@@ -118,7 +118,9 @@ on each page: https://commons.wikimedia.org/wiki/File:TITLE
 
 
 def _camera(figures: dict[str, Any]) -> str:
-    camera, scenes = figures["camera"], figures["camera_scenes"]
+    camera, squashed, scenes = (
+        figures[name] for name in ("camera", "camera_squashed", "camera_scenes")
+    )
     held, shipped = figures["scene"]["all"], scenes["all"]
     count = held["photographs"] + shipped["photographs"]
     right = round(held["accuracy"] * held["photographs"]) + shipped["right"]
@@ -130,7 +132,9 @@ The release itself was asked about these after everything was fixed; nothing was
 
 - It abstains from {camera["abstained"]} of {camera["photographs"]} \
 ({_percent(camera["interval"])}); its mean confidence at 200 km is \
-{camera["mean_confidence_200_km"]:.2f} (the aim: {AIM_STRANGERS}).
+{camera["mean_confidence_200_km"]:.2f} (the aim, missed: {AIM_STRANGERS}). Squashed as the \
+landmarks were: {squashed["abstained"]} of {squashed["photographs"]}, \
+{squashed["mean_confidence_200_km"]:.2f}.
 - Scene: {100 * shipped["accuracy"]:.1f} % ({_percent(shipped["interval"])}) of \
 {shipped["photographs"]}, {100 * sure["accuracy"]:.1f} % of the {sure["photographs"]} that are not \
 doubtful. Together with the held-out landmarks {right} of {count}, {100 * right / count:.1f} %.
