@@ -30,6 +30,11 @@ FILES = (
 )
 TABLES = ("cells.parquet", "partitions.parquet")
 MODEL_CARD = "MODEL_CARD.md"
+SCENES = (
+    "indoor",
+    "natural",
+    "urban",
+)  # the wire contract's; workers name the classes in this order
 RELEASES = Path(__file__).parent / "releases"  # the releases that come with the project
 
 
@@ -263,6 +268,11 @@ def _check_networks(manifest: Manifest, hashes: Mapping[str, str]) -> None:
         raise ReleaseError(f"the locator expects {classes} segmentation classes")
     if manifest.locator.config.get("crops") != manifest.crops:
         raise ReleaseError(f"the locator does not give {manifest.crops} crops")
+    if manifest.scenes != SCENES:
+        raise ReleaseError(
+            f"release.json: scenes are {', '.join(SCENES)}, in this order, as workers name them;"
+            f" not {', '.join(map(str, manifest.scenes))}"
+        )
     if manifest.locator.config.get("scenes") != len(manifest.scenes):
         raise ReleaseError(f"the locator does not tell {len(manifest.scenes)} scenes apart")
 

@@ -19,12 +19,11 @@ from triton_models.networks.segmentation import (
     ServedSegmentation,
 )
 from triton_models.networks.translocator import ServedLocator, TransLocator, TransLocatorConfig
-from triton_models.release import RELEASES, Release, sha256_of, write_release
+from triton_models.release import RELEASES, SCENES, Release, sha256_of, write_release
 
 NAME = "untrained"
 VERSION = 1
 SEED = 20
-SCENES = ("indoor", "natural", "urban")
 SEGMENTATION = SegmentationConfig(classes=8, width=8)
 
 

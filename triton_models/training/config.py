@@ -34,7 +34,8 @@ class Data(_Section):
     )
     scenes: tuple[str, ...] = Field(
         ("indoor", "natural", "urban"),
-        description="The names of the scenes, in the order of the head's classes.",
+        description="The names of the scenes, in the order of the head's classes; a release takes"
+        " these three in this order and no others.",
     )
     train_splits: tuple[str, ...] = Field(
         ("train", ""), description="Rows with one of these in their column split are trained on."
