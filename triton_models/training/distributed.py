@@ -2,12 +2,17 @@
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import Tensor, distributed
 
 from triton_models.training.config import ConfigError
+
+PATIENCE = timedelta(days=7)
+"""Of a process with the others: they wait for each other's class maps and for the validation, far
+longer than NCCL's 10 minutes. `torchrun` ends those whose partner has died, at once."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ def join(device: str) -> World:
     local = int(os.environ["LOCAL_RANK"])
     if device == "cuda":
         torch.cuda.set_device(local)
-    distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+    distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
     chosen = torch.device("cuda", local) if device == "cuda" else torch.device(device)
     return World(distributed.get_rank(), size, chosen)
 
