@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ def prepared(
 ) -> tuple[list[Path], NDArray[np.uint8]]:
     """Photographs out of a folder and those below it, evenly spread over their sorted names.
 
-    What is no photograph is passed over.
+    What is no photograph is passed over, and not replaced.
 
     Args:
         settings: limits of decoding.
@@ -36,13 +35,14 @@ def prepared(
         UsageError: there is none.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
+    spread = np.linspace(0, len(files) - 1, min(count, len(files)), dtype=int)
     chosen = track(
-        files[:: max(1, len(files) // count)],
+        [files[number] for number in np.unique(spread)],
         description="reading photographs",
         console=errors,
         transient=True,
     )
-    pairs = list(islice(decoded(settings, release, chosen), count))
+    pairs = list(decoded(settings, release, chosen))
     if not pairs:
         raise UsageError(f"{folder}: no photographs")
     return [path for path, _pixels in pairs], np.stack([pixels for _path, pixels in pairs])
