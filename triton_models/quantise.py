@@ -3,7 +3,8 @@
 Convolutions and matrix products with weights compute in int8 (weights by channel, activations in
 the range that sample pictures show; ONNX Runtime's static quantisation, as pairs of QuantizeLinear
 and DequantizeLinear). What they do not multiply stays in 32 bits: normalisation, attention's
-softmax, and the last product before each output, whose scores are all that the answer is made of.
+softmax, and the last product with weights before each output. Where that is no head (in `landmarks`
+it is what spreads scores over the world's cells), the heads compute in int8 as well.
 """
 
 import tempfile
@@ -102,7 +103,7 @@ def quantise_network(network: Path, out: Path, feeds: Sequence[Feed]) -> None:
 
 
 def inner_products(graph: onnx.GraphProto) -> list[str]:
-    """Names of the nodes that multiply by weights, but for the last before each output."""
+    """Names of the nodes that multiply by weights, but for the last of these before each output."""
     weights = {tensor.name for tensor in graph.initializer}
     multiplies = {
         node.name
