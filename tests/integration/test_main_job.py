@@ -4,7 +4,7 @@ from pathlib import Path
 
 from deploy.local import stack
 from geotag.context import Context
-from tests.conftest import Geotag
+from tests.conftest import Geotag, register
 from tests.images import bad_files, good_files
 from tests.stack_helpers import (
     distinct_pictures,
@@ -143,6 +143,7 @@ def test_manifest_names_objects_that_are_there_and_one_that_is_not(
     running: Context, bucket: str, geotag: Geotag, tmp_path: Path
 ) -> None:
     upload(running, bucket, {"in.jpg": good_files()["plain.jpg"], "out.jpg": b"not named"})
+    register(running, f"{bucket}-no")  # registered, but there is no such bucket
     manifest = tmp_path / "manifest.csv"
     manifest.write_text(
         f"id,url\n1,s3://{bucket}/in.jpg\n2,s3://{bucket}/gone.jpg\n3,s3://{bucket}-no/x.jpg\n"
