@@ -16,7 +16,6 @@ SELECTION = (
     ("rabbitmq", "planner killed"),
     ("valkey", "pool process killed"),
     ("valkey", "worker told to stop"),
-    ("valkey", "S3 answers 503"),
 )
 
 

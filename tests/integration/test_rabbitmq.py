@@ -114,8 +114,19 @@ def test_killed_pool_process_costs_nothing(
         " JOIN geotag.archive a ON a.id = v.archive_id"
         " WHERE a.bucket = :bucket AND t.finished_at IS NULL"
     )
-    until(lambda: scalar(running, open_attempts, bucket=bucket))
-    for child in pool(second):
+
+    def caught_at_it() -> list[psutil.Process]:
+        """The pool's processes, held still in the middle of an attempt."""
+        children = list(pool(second))
+        for child in children:
+            child.suspend()
+        if scalar(running, open_attempts, bucket=bucket):
+            return children
+        for child in children:
+            child.resume()
+        return []
+
+    for child in until(caught_at_it):
         child.kill()
 
     out, err = run.communicate(timeout=240)

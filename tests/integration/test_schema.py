@@ -141,7 +141,7 @@ def geotag_row(running: Context, connection: Connection) -> dict[str, Any]:
         "state": "geotagged",
         "position": "SRID=4326;POINT(10.4 43.7)",
         "scene": "urban",
-        "run_id": new_run(running.engine),
+        "run_id": new_run(running.engine).id,
         "code_version": "test",
         **{f"{name}_cell": release.token for name in ("coarse", "middle", "fine")},
         **{f"{name}_probability": 0.5 for name in ("coarse", "middle", "fine")},
