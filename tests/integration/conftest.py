@@ -5,6 +5,15 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import text
 
+from deploy.local import stack
+from geotag.context import Context
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_ticks(running: Context) -> None:
+    """`geotag up`, which some tests call, starts beat: its ticks go by the real clock."""
+    stack.stop_service(running.settings.stack, "beat")
+
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_to_do(request: pytest.FixtureRequest) -> Iterator[None]:
