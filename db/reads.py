@@ -172,18 +172,6 @@ def stream_results(engine: Engine, which: Filter) -> Iterator[ResultRow]:
             yield ResultRow(**row._mapping)
 
 
-def outcome_of(engine: Engine, object_version_id: int, release: str) -> str | None:
-    """The state that an object version has under a release, or None while it is pending."""
-    with engine.connect() as connection:
-        return connection.execute(
-            text(
-                "SELECT o.state FROM geotag.outcome o JOIN geotag.release r ON r.id = o.release_id"
-                " WHERE o.object_version_id = :id AND r.name = :release"
-            ),
-            {"id": object_version_id, "release": release},
-        ).scalar_one_or_none()
-
-
 def show(engine: Engine, bucket: str | None, key: str) -> list[Shown]:
     """Everything known of the current objects of that key (in one bucket, or in all)."""
     with engine.connect() as connection:

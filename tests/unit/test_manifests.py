@@ -1,11 +1,10 @@
 """Manifests in all the shapes that people write, and as nobody should."""
 
 import csv
-import logging
 import resource
 import tracemalloc
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from db.archives import RegisteredArchive
@@ -207,35 +205,6 @@ def test_memory_is_flat_in_the_number_of_rows(tmp_path: Path, form: str) -> None
 
     small, large = write(10_000), write(100_000)
     assert peak(large, 100_000) < 1.5 * peak(small, 10_000) + 100_000
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def archive(endpoint: str) -> Archive:
-    settings = WorkerSettings(
-        s3_endpoint=endpoint, s3_access_key="key", s3_secret_key="secret", s3_tries=1
-    )
-    return Archive(settings)
-
-
-@pytest.fixture
-def bucket(archive: Archive) -> str:
-    name = f"bucket-{uuid.uuid4().hex[:12]}"
-    archive.ensure_bucket(name)
-    return name
-
-
-def keys(archive: Archive, bucket: str) -> list[str]:
-    return sorted(obj.key for page in archive.list_objects(bucket) for obj in page.objects)
 
 
 @pytest.fixture

@@ -1,0 +1,36 @@
+"""An S3 server in the process, moto's: unlike the stack's own it keeps every key as it is."""
+
+import logging
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from workers.archive import Archive
+from workers.settings import WorkerSettings
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def archive(endpoint: str) -> Archive:
+    settings = WorkerSettings(
+        s3_endpoint=endpoint, s3_access_key="key", s3_secret_key="secret", s3_tries=1
+    )
+    return Archive(settings)
+
+
+@pytest.fixture
+def bucket(archive: Archive) -> str:
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    archive.ensure_bucket(name)
+    return name
