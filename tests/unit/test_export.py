@@ -90,6 +90,20 @@ def test_another_network_is_not_the_exported_one(exported: Path) -> None:
         verify(other, inputs, exported)
 
 
+def test_the_floor_of_classes_that_are_never_scored_does_not_widen_the_tolerance() -> None:
+    """`landmarks`: 40 below the others, and the same in each row, but not of all rows."""
+    scores = np.array([[2.0, -1.0, 0.5], [0.25, -2.0, 1.0]])
+    floor = np.array([[-40.0, -40.0], [-37.0, -37.0]])
+    ours = np.concatenate([scores, floor], axis=1)
+    theirs = ours.copy()
+    theirs[0, 1] += 0.01
+    assert relative_difference(ours, theirs) == pytest.approx(0.01 / 2)
+    assert relative_difference(ours, theirs) == relative_difference(scores, theirs[:, :3])
+    theirs[1, 4] += 0.1  # a floor that differs is a difference, as any other
+    assert relative_difference(ours, theirs) == pytest.approx(0.1 / 2)
+    assert relative_difference(np.full((2, 3), -4.0), np.full((2, 3), -5.0)) == 0.25
+
+
 def test_exporting_again_gives_the_same_bytes(exported: Path, tmp_path: Path) -> None:
     export_locator(locator(), tmp_path / "again.onnx")
     assert (tmp_path / "again.onnx").read_bytes() == exported.read_bytes()
