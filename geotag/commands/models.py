@@ -70,6 +70,59 @@ def build_(
 
 
 @app.command()
+def make(
+    run: Annotated[Path, typer.Argument(help="Folder of a run of geotag train that has ended.")],
+    name: Annotated[str, typer.Option(help="The release's name: a-z, 0-9, . _ -")],
+    out: Annotated[Path, typer.Option(help="Folder for the release NAME.")],
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of photographs to calibrate on, as geotag train reads it; those that the run"
+            " learnt from are left out. Without it: the run's validation photographs."
+        ),
+    ] = None,
+    photos: Annotated[
+        str | None,
+        typer.Option(help="Their folder, or s3://bucket/prefix; without it, that of the run."),
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="Photographs to take, evenly spread.")] = 2000,
+    error_rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=0.999,
+            help="Greatest share of answers more than 200 km off; without it, it always answers.",
+        ),
+    ] = None,
+    attribution: Annotated[
+        Path | None,
+        typer.Option(help="Markdown for the model card: whose photographs, under which licence."),
+    ] = None,
+    version: Annotated[
+        int, typer.Option(min=1, help="Number under which Triton holds its models.")
+    ] = 1,
+) -> None:
+    """Make a calibrated release of what geotag train left.
+
+    The network is asked about photographs that it did not learn from; on its answers its
+    confidence is fitted, and its model card says how good they are.
+    """
+    from geotag.making import run as make_release
+
+    digest = make_release(
+        run,
+        out / name,
+        held_out=held_out,
+        photos=photos,
+        count=count,
+        error_rate=error_rate,
+        attribution=attribution,
+        version=version,
+    )
+    typer.echo(f"{out / name}: {digest}")
+
+
+@app.command()
 def quantise(
     name: NameArgument,
     pictures: Annotated[Path, typer.Option(help="Folder of photographs of the kind it will see.")],

@@ -113,8 +113,9 @@ def test_it_learns_and_leaves_what_a_release_is_made_of(tmp_path: Path) -> None:
     assert losses[-1] < 0.7 * losses[0]
     described = json.loads((out / "network.json").read_text())
     assert TransLocatorConfig(**described["network"]).segmentation_classes == 4
-    segmenter = (tmp_path / "segmentation.onnx").read_bytes()
-    assert described["locator_reads"] == hashlib.sha256(segmenter).hexdigest()
+    for key, path in (("data.segmentation", tmp_path), ("locator_reads", out)):
+        network = (path / "segmentation.onnx").read_bytes()
+        assert described[key] == hashlib.sha256(network).hexdigest()
     session = onnxruntime.InferenceSession(out / "translocator.onnx")
     assert [x.name for x in session.get_inputs()] == ["IMAGE", "CLASS_MAP"]
     assert list((out / "tensorboard").iterdir())

@@ -99,14 +99,22 @@ def select(
     ConfigError where a row names a scene that is not among `scenes`.
     """
     chosen = [row for row in rows if row.split in splits]
-    index = {"": NO_LABEL}
-    for k, name in enumerate(scenes):
-        index |= {name: k, str(k): k}
-    if unknown := {row.scene for row in chosen} - index.keys():
-        raise ConfigError(f"scene {sorted(unknown)[0]!r} is none of {', '.join(scenes)}")
+    scene = scene_classes(chosen, scenes)
     longitude = np.array([row.longitude for row in chosen])
     latitude = np.array([row.latitude for row in chosen])
     cells = [partition.locate(longitude, latitude) for partition in hierarchy.partitions]
-    scene = [index[row.scene] for row in chosen]
     labels = np.stack([*cells, np.array(scene)], axis=1).astype(np.int64).reshape(-1, len(HEADS))
     return Photographs(tuple(row.file for row in chosen), longitude, latitude, labels)
+
+
+def scene_classes(rows: Sequence[Row], scenes: Sequence[str]) -> list[int]:
+    """The class of each row's scene, by its name or number; NO_LABEL where it names none.
+
+    Raises ConfigError where a row names another.
+    """
+    index = {"": NO_LABEL}
+    for k, name in enumerate(scenes):
+        index |= {name: k, str(k): k}
+    if unknown := {row.scene for row in rows} - index.keys():
+        raise ConfigError(f"scene {sorted(unknown)[0]!r} is none of {', '.join(scenes)}")
+    return [index[row.scene] for row in rows]

@@ -1,29 +1,19 @@
 """One whole run: class maps, network and weights, the loop, and what it leaves behind."""
 
-import json
-import logging
-import warnings
 from collections.abc import Callable
-from dataclasses import asdict
 
 import torch
-from safetensors.torch import save
 
-from triton_models.export import export_locator
 from triton_models.networks.pretrained import WeightsError, load_stem, load_vit
-from triton_models.networks.translocator import ServedLocator, TransLocator, TransLocatorConfig
-from triton_models.training import checkpoint
-from triton_models.training.config import Config, ConfigError, Weights
+from triton_models.networks.translocator import TransLocator, TransLocatorConfig
+from triton_models.training import checkpoint, trained
+from triton_models.training.config import ConfigError, Weights
 from triton_models.training.distributed import World
 from triton_models.training.examples import Examples
 from triton_models.training.loop import Material, Report, Trainer
 from triton_models.training.pictures import Pictures
 from triton_models.training.plan import Plan
 from triton_models.training.semantics import ClassMaps, Segmenter
-
-NETWORK = "network.json"
-WEIGHTS = "network.safetensors"
-EXPORT = "translocator.onnx"
 
 
 def run(
@@ -49,7 +39,7 @@ def run(
         trainer.resume()
     found = trainer.train()
     if world.first:
-        write_network(trainer.network, plan.config, plan)
+        trained.write(trainer.network, plan)
     return found
 
 
@@ -105,24 +95,3 @@ def material(plan: Plan, pictures: Pictures, maps: ClassMaps | None) -> Material
         hierarchy=plan.hierarchy,
         digests=plan.digests,
     )
-
-
-def write_network(network: TransLocator, config: Config, plan: Plan) -> None:
-    """Write the trained weights, what they belong to, and, with a scene head, the ONNX export."""
-    network = network.cpu().eval()
-    weights = save({name: x.contiguous() for name, x in network.state_dict().items()})
-    (config.out / WEIGHTS).write_bytes(weights)
-    description = {
-        "network": asdict(network.config),
-        "fit": config.data.fit,
-        "scenes": config.data.scenes,
-        "locator_reads": plan.segmenter.sha256 if plan.segmenter else None,
-        **plan.digests,
-    }
-    (config.out / NETWORK).write_text(json.dumps(description, indent=2) + "\n")
-    if network.config.scenes:
-        # What torch's exporter says of packages that are not here, and of itself, helps nobody.
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=FutureWarning)
-            export_locator(ServedLocator(network), config.out / EXPORT)

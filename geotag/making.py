@@ -1,0 +1,119 @@
+"""`geotag models make`: gives it the workers' decoding, shows its progress, names its errors."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+from geotag.models import say
+from geotag.output import errors
+from geotag.settings import gather
+from geotag.train import pictures_of
+from triton_models.calibration import CalibrationError
+from triton_models.training.assessment import AT_200_KM
+from triton_models.training.config import ConfigError
+from triton_models.training.photographs import Row, read_rows
+from triton_models.training.pictures import Pictures
+from triton_models.training.releasing import Made, check, make, not_learnt
+from triton_models.training.trained import VALIDATION, Trained
+from workers.errors import UsageError
+from workers.photo import InputSpec
+
+
+def run(
+    folder: Path,
+    directory: Path,
+    *,
+    held_out: Path | None,
+    photos: str | None,
+    count: int,
+    error_rate: float | None,
+    attribution: Path | None,
+    version: int,
+) -> str:
+    """Make the release `directory` from a run's folder; returns its digest.
+
+    Raises:
+        UsageError: the run cannot become a release, or the held-out photographs do not do.
+    """
+    if directory.exists():
+        raise UsageError(f"{directory} is there already: choose another --name or --out")
+    try:
+        trained = Trained.load(folder)
+        check(trained)
+        rows = _spread(_held_out(trained, held_out), count)
+        made = make(
+            trained,
+            _with_progress(rows),
+            _pictures(trained, photos),
+            directory,
+            version=version,
+            error_rate=error_rate,
+            attribution=_text(attribution),
+        )
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
+    except CalibrationError as error:
+        raise UsageError(
+            f"{error}: give more photographs, from places that it learnt, or another --error-rate"
+        ) from error
+    _report(made)
+    return made.release.digest
+
+
+def _held_out(trained: Trained, table: Path | None) -> list[Row]:
+    """The photographs of a table, or those that the run was measured on, that it did not learn."""
+    rows = trained.rows(VALIDATION) if table is None else read_rows(table)
+    kept = not_learnt(trained, rows)
+    if len(kept) < len(rows):
+        say(f"{len(rows) - len(kept):,} photographs left out: the run learnt from them")
+    if not kept:
+        raise UsageError(
+            f"{table or trained.folder}: no photograph that the run did not learn from: give a"
+            " --held-out table of others (file, latitude, longitude, and scene where it is known)"
+        )
+    return kept
+
+
+def _spread(rows: Sequence[Row], count: int) -> list[Row]:
+    """At most so many, evenly spread."""
+    return [rows[k] for k in np.linspace(0, len(rows) - 1, min(count, len(rows)), dtype=int)]
+
+
+def _with_progress(rows: Sequence[Row]) -> Iterator[Row]:
+    yield from track(rows, "asking about held-out photographs", console=errors, transient=True)
+    say("calibrating on the answers")
+
+
+def _pictures(trained: Trained, photos: str | None) -> Pictures:
+    """Decoded as the run decoded its own."""
+    data, size = trained.description["config"]["data"], trained.network.image_size
+    folder = photos or data["folder"]
+    if not folder.startswith("s3://") and not Path(folder).is_dir():
+        raise UsageError(f"{folder} is no folder: --photos says where the photographs are")
+    return pictures_of(folder, InputSpec(size, size, data["fit"]), gather().worker)
+
+
+def _text(path: Path | None) -> str | None:
+    try:
+        return None if path is None else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _report(made: Made) -> None:
+    for code, number in Counter(code for code, _message in made.bad.values()).items():
+        say(f"{number:,} pictures could not be used: {code}")
+    found = made.figures
+    say(f"{found.all.accuracy[AT_200_KM]:.1f} % of {found.all.n:,} placed within 200 km")
+    if found.raw and found.calibrated:
+        say(
+            f"calibration error at 200 km: {found.raw.calibration_error:.3f} before,"
+            f" {found.calibrated.calibration_error:.3f} after"
+        )
+    if made.fit.calibration.abstain_below is None:
+        say("it always answers: --error-rate has it abstain")
+    else:
+        say(f"it answers {found.answered.n if found.answered else 0:,} of them")

@@ -1,0 +1,120 @@
+"""How good a trained network's answers and its calibration are, on held-out photographs.
+
+Each is read with a calibration that was fitted on the others (five folds): on its own data a fit
+looks better than it is. The release itself is fitted on all of them; only what its threshold lets
+pass is counted with that.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from triton_models.calibration import Scored, fit
+from triton_models.confidence import Calibration
+from triton_models.decoding import REGION_LEVELS, Decoded, Decoder, Singles
+from triton_models.distance import Floats, great_circle_km
+from triton_models.evaluation.scores import Score, hits, score
+from triton_models.geocells import Hierarchy
+from triton_models.radii import RADII_KM
+from triton_models.reliability import (
+    ConfidenceReport,
+    RegionReport,
+    assess_confidence,
+    assess_regions,
+)
+from triton_models.training.photographs import NO_LABEL
+
+FOLDS = 5
+REGION = 0.80
+AT_200_KM = RADII_KM.index(200.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer(Scored):
+    """One held-out photograph with what the network said of its scene."""
+
+    scene: Singles
+    """Logits [crops, scenes]."""
+    label: int
+    """The class of the scene that it is known to show, or NO_LABEL."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a model card says of held-out photographs."""
+
+    all: Score
+    """Over all photographs, wherever it would abstain."""
+    answered: Score | None
+    """Over those that it answers, by the calibration that was fitted on them; None for none."""
+    raw: ConfidenceReport | None
+    """The confidence at 200 km without a calibration; None where no cell is small enough for it."""
+    calibrated: ConfidenceReport | None
+    regions: RegionReport
+    scene_hits: int
+    scene_labels: int
+    commonest_scene: int
+    """Of the labels, how many are the commonest one."""
+
+
+def assess(hierarchy: Hierarchy, answers: Sequence[Answer], fitted: Calibration) -> Figures:
+    """Assess answers, and what a release with the calibration `fitted` on them abstains from.
+
+    Raises CalibrationError where a fold has no photograph in a fine cell.
+    """
+    raw = Decoder.from_hierarchy(hierarchy, Calibration())
+    said = crossfitted(raw, hierarchy, answers)
+    own = [decode(raw.calibrated(fitted), answer) for answer in answers]
+    kept = np.array([not d.abstention for d in own])
+    shown = [(a.label, d) for a, d in zip(answers, said, strict=True) if a.label != NO_LABEL]
+    return Figures(
+        all=score(_error_km(answers, said)),
+        answered=score(_error_km(answers, own)[kept]) if kept.any() else None,
+        raw=_reliability(answers, [decode(raw, answer) for answer in answers]),
+        calibrated=_reliability(answers, said),
+        regions=assess_regions(
+            REGION,
+            [d.region_cells[REGION_LEVELS.index(REGION)].tolist() for d in said],
+            [d.region_probabilities[REGION_LEVELS.index(REGION)].tolist() for d in said],
+            [a.longitude for a in answers],
+            [a.latitude for a in answers],
+        ),
+        scene_hits=sum(int(np.argmax(d.scene)) == label for label, d in shown),
+        scene_labels=len(shown),
+        commonest_scene=max(np.bincount([label for label, _ in shown]).tolist(), default=0),
+    )
+
+
+def crossfitted(decoder: Decoder, hierarchy: Hierarchy, answers: Sequence[Answer]) -> list[Decoded]:
+    """Each answer as read with a calibration fitted on the other folds."""
+    fold = np.random.default_rng(0).permutation(len(answers)) % FOLDS
+    read = [
+        decoder.calibrated(
+            fit(hierarchy, [a for a, k in zip(answers, fold, strict=True) if k != own]).calibration
+        )
+        for own in range(FOLDS)
+    ]
+    return [decode(read[k], answer) for answer, k in zip(answers, fold.tolist(), strict=True)]
+
+
+def decode(decoder: Decoder, answer: Answer) -> Decoded:
+    """What a release would answer."""
+    return decoder.decode(answer.coarse, answer.middle, answer.fine, answer.scene)
+
+
+def _error_km(answers: Sequence[Answer], said: Sequence[Decoded]) -> Floats:
+    longitude, latitude = np.array([d.position for d in said]).T
+    true_longitude, true_latitude = np.array([(a.longitude, a.latitude) for a in answers]).T
+    return great_circle_km(true_longitude, true_latitude, longitude, latitude)
+
+
+def _confidence(said: Sequence[Decoded]) -> Floats:
+    return np.array([d.confidence[AT_200_KM] for d in said], np.float64)
+
+
+def _reliability(answers: Sequence[Answer], said: Sequence[Decoded]) -> ConfidenceReport | None:
+    stated = _confidence(said)
+    if np.isnan(stated).all():
+        return None
+    return assess_confidence(stated, hits(_error_km(answers, said))[:, AT_200_KM])

@@ -1,0 +1,189 @@
+"""From a run that has ended, and photographs that it did not learn from, to a release."""
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from triton_models import calibration
+from triton_models.calibration import Fit
+from triton_models.release import SCENES, Release, write_release
+from triton_models.serving import Locator
+from triton_models.training import model_card, trained
+from triton_models.training.assessment import Answer, Figures, assess
+from triton_models.training.config import ConfigError
+from triton_models.training.photographs import Row, scene_classes
+from triton_models.training.pictures import BadPicture, Pictures
+from triton_models.training.trained import LEARNT, Trained
+
+FEWEST = 50
+"""With fewer held-out photographs, no calibration says anything."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A release, and how good it is."""
+
+    release: Release
+    figures: Figures
+    fit: Fit
+    bad: dict[str, tuple[str, str]]
+    """Code and message of every held-out picture that could not be used."""
+
+
+def check(run: Trained) -> None:
+    """Refuse what cannot become a release; raises ConfigError that says what to do."""
+    if not run.network.scenes:
+        raise ConfigError(
+            f"{run.folder} was trained without a scene head, and workers read three scenes:"
+            " train with network.scenes = 3 and a column scene in the table"
+        )
+    if run.scenes != SCENES:
+        raise ConfigError(
+            f"{run.folder} tells {', '.join(run.scenes)} apart; a release's scenes are"
+            f" {', '.join(SCENES)}, in this order: train with them (data.scenes)"
+        )
+    if not any(run.count(LEARNT, scene) for scene in SCENES):
+        raise ConfigError(
+            f"{run.folder}: no photograph that it learnt from had a scene, so what it says of"
+            " scenes is noise: train with a column scene (indoor, natural or urban) in the table"
+        )
+    for name in (trained.EXPORT, trained.SEGMENTATION):
+        if not (run.folder / name).is_file():
+            raise ConfigError(
+                f"{run.folder}: {name} is missing; geotag train CONFIG --resume writes it again"
+            )
+
+
+def not_learnt(run: Trained, rows: Sequence[Row]) -> list[Row]:
+    """The rows of photographs that a run did not learn from.
+
+    Of a network's own pictures it is surer than of any others, so a calibration on them is worth
+    nothing. A photograph is known by its file's name, without folders, and its position: so it is
+    known again where the folder has moved, and another of the same name elsewhere is another.
+    """
+    keys = [_key(row.file, row.longitude, row.latitude) for row in rows]
+    wanted, learnt = set(keys), set()
+    for batch in run.photographs.filter(trained.of(LEARNT)).to_batches():
+        columns = (batch[name].to_pylist() for name in ("file", "longitude", "latitude"))
+        learnt |= wanted & {_key(*values) for values in zip(*columns, strict=True)}
+    return [row for row, key in zip(rows, keys, strict=True) if key not in learnt]
+
+
+def _key(file: str, longitude: float, latitude: float) -> tuple[str, float, float]:
+    return PurePosixPath(file).name, round(longitude, 6), round(latitude, 6)
+
+
+def make(
+    run: Trained,
+    rows: Iterable[Row],
+    pictures: Pictures,
+    directory: Path,
+    *,
+    version: int = 1,
+    error_rate: float | None = None,
+    attribution: str | None = None,
+) -> Made:
+    """Write the release `directory`, whose last part is its name.
+
+    Args:
+        run: that `check` let pass.
+        rows: photographs that it did not learn from.
+        pictures: of these rows, decoded to the network's size as the run decoded its own.
+        directory: must not be there.
+        version: under which Triton holds its models.
+        error_rate: the greatest share of answers that may lie more than 200 km off; None: it
+            always answers.
+        attribution: what the model card says of the rights in what was learnt from (Markdown).
+
+    Raises:
+        ReleaseError: the parts do not fit together, or the name cannot be one.
+        CalibrationError: too few photographs, none in a fine cell, or no threshold keeps the rate.
+    """
+    config = asdict(run.network)
+    parts: dict[str, Any] = {
+        "name": directory.name,
+        "version": version,
+        "fit": run.description["config"]["data"]["fit"],
+        "scenes": SCENES,
+        "segmentation": (run.folder / trained.SEGMENTATION, _segmentation(run)),
+        "locator": (run.folder / trained.EXPORT, config),
+        "locator_reads": run.description["locator_reads"],
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        draft = write_release(
+            Path(folder, "draft"),
+            **parts,
+            cells=run.hierarchy,
+            calibration=None,
+            provenance={},
+            model_card="",
+        )
+        answers, bad = answer(draft, rows, pictures)
+        if len(answers) < FEWEST:
+            counts = Counter(code for code, _message in bad.values())
+            why = "".join(f", {n} not: {code}" for code, n in counts.items())
+            raise calibration.CalibrationError(
+                f"{len(answers)} held-out photographs could be used{why}; {FEWEST} are the fewest"
+            )
+        fit = calibration.fit(run.hierarchy, answers, error_rate=error_rate)
+        figures = assess(run.hierarchy, answers, fit.calibration)
+        release = write_release(
+            directory,
+            **parts,
+            cells=draft,
+            calibration=fit.calibration.to_dict(),
+            provenance=_provenance(run, fit, error_rate),
+            model_card=model_card.text(directory.name, run, fit, figures, error_rate, attribution),
+        )
+    return Made(release, figures, fit, bad)
+
+
+def answer(
+    draft: Release, rows: Iterable[Row], pictures: Pictures
+) -> tuple[list[Answer], dict[str, tuple[str, str]]]:
+    """Ask a release about photographs; what cannot be read is returned with code and message."""
+    locator, answers, bad = Locator(draft, threads=0), [], {}
+    for row in rows:
+        (label,) = scene_classes([row], SCENES)
+        try:
+            _sha256, pixels = pictures.read(row.file)
+        except BadPicture as error:
+            bad[row.file] = (error.code, error.message)
+            continue
+        coarse, middle, fine, scene = locator.logits(pixels)
+        answers.append(Answer(coarse, middle, fine, row.longitude, row.latitude, scene, label))
+    return answers, bad
+
+
+def _segmentation(run: Trained) -> dict[str, Any]:
+    return {
+        "classes": run.network.segmentation_classes,
+        "image_size": run.network.image_size,
+        "names": run.description["classes"],
+        "sha256_as_given": run.description["data.segmentation"] or None,
+    }
+
+
+def _provenance(run: Trained, fit: Fit, error_rate: float | None) -> dict[str, Any]:
+    config = run.description["config"]
+    weights = {
+        key: PurePosixPath(value).name if value else None
+        for key, value in config["weights"].items()
+    }
+    photographs = run.count(LEARNT)
+    return {
+        "weights": "trained by geotag train",
+        "knows": f"what {photographs:,} photographs in {run.network.fine:,} cells show;"
+        " of the rest of the world it was not asked",
+        "photographs": photographs,
+        "photographs_sha256": run.description["data.photographs"],
+        "calibrated_on": fit.photographs,
+        "error_rate": error_rate,
+        "network": config["network"],
+        "augmentation": config["augmentation"],
+        "training": config["training"],
+        "starts_from": weights,
+    }
