@@ -65,6 +65,17 @@ def test_cached_features_score_as_the_picture_does(branches: str, reductions: tu
     assert torch.equal(other.fine, network(image, semantics).fine) is (branches == "rgb")
 
 
+@pytest.mark.parametrize("stem", ["efficientnet-lite0", "resnet50"])
+@pytest.mark.parametrize("reductions", [(4,), (8, 16), (16,), (32,)])
+@pytest.mark.parametrize("depth", [0, 2])
+def test_every_parameter_learns(stem: str, reductions: tuple[int], depth: int) -> None:
+    """Processes that train together wait for the gradient of every one."""
+    branches = "fused" if depth else "rgb"
+    network = hybrid(stem=stem, reductions=reductions, depth=depth, branches=branches).train()
+    sum(scores.sum() for scores in network(*inputs(network.config))).backward()  # type: ignore[union-attr]
+    assert [name for name, p in network.named_parameters() if p.grad is None] == []
+
+
 def test_a_frozen_stem_learns_nothing_and_keeps_its_statistics() -> None:
     network = hybrid()
     assert network.stem is not None

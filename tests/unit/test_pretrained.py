@@ -5,6 +5,7 @@ plain NumPy, which reads the tensors by the names in the files; it shares no cod
 """
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from triton_models.networks.backbones import ResNet
+from triton_models.networks.backbones import ResNet, Stem, build
 from triton_models.networks.pretrained import (
     WeightsError,
     interpolated,
@@ -275,6 +276,32 @@ def test_a_stem_loads_from_torchvisions_names(tmp_path: Path) -> None:
     save_file({"conv1.weight": torch.ones(1)}, tmp_path / "wrong.safetensors")
     with pytest.raises(WeightsError, match=r"conv1\.weight is \(1,\), not \(64, 3, 7, 7\)"):
         load_stem(stem, tmp_path / "wrong.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "behind"),
+    [("efficientnet-lite0", r"_blocks\.1[1-5]\.|_conv_head\.|_bn1\."), ("resnet50", r"layer4\.")],
+)
+def test_of_a_cut_stem_exactly_what_lies_behind_the_cut_is_left_out(
+    name: Stem, behind: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    whole, cut = (build(name, 64, reductions).eval() for reductions in ((16, 32), (16,)))
+    file, given = tmp_path / "published.safetensors", whole.published.state_dict()
+    save_file(given, file)
+    load_stem(cut, file)
+    own = cut.published.state_dict().keys()
+    assert given.keys() - own == {k for k in given if re.match(behind, k)}
+    picture = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(whole(picture)[0], cut(picture)[0])
+    first = next(iter(own))
+    save_file(given | {f"{first}.more": torch.ones(1)}, file)
+    with pytest.raises(WeightsError, match=f"unexpected: {first}.more$"):
+        load_stem(cut, file)
+    save_file({k: x for k, x in given.items() if k != first}, file)
+    with pytest.raises(WeightsError, match=f"missing: {first}$"):
+        load_stem(cut, file)
 
 
 def test_a_network_with_a_stem_takes_no_vit(tmp_path: Path) -> None:

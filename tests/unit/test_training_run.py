@@ -144,24 +144,36 @@ def test_bf16_learns_about_what_fp32_learns(tmp_path: Path) -> None:
     assert ours != theirs
 
 
-def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
-    """By the documented command, with gloo between two CPU processes."""
-    path = training_files.write(tmp_path)
-    fixed = EXACT | {"training__micro_batch": "1"}
-    changes = [f"{key.replace('__', '.')}={value}" for key, value in fixed.items()]
-    options = [x for change in (*changes, "out=two") for x in ("--set", change)]
+def in_two_processes(path: Path, **values: str) -> None:
+    """Train by the documented command, with gloo between two CPU processes."""
+    options = [x for k, v in values.items() for x in ("--set", f"{k.replace('__', '.')}={v}")]
     programs = Path(sys.executable).parent
     done = process(
         str(programs / "torchrun"), "--standalone", "--nproc-per-node", "2", "--no-python",
         str(programs / "geotag"), "train", str(path), *options,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+    path = training_files.write(tmp_path)
+    fixed = EXACT | {"training__micro_batch": "1"}
+    in_two_processes(path, out="two", **fixed)
     train(path, **fixed)
     ours, theirs = weights(tmp_path / "two"), weights(tmp_path / "run")
     for name in ours:
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-5)
     shards = {path.name for path in (tmp_path / "class-maps").rglob("maps-*.bin")}
     assert shards == {"maps-0.bin", "maps-1.bin"}
+
+
+def test_two_processes_learn_with_a_stem_of_which_an_early_map_is_used(tmp_path: Path) -> None:
+    path = training_files.write(tmp_path)
+    in_two_processes(
+        path, network__stem="efficientnet-lite0", network__reductions="[4]",
+        network__branches="rgb", network__scenes="0", training__micro_batch="2",
+    )  # fmt: skip
+    assert len(log(tmp_path / "run")) == 10
 
 
 def test_a_signal_stops_after_the_step_and_keeps_a_checkpoint(

@@ -26,10 +26,13 @@ Freeze = Literal["nothing", "statistics", "all"]
 class Backbone(nn.Module):
     """[B, 3, S, S] normalised pixels → one feature map for each reduction, finest first.
 
-    The map at reduction r is [B, channels, S / r, S / r].
+    The map at reduction r is [B, channels, S / r, S / r]. What lies behind the last of them is not
+    there: parameters that nothing depends on get no gradient, and `torchrun`'s processes would wait
+    for it.
     """
 
     channels: tuple[int, ...]  # of each map
+    cut: tuple[str, ...]  # how the names of the published weights begin that it has no place for
 
     def __init__(self, name: Stem, reductions: Sequence[int]) -> None:
         super().__init__()
@@ -87,12 +90,18 @@ class EfficientNetLite(Backbone):
         # Its padding is that of TensorFlow, fixed for one picture size: the exporter needs that.
         self.network = EfficientNet.from_name(name, image_size=image_size, drop_connect_rate=0.0)
         del self.network._fc
-        channels, reduction = {}, 2
-        for block in self.network._blocks:
+        channels, blocks = {}, dict[int, int]()  # at each reduction; how many until its last
+        reduction = 2
+        for number, block in enumerate(self.network._blocks, start=1):
             reduction *= block._depthwise_conv.stride[0]
-            channels[reduction] = block._bn2.num_features
+            channels[reduction], blocks[reduction] = block._bn2.num_features, number
         channels[reduction] = self.network._bn1.num_features
         self.channels = tuple(channels[r] for r in self.reductions)
+        kept, self.cut = blocks[self.reductions[-1]], ()
+        if self.reductions[-1] < reduction:
+            behind = range(kept, len(self.network._blocks))
+            self.cut = (*(f"_blocks.{k}." for k in behind), "_conv_head.", "_bn1.")
+            del self.network._blocks[kept:], self.network._conv_head, self.network._bn1
 
     @property
     def published(self) -> nn.Module:
@@ -109,7 +118,8 @@ class EfficientNetLite(Backbone):
             x = block(x)
             reduction *= block._depthwise_conv.stride[0]
             found[reduction] = x
-        found[reduction] = network._swish(network._bn1(network._conv_head(x)))
+        if not self.cut:
+            found[reduction] = network._swish(network._bn1(network._conv_head(x)))
         return found
 
 
@@ -148,8 +158,10 @@ class ResNet(Backbone):
         super().__init__(name, reductions)
         self.conv1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
+        stages = {4: 1, 8: 2, 16: 3, 32: 4}[self.reductions[-1]]
+        self.cut = tuple(f"layer{stage}." for stage in range(stages + 1, 5))
         cin = 64
-        for stage, blocks in enumerate(self.BLOCKS[name]):
+        for stage, blocks in enumerate(self.BLOCKS[name][:stages]):
             planes = 64 * 2**stage
             layer = nn.Sequential()
             for block in range(blocks):
@@ -166,7 +178,7 @@ class ResNet(Backbone):
         x = functional.relu(self.bn1(self.conv1(image)))
         x = functional.max_pool2d(x, 3, 2, 1)
         found = {}
-        for stage in range(4):
+        for stage in range(4 - len(self.cut)):
             x = self.get_submodule(f"layer{stage + 1}")(x)
             found[4 * 2**stage] = x
         return found

@@ -60,12 +60,14 @@ def load_vit(network: TransLocator, path: Path) -> None:
 
 
 def load_stem(stem: Backbone, source: Path | str) -> None:
-    """Load a stem's weights from a file or, for `package`, from its package; its head is left out.
+    """Load a stem's weights from a file or, for `package`, from its package.
 
+    Its head is left out, and what lies behind the last map that is asked for.
     Raises WeightsError, and then changes nothing.
     """
     given = packaged_weights(stem.name) if source == "package" else read(Path(source))
-    given = {k: v for k, v in given.items() if not re.match(r"(fc|_fc|classifier)\.", k)}
+    left_out = ("fc.", "_fc.", "classifier.", *stem.cut)
+    given = {k: v for k, v in given.items() if not k.startswith(left_out)}
     network = stem.published
     _check(network.state_dict(), given, Path(source))
     network.load_state_dict(given)
