@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
+from geotag.context import context
 from geotag.models import say
 from geotag.output import errors
-from geotag.settings import gather
 from geotag.train import pictures_of
 from triton_models.calibration import CalibrationError
 from triton_models.training.assessment import AT_200_KM
@@ -93,7 +93,7 @@ def _pictures(trained: Trained, photos: str | None) -> Pictures:
     folder = photos or data["folder"]
     if not folder.startswith("s3://") and not Path(folder).is_dir():
         raise UsageError(f"{folder} is no folder: --photos says where the photographs are")
-    return pictures_of(folder, InputSpec(size, size, data["fit"]), gather().worker)
+    return pictures_of(folder, InputSpec(size, size, data["fit"]), context())
 
 
 def _text(path: Path | None) -> str | None:
@@ -110,8 +110,9 @@ def _report(made: Made) -> None:
     say(f"{found.all.accuracy[AT_200_KM]:.1f} % of {found.all.n:,} placed within 200 km")
     if found.raw and found.calibrated:
         say(
-            f"calibration error at 200 km: {found.raw.calibration_error:.3f} before,"
-            f" {found.calibrated.calibration_error:.3f} after"
+            f"confidence at 200 km, before and after: log loss {found.raw.log_loss:.3f} and"
+            f" {found.calibrated.log_loss:.3f}, calibration error"
+            f" {found.raw.calibration_error:.3f} and {found.calibrated.calibration_error:.3f}"
         )
     if made.fit.calibration.abstain_below is None:
         say("it always answers: --error-rate has it abstain")

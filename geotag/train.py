@@ -17,9 +17,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from geotag import archives
+from geotag.context import Context, context
 from geotag.failures import INTERRUPTED, OK
 from geotag.output import console, errors
-from geotag.settings import gather
 from triton_models.networks.pretrained import WeightsError
 from triton_models.training import config, distributed
 from triton_models.training.loop import Diverged, Report, Stopped
@@ -29,7 +30,9 @@ from triton_models.training.run import run as train
 from workers.archive import Archive, parse_s3_url
 from workers.errors import ObjectForbidden, ObjectMissing, PhotoError, UsageError
 from workers.photo import InputSpec, PhotoLimits, read_photo
+from workers.s3clients import Service, service_of
 from workers.settings import WorkerSettings
+from workers.sources import check_key
 
 
 def dry(path: Path, changes: Sequence[str]) -> None:
@@ -49,7 +52,7 @@ def run(path: Path, changes: Sequence[str], *, resume: bool) -> int:
             spec = InputSpec(
                 planned.network.image_size, planned.network.image_size, chosen.data.fit
             )
-            pictures = pictures_of(chosen.data.folder, spec, gather().worker)
+            pictures = pictures_of(chosen.data.folder, spec, context())
             with _Bars(planned, world.size, shown=world.first) as bars:
                 found = train(
                     planned, pictures, world, resume=resume, made=bars.made, watch=bars.watch
@@ -80,11 +83,22 @@ def _say(line: str, when: bool = True) -> None:
         errors.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def pictures_of(folder: str, spec: InputSpec, settings: WorkerSettings) -> Pictures:
-    """The pictures of a folder or an `s3://bucket/prefix`, decoded as the workers decode."""
+def pictures_of(folder: str, spec: InputSpec, now: Context) -> Pictures:
+    """The pictures of a folder or an `s3://bucket/prefix`, decoded as the workers decode.
+
+    Where a ledger is known, the prefix must lie in a registered archive, and is read as that is.
+
+    Raises:
+        UsageError: there is no such folder, or the archive is not registered, or paused.
+    """
+    settings = now.settings.worker
     limits = PhotoLimits(settings.max_bytes, settings.max_pixels, settings.decode_seconds)
     if folder.startswith("s3://"):
-        return Pictures(_FromS3(folder, settings), _Decode(spec, limits))
+        prefix = folder.rstrip("/") + "/"
+        service = service_of(settings)
+        if now.settings.database.database_url is not None:
+            service = service_of(settings, archives.of_url(now, prefix)[0])
+        return Pictures(_FromS3(*parse_s3_url(prefix), service, settings), _Decode(spec, limits))
     if not Path(folder).is_dir():
         raise UsageError(f"data.folder: {folder} is no folder")
     return Pictures(_FromFolder(Path(folder)), _Decode(spec, limits))
@@ -117,18 +131,21 @@ class _FromFolder:
 class _FromS3:
     """What is transient is retried by the archive's client, and then ends the run."""
 
+    bucket: str
     prefix: str
+    service: Service
     settings: WorkerSettings
 
     @cached_property
     def _archive(self) -> Archive:  # made where it is used: in a reading process, after the fork
-        return Archive(self.settings)
+        return Archive(self.settings, self.service)
 
     def __call__(self, file: str) -> bytes:
-        bucket, prefix = parse_s3_url(self.prefix)
-        key = f"{prefix.rstrip('/')}/{file}".lstrip("/")
+        key = self.prefix + file
+        if wrong := check_key(key):  # some services would leave the prefix by it
+            raise BadPicture(ObjectForbidden.code, f"{file}: {wrong}")
         try:
-            found = self._archive.head(bucket, key)
+            found = self._archive.head(self.bucket, key)
             return self._archive.fetch(found, self.settings.max_bytes).data
         except (ObjectMissing, ObjectForbidden, PhotoError) as error:
             raise BadPicture(error.code, error.message) from error

@@ -5,13 +5,13 @@ import signal
 import sys
 from pathlib import Path
 
+from geotag.context import context
 from geotag.train import pictures_of
 from triton_models.training import config, distributed
 from triton_models.training.loop import Report
 from triton_models.training.plan import plan
 from triton_models.training.run import run
 from workers.photo import InputSpec
-from workers.settings import WorkerSettings
 
 
 def train(path: Path, *, resume: bool = False, kill_at: int | None = None, **values: str) -> None:
@@ -19,7 +19,7 @@ def train(path: Path, *, resume: bool = False, kill_at: int | None = None, **val
     chosen = config.load(path, [f"{key.replace('__', '.')}={x}" for key, x in values.items()])
     planned = plan(chosen)
     size = planned.network.image_size
-    pictures = pictures_of(chosen.data.folder, InputSpec(size, size, "crop"), WorkerSettings())
+    pictures = pictures_of(chosen.data.folder, InputSpec(size, size, "crop"), context())
 
     def watch(report: Report) -> None:
         if report.step == kill_at:

@@ -320,7 +320,10 @@ def test_a_wrong_key_is_named(changes: list[str], says: str, tmp_path: Path) -> 
 
 
 def test_pictures_come_from_s3_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """moto's S3 over HTTP; a missing object is a bad picture, as a missing file is."""
+    """moto's S3 over HTTP; a missing object is a bad picture, as a missing file is.
+
+    With a ledger: tests/integration/test_training.py.
+    """
     path = training_files.write(tmp_path)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -329,6 +332,7 @@ def test_pictures_come_from_s3_too(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         host, port = server.get_host_and_port()
         settings = {
             "S3_ENDPOINT": f"http://{host}:{port}", "S3_ACCESS_KEY": "k", "S3_SECRET_KEY": "s",
+            "DATA_DIR": str(tmp_path / "no-ledger"),
         }  # fmt: skip
         for name, value in settings.items():
             monkeypatch.setenv(f"GEOTAG_{name}", value)

@@ -9,7 +9,7 @@ from triton_models.training.trained import LEARNT, Trained
 NO_ATTRIBUTION = """**Not stated.** Write here whose photographs and weights it learnt from, and
 under which licences, before you give the release to anybody. This file is no part of its digest."""
 
-_PACKAGED = "with ImageNet weights from the Python package of that name (Apache-2.0)"
+_PACKAGED = "with ImageNet weights, from the Python package that carries them (Apache-2.0)"
 
 
 def text(
@@ -31,7 +31,7 @@ outside its cells, and what it says of photographs from elsewhere was not measur
 | | |
 |---|---|
 | locator | `{config["network"]["preset"]}`, branches: {network.branches}, by `geotag train` |
-| starts from | {_start(config["weights"])} |
+| starts from | {_start(run)} |
 | class maps | {_class_maps(run)} |
 | cells | {network.coarse:,} coarse, {network.middle:,} middle, {network.fine:,} fine |
 | pictures | {network.image_size} × {network.image_size} px ({config["data"]["fit"]}), \
@@ -68,9 +68,10 @@ before, {fit.log_loss_after:.3f} after.
 """
 
 
-def _start(weights: dict[str, str | None]) -> str:
+def _start(run: Trained) -> str:
+    weights = run.description["config"]["weights"]
     if weights["stem"] == "package":
-        return f"the stem {_PACKAGED}"
+        return f"the stem {run.network.stem} {_PACKAGED}"
     named = [f"`{value.rpartition('/')[2]}`" for key in ("vit", "stem") if (value := weights[key])]
     return ", ".join(named) or "random weights"
 
