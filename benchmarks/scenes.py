@@ -1,6 +1,6 @@
 """How often ImageNet's classes name the right scene, on the labelled test pictures.
 
-    .venv/bin/python -m benchmarks.scenes [--photos FOLDER] [--backbone efficientnet-lite2]
+    .venv/bin/python -m benchmarks.scenes [--photos FOLDER] [--backbone NAME] [--part test]
 
 The fallback for networks that were trained without scene labels: no label is used but to score.
 """
@@ -9,28 +9,22 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from triton_models.landmarks.imagenet_scenes import scene_probabilities
-from triton_models.landmarks.scenes import SCENES, commonest, read_labels
-from triton_models.networks.backbones import packaged_weights
-from triton_models.networks.preprocessing import Normalise
+from triton_models.landmarks.scenes import PARTS, SCENES, commonest, read_labels
 from triton_models.segmenting.photographs import read
-
-SIZE = 256  # px; pictures are squashed to squares
+from triton_models.training.scene_labels import SIZE, SURE, SceneLabeller
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, default=Path("../shared/photos"))
     parser.add_argument("--backbone", default="efficientnet-lite2")
+    parser.add_argument("--part", choices=PARTS, default="test")
     given = parser.parse_args()
-    labels = [label for label in read_labels() if label.part == "test"]
-    classify = classifier(given.backbone)
-    answers = [
-        SCENES[scene_probabilities(classify(read(given.photos / label.file, SIZE))).argmax()]
-        for label in labels
-    ]
+    labels = [label for label in read_labels() if label.part == given.part]
+    labeller = SceneLabeller(given.backbone)
+    shares = np.array([labeller.shares(read(given.photos / x.file, SIZE)) for x in labels])
+    answers = [SCENES[k] for k in shares.argmax(axis=1)]
     right = np.array([label.scene == said for label, said in zip(labels, answers, strict=True)])
     clear = np.array([not label.doubtful for label in labels])
     camera = np.array([label.file.startswith("camera/") for label in labels])
@@ -40,6 +34,7 @@ def main() -> None:
         "not doubtful": clear,
         "straight from cameras": camera,
         "straight from cameras, not doubtful": camera & clear,
+        "those that geotag scenes labels": shares.max(axis=1) >= SURE,
     }.items():
         of_them = [label for label, yes in zip(labels, chosen, strict=True) if yes]
         constant = np.mean([label.scene == commonest(of_them) for label in of_them])
@@ -50,23 +45,6 @@ def main() -> None:
             answer for label, answer in zip(labels, answers, strict=True) if label.scene == scene
         ]
         print(f"| {scene} | " + " | ".join(str(said.count(other)) for other in SCENES) + " |")
-
-
-def classifier(backbone: str):
-    """Return a function from a picture, UINT8 [S, S, 3], to ImageNet's probabilities, [1000]."""
-    from efficientnet_lite_pytorch import EfficientNet
-
-    network = EfficientNet.from_name(backbone, image_size=SIZE)
-    network.load_state_dict(packaged_weights(backbone))
-    network.eval()
-    normalise = Normalise("lite")
-
-    def classify(picture: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            logits = network(normalise(torch.from_numpy(picture[None])))
-        return logits.softmax(dim=1)[0].numpy()
-
-    return classify
 
 
 if __name__ == "__main__":

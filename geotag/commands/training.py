@@ -1,4 +1,4 @@
-"""`geotag train`: from labelled photographs to a trained network."""
+"""`geotag train` and `geotag scenes`: from a table of photographs to a trained network."""
 
 from pathlib import Path
 from typing import Annotated
@@ -34,3 +34,21 @@ def train(
         dry(config, changes or ())
     else:
         raise typer.Exit(run(config, changes or (), resume=resume))
+
+
+@app.command()
+def scenes(
+    table: Annotated[Path, typer.Argument(help="CSV of photographs, as geotag train reads it.")],
+    photos: Annotated[
+        str, typer.Option(help="Where its files are: a folder, or s3://bucket/prefix.")
+    ],
+    out: Annotated[Path, typer.Option(help="CSV to write: the same with a column scene.")],
+) -> None:
+    """Fill in the scenes that a table lacks, by what a classifier of ImageNet sees.
+
+    A guess to learn from, where nobody labelled: indoor, natural or urban, and nothing where it is
+    not sure. Scenes that the table has are kept. docs/training.md says how often it is right.
+    """
+    from geotag.scenes import run
+
+    run(table, photos, out)
