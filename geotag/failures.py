@@ -54,6 +54,12 @@ def explain(error: Exception) -> Failure | None:
         if "authentication failed" in cause or " does not exist" in cause:
             return Failure(f"the database refuses us: {cause}", "check GEOTAG_DATABASE_URL", USAGE)
         return Failure(f"the database is away: {cause}", "geotag up starts it", SERVICE_AWAY)
+    if isinstance(error, ModuleNotFoundError) and error.name in ("torch", "onnx", "onnxruntime"):
+        return Failure(
+            f"{error.name} is not installed here",
+            "to train and to make releases, install the extra train: pip install '.[train]'",
+            USAGE,
+        )
     if isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) in ("42P01", "3F000"):
         return Failure("the database has no geotag schema", "geotag up creates it", USAGE)
     return None

@@ -90,3 +90,17 @@ def test_serving_needs_no_torch() -> None:
 def test_the_block_on_torch_does_block() -> None:
     with pytest.raises(AssertionError, match="torch"):
         python("import sys; sys.modules['torch'] = None\nimport triton_models.untrained")
+
+
+@pytest.mark.parametrize("command", ["train mine.toml", "models make run --name mine --out ."])
+def test_without_torch_training_says_what_to_install(command: str) -> None:
+    code = (
+        f"import sys; sys.modules['torch'] = None; sys.argv = ['geotag', *{command.split()}]\n"
+        "from geotag.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=PROJECT
+    )
+    assert done.returncode == 2
+    assert "torch is not installed here" in done.stderr
+    assert "install the extra train" in done.stderr
