@@ -122,9 +122,9 @@ def test_photographs_from_elsewhere_and_pictures_that_cannot_be_read(
     rows = four_places.read_table(folder / "photographs.csv")[LEARNT:]
     shutil.copytree(folder / "validation", tmp_path / "photos")
     (tmp_path / "photos" / "7.png").write_bytes(b"no picture")
-    there = [(Path(file).name, *others) for file, *others in rows]
-    there[0] = (there[0][0], 80.0, 0.0, "", "")  # in no cell
-    four_places.write_table(tmp_path / "there.csv", there)  # type: ignore[arg-type]
+    there = [(Path(file).name, lon, lat, "", "") for file, lon, lat, *_ in rows]
+    there[0] = nowhere = (there[0][0], 80.0, 0.0, "", "")  # in no cell
+    four_places.write_table(tmp_path / "there.csv", there)
     make(
         folder / "run", tmp_path / "mine", held_out=tmp_path / "there.csv",
         photos=str(tmp_path / "photos"),
@@ -132,6 +132,13 @@ def test_photographs_from_elsewhere_and_pictures_that_cannot_be_read(
     assert "1 pictures could not be used: not_an_image" in capsys.readouterr().err
     card = (tmp_path / "mine" / "MODEL_CARD.md").read_text()
     assert f"{HELD_OUT - 1} photographs that it was not trained on; 1 of them lie in no" in card
+    assert "Scene: not measured" in card
+    four_places.write_table(tmp_path / "nowhere.csv", [nowhere] * 60)
+    with pytest.raises(UsageError, match="lies in a fine cell: give more photographs, from places"):
+        make(
+            folder / "run", tmp_path / "none", held_out=tmp_path / "nowhere.csv",
+            photos=str(tmp_path / "photos"),
+        )  # fmt: skip
 
 
 def test_a_network_that_sees_no_class_map_gets_a_blank_one(tmp_path: Path) -> None:
@@ -217,6 +224,7 @@ def test_a_run_that_cannot_become_a_release(
         ({"held_out": Path("none.csv")}, "none.csv: No such file"),
         ({"photos": "none"}, "none is no folder: --photos"),
         ({"attribution": Path("none.md")}, "none.md: .*No such file"),
+        ({"held_out": Path("beach.csv")}, "scene 'beach' is none of indoor, natural, urban"),
         ({"count": 30}, "30 held-out photographs could be used; 50 are the fewest: give more"),
         ({"photos": "run"}, "0 held-out photographs could be used, 105 not: object_missing; 50 "),
         ({"error_rate": 0.001}, "no threshold keeps errors at 0.1%, .*another --error-rate"),
@@ -230,6 +238,7 @@ def test_held_out_photographs_that_do_not_do(
     says: str,
 ) -> None:
     monkeypatch.chdir(folder)
+    four_places.write_table(Path("beach.csv"), [("validation/0.png", 80.0, 0.0, "beach", "")])
     with pytest.raises(UsageError, match=says):
         make(folder / "run", tmp_path / "mine", **asked)
     assert not (tmp_path / "mine").exists()

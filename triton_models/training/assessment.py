@@ -5,6 +5,7 @@ looks better than it is. The release itself is fitted on all of them; only what 
 pass is counted with that.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -82,7 +83,7 @@ def assess(hierarchy: Hierarchy, answers: Sequence[Answer], fitted: Calibration)
         ),
         scene_hits=sum(int(np.argmax(d.scene)) == label for label, d in shown),
         scene_labels=len(shown),
-        commonest_scene=max(np.bincount([label for label, _ in shown]).tolist(), default=0),
+        commonest_scene=max(Counter(label for label, _ in shown).values(), default=0),
     )
 
 
