@@ -1,6 +1,5 @@
 """`geotag models make`: gives it the workers' decoding, shows its progress, names its errors."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,9 +11,10 @@ from geotag.models import say
 from geotag.output import errors
 from geotag.train import pictures_of
 from triton_models.calibration import CalibrationError
+from triton_models.release import NAME, RELEASES, SCENES
 from triton_models.training.assessment import AT_200_KM
 from triton_models.training.config import ConfigError
-from triton_models.training.photographs import Row, read_rows
+from triton_models.training.photographs import Row, read_rows, scene_classes
 from triton_models.training.pictures import Pictures
 from triton_models.training.releasing import Made, check, make, not_learnt
 from triton_models.training.trained import VALIDATION, Trained
@@ -24,7 +24,8 @@ from workers.photo import InputSpec
 
 def run(
     folder: Path,
-    directory: Path,
+    name: str,
+    out: Path,
     *,
     held_out: Path | None,
     photos: str | None,
@@ -33,13 +34,13 @@ def run(
     attribution: Path | None,
     version: int,
 ) -> str:
-    """Make the release `directory` from a run's folder; returns its digest.
+    """Make the release `out / name` from a run's folder; returns its digest.
 
     Raises:
-        UsageError: the run cannot become a release, or the held-out photographs do not do.
+        UsageError: the run cannot become a release, the held-out photographs do not do, or the
+            release cannot be written under that name or there.
     """
-    if directory.exists():
-        raise UsageError(f"{directory} is there already: choose another --name or --out")
+    directory = _directory(name, out)
     try:
         trained = Trained.load(folder)
         check(trained)
@@ -63,9 +64,28 @@ def run(
     return made.release.digest
 
 
+def _directory(name: str, out: Path) -> Path:
+    """Where the release is to lie; asking a network takes long, so what can be refused is, first.
+
+    `out` is made where it is missing.
+    """
+    if not NAME.fullmatch(name):
+        raise UsageError(f"a release's name is of a-z, 0-9, . _ -, not {name!r}")
+    if (RELEASES / name).exists():
+        raise UsageError(f"{name} is the name of a release that ships: choose another --name")
+    if (directory := out / name).exists():
+        raise UsageError(f"{directory} is there already: choose another --name or --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out {out}: {error.strerror or error}") from error
+    return directory
+
+
 def _held_out(trained: Trained, table: Path | None) -> list[Row]:
     """The photographs of a table, or those that the run was measured on, that it did not learn."""
     rows = trained.rows(VALIDATION) if table is None else read_rows(table)
+    scene_classes(rows, SCENES)  # before the rows above a wrong one have cost minutes
     kept = not_learnt(trained, rows)
     if len(kept) < len(rows):
         say(f"{len(rows) - len(kept):,} photographs left out: the run learnt from them")
@@ -90,21 +110,20 @@ def _with_progress(rows: Sequence[Row]) -> Iterator[Row]:
 def _pictures(trained: Trained, photos: str | None) -> Pictures:
     """Decoded as the run decoded its own."""
     data, size = trained.description["config"]["data"], trained.network.image_size
-    folder = photos or data["folder"]
-    if not folder.startswith("s3://") and not Path(folder).is_dir():
-        raise UsageError(f"{folder} is no folder: --photos says where the photographs are")
-    return pictures_of(folder, InputSpec(size, size, data["fit"]), context())
+    return pictures_of(photos or data["folder"], InputSpec(size, size, data["fit"]), context())
 
 
 def _text(path: Path | None) -> str | None:
     try:
         return None if path is None else path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
         raise UsageError(f"{path}: {error}") from error
 
 
 def _report(made: Made) -> None:
-    for code, number in Counter(code for code, _message in made.bad.values()).items():
+    for code, number in made.bad.items():
         say(f"{number:,} pictures could not be used: {code}")
     found = made.figures
     say(f"{found.all.accuracy[AT_200_KM]:.1f} % of {found.all.n:,} placed within 200 km")

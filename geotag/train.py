@@ -100,7 +100,9 @@ def pictures_of(folder: str, spec: InputSpec, now: Context) -> Pictures:
             service = service_of(settings, archives.of_url(now, prefix)[0])
         return Pictures(_FromS3(*parse_s3_url(prefix), service, settings), _Decode(spec, limits))
     if not Path(folder).is_dir():
-        raise UsageError(f"data.folder: {folder} is no folder")
+        raise UsageError(
+            f"{folder} is no folder: data.folder, or --photos, says where the photographs are"
+        )
     return Pictures(_FromFolder(Path(folder)), _Decode(spec, limits))
 
 

@@ -35,6 +35,7 @@ SCENES = (
     "natural",
     "urban",
 )  # the wire contract's; workers name the classes in this order
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # becomes part of Triton's model names, and of paths
 RELEASES = Path(__file__).parent / "releases"  # the releases that come with the project
 
 
@@ -80,8 +81,7 @@ class Manifest:
             manifest = cls(**values)
         except (json.JSONDecodeError, TypeError, AttributeError) as error:
             raise ReleaseError(f"release.json: {error}") from error
-        # The name becomes part of Triton's model names, and of paths.
-        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", str(manifest.name)):
+        if not NAME.fullmatch(str(manifest.name)):
             raise ReleaseError(f"release.json: name is of a-z, 0-9, . _ -, not {manifest.name!r}")
         if not isinstance(manifest.version, int) or manifest.version < 1:
             raise ReleaseError(f"release.json: version is a positive integer: {manifest.version}")

@@ -111,7 +111,8 @@ def make(
 
     digest = make_release(
         run,
-        out / name,
+        name,
+        out,
         held_out=held_out,
         photos=photos,
         count=count,

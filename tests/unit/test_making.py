@@ -46,7 +46,7 @@ def make(run: Path, out: Path, **values: object) -> str:
         "held_out": None, "photos": None, "count": 2000, "error_rate": None, "attribution": None,
         "version": 1,
     }  # fmt: skip
-    return making.run(run, out, **(asked | values))  # type: ignore[arg-type]
+    return making.run(run, out.name, out.parent, **(asked | values))  # type: ignore[arg-type]
 
 
 def geotag(cwd: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -72,7 +72,10 @@ def test_the_command_makes_a_release_that_knows_the_places(folder: Path, tmp_pat
     assert build(release, tmp_path / "models")
     assert built(tmp_path / "models") == ["mine"]
     card = release.file("MODEL_CARD.md").read_text()
-    for fact in ("what 24 photographs in 4 cells show", "our own", "at most 20 % of its answers"):
+    for fact in (
+        "what 24 photographs in 4 cells show", "by the places of 24 photographs", "our own",
+        "at most 20 % of its answers", "| calibrated, 105 |",
+    ):  # fmt: skip
         assert fact in card
     assert str(folder) not in card + release.file("release.json").read_text()
     answer, right = Locator(release), []
@@ -123,17 +126,22 @@ def test_photographs_from_elsewhere_and_pictures_that_cannot_be_read(
     shutil.copytree(folder / "validation", tmp_path / "photos")
     (tmp_path / "photos" / "7.png").write_bytes(b"no picture")
     there = [(Path(file).name, lon, lat, "", "") for file, lon, lat, *_ in rows]
-    there[0] = nowhere = (there[0][0], 80.0, 0.0, "", "")  # in no cell
+    there[0] = (there[0][0], 80.0, 0.0, "", "")  # in no cell
+    shutil.copyfile(tmp_path / "photos" / "3.png", tmp_path / "photos" / "copy.png")
+    there.append(("copy.png", *there[3][1:]))
     four_places.write_table(tmp_path / "there.csv", there)
     make(
         folder / "run", tmp_path / "mine", held_out=tmp_path / "there.csv",
         photos=str(tmp_path / "photos"),
     )  # fmt: skip
-    assert "1 pictures could not be used: not_an_image" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "1 pictures could not be used: not_an_image" in said
+    assert "1 pictures could not be used: repeated" in said
     card = (tmp_path / "mine" / "MODEL_CARD.md").read_text()
     assert f"{HELD_OUT - 1} photographs that it was not trained on; 1 of them lie in no" in card
     assert "Scene: not measured" in card
-    four_places.write_table(tmp_path / "nowhere.csv", [nowhere] * 60)
+    nowhere = [(file, 80.0, 0.0, "", "") for file, *_ in there]
+    four_places.write_table(tmp_path / "nowhere.csv", nowhere)
     with pytest.raises(UsageError, match="lies in a fine cell: give more photographs, from places"):
         make(
             folder / "run", tmp_path / "none", held_out=tmp_path / "nowhere.csv",
@@ -222,8 +230,8 @@ def test_a_run_that_cannot_become_a_release(
     ("asked", "says"),
     [
         ({"held_out": Path("none.csv")}, "none.csv: No such file"),
-        ({"photos": "none"}, "none is no folder: --photos"),
-        ({"attribution": Path("none.md")}, "none.md: .*No such file"),
+        ({"photos": "none"}, "none is no folder: .*--photos"),
+        ({"attribution": Path("none.md")}, "none.md: No such file"),
         ({"held_out": Path("beach.csv")}, "scene 'beach' is none of indoor, natural, urban"),
         ({"count": 30}, "30 held-out photographs could be used; 50 are the fewest: give more"),
         ({"photos": "run"}, "0 held-out photographs could be used, 105 not: object_missing; 50 "),
@@ -246,8 +254,14 @@ def test_held_out_photographs_that_do_not_do(
 
 def test_wrong_usage_is_a_sentence_and_exit_code_2(folder: Path) -> None:
     (folder / "taken").mkdir()
-    for name, sentence in (("taken", "taken is there already"), ("No Name", "name is of a-z, 0-9")):
-        done = geotag(folder, "make", "run", "--name", name, "--out", ".")
+    for name, out, sentence in (
+        ("taken", ".", "taken is there already"),
+        ("No Name", ".", "name is of a-z, 0-9"),
+        ("../mine", ".", "name is of a-z, 0-9"),
+        ("landmarks", ".", "landmarks is the name of a release that ships"),
+        ("mine", "config.toml", "--out config.toml: File exists"),
+    ):
+        done = geotag(folder, "make", "run", "--name", name, "--out", out)
         assert (done.returncode, done.stdout) == (2, "")
         assert sentence in done.stderr
         assert "Traceback" not in done.stderr

@@ -33,7 +33,8 @@ outside its cells, and what it says of photographs from elsewhere was not measur
 | locator | `{config["network"]["preset"]}`, branches: {network.branches}, by `geotag train` |
 | starts from | {_start(run)} |
 | class maps | {_class_maps(run)} |
-| cells | {network.coarse:,} coarse, {network.middle:,} middle, {network.fine:,} fine |
+| cells | {network.coarse:,} coarse, {network.middle:,} middle, {network.fine:,} fine, by the \
+places of {int(run.hierarchy.fine.photographs.sum()):,} photographs |
 | pictures | {network.image_size} × {network.image_size} px ({config["data"]["fit"]}), \
 crops of {network.crop_size} px: {network.crops} |
 | photographs | {learnt:,}, SHA-256 of names and labels {run.description["data.photographs"]} |
@@ -42,7 +43,8 @@ crops of {network.crop_size} px: {network.crops} |
 
 {n:,} photographs that it was not trained on; {fit.outside:,} of them lie in no fine cell. Each \
 was read with a calibration fitted on the others ({FOLDS} folds). Whether pictures of one series \
-are among both these and those that it learnt from was not looked at. Intervals are of 95 %.
+are in several folds, or among both these and those that it learnt from, was not looked at. \
+Intervals are of 95 %.
 
 | % within | 1 km | 25 km | 200 km | 750 km | 2500 km |
 |---|---|---|---|---|---|
@@ -50,7 +52,7 @@ are among both these and those that it learnt from was not looked at. Intervals 
 {_answered(figures, fit)}
 {_threshold(figures, fit, error_rate)}
 
-| confidence within 200 km | calibration error (95 %) | Brier (best constant) | \
+| confidence within 200 km, photographs | calibration error (95 %) | Brier (best constant) | \
 log loss (best constant) |
 |---|---|---|---|
 {_reliability("as it comes from the network", figures.raw)}
@@ -115,7 +117,7 @@ def _reliability(name: str, report: ConfidenceReport | None) -> str:
         return f"| {name} | no fine cell is small enough to state it | – | – |"
     low, high = report.calibration_error_interval
     return (
-        f"| {name} | {report.calibration_error:.3f} ({low:.3f} to {high:.3f}) "
+        f"| {name}, {report.count:,} | {report.calibration_error:.3f} ({low:.3f} to {high:.3f}) "
         f"| {report.brier:.4f} ({report.brier_constant:.4f}) "
         f"| {report.log_loss:.4f} ({report.log_loss_constant:.4f}) |"
     )

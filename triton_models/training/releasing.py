@@ -29,8 +29,8 @@ class Made:
     release: Release
     figures: Figures
     fit: Fit
-    bad: dict[str, tuple[str, str]]
-    """Code and message of every held-out picture that could not be used."""
+    bad: Counter[str]
+    """How many held-out pictures could not be used, by code."""
 
 
 def check(run: Trained) -> None:
@@ -123,8 +123,7 @@ def make(
         )
         answers, bad = answer(draft, rows, pictures)
         if len(answers) < FEWEST:
-            counts = Counter(code for code, _message in bad.values())
-            why = "".join(f", {n} not: {code}" for code, n in counts.items())
+            why = "".join(f", {n} not: {code}" for code, n in bad.items())
             raise calibration.CalibrationError(
                 f"{len(answers)} held-out photographs could be used{why}; {FEWEST} are the fewest"
             )
@@ -143,16 +142,23 @@ def make(
 
 def answer(
     draft: Release, rows: Iterable[Row], pictures: Pictures
-) -> tuple[list[Answer], dict[str, tuple[str, str]]]:
-    """Ask a release about photographs; what cannot be read is returned with code and message."""
-    locator, answers, bad = Locator(draft, threads=0), [], {}
+) -> tuple[list[Answer], Counter[str]]:
+    """Ask a release about photographs; returned too is how many could not be used, by code.
+
+    The same bytes are asked about once: in two folds, one copy would vouch for the other.
+    """
+    locator, answers, bad, seen = Locator(draft, threads=0), [], Counter[str](), set[bytes]()
     for row in rows:
         (label,) = scene_classes([row], SCENES)
         try:
-            _sha256, pixels = pictures.read(row.file)
+            sha256, pixels = pictures.read(row.file)
         except BadPicture as error:
-            bad[row.file] = (error.code, error.message)
+            bad[error.code] += 1
             continue
+        if sha256 in seen:
+            bad["repeated"] += 1
+            continue
+        seen.add(sha256)
         coarse, middle, fine, scene = locator.logits(pixels)
         answers.append(Answer(coarse, middle, fine, row.longitude, row.latitude, scene, label))
     return answers, bad
