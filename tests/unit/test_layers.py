@@ -92,7 +92,14 @@ def test_the_block_on_torch_does_block() -> None:
         python("import sys; sys.modules['torch'] = None\nimport triton_models.untrained")
 
 
-@pytest.mark.parametrize("command", ["train mine.toml", "models make run --name mine --out ."])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train mine.toml",
+        "scenes table.csv --photos . --out labelled.csv",
+        "models make run --name mine --out .",
+    ],
+)
 def test_without_torch_training_says_what_to_install(command: str) -> None:
     code = (
         f"import sys; sys.modules['torch'] = None; sys.argv = ['geotag', *{command.split()}]\n"

@@ -27,20 +27,35 @@ def test_scenes_that_are_known_are_kept_and_bad_pictures_have_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(np.full((32, 32, 3), 127, np.uint8)).save(tmp_path / "grey.png")
+    Image.fromarray(np.full((32, 32, 3), 127, np.uint8)).save(tmp_path / "held-out.png")
     (tmp_path / "bad.png").write_bytes(b"no picture")
     header = ["File", "note", "latitude", "longitude", "scene", "split"]
     lines = [
         ["a.png", "x,y", "1", "2", "urban", "train"],
         ["bad.png", "", "1", "2", "", ""],
         ["none.png", "", "1", "2", "", ""],
+        ["grey.png", "", "1", "2", "", ""],
+        ["held-out.png", "", "1", "2", "", "validation"],
     ]
     table = write(tmp_path / "table.csv", [header, lines[0], [], *lines[1:]])
     scenes.run(table, str(tmp_path), tmp_path / "out.csv")
     assert read(tmp_path / "out.csv") == [header, *lines]
     said = capsys.readouterr().err
-    assert "labelled: none" in said
+    assert "labelled: none; left empty, as not sure: 1" in said
+    assert "left empty, as held out: 1" in said
     assert "could not be used: 1 (not_an_image)" in said
     assert "could not be used: 1 (object_missing)" in said
+    # A line may end early, or go on behind the last column.
+    table = write(
+        tmp_path / "table.csv",
+        [["file", "lat", "lon", "note"], ["grey.png", "1", "2"], ["grey.png", "1", "2", "x", "y"]],
+    )
+    scenes.run(table, str(tmp_path), tmp_path / "new" / "ragged.csv")
+    assert read(tmp_path / "new" / "ragged.csv") == [
+        ["file", "lat", "lon", "note", "scene"],
+        ["grey.png", "1", "2", "", ""],
+        ["grey.png", "1", "2", "x", ""],
+    ]
     # The published tables number their scenes; a column is added where there is none.
     header = ["IMG_ID", "LAT", "LON", "S3_Label"]
     table = write(tmp_path / "table.csv", [header, ["a.png", "1", "2", "0"]])
@@ -68,9 +83,15 @@ def test_wrong_usage(tmp_path: Path) -> None:
         (table, ".", "out.csv", "table.csv: no column lon"),
         (tmp_path / "none.csv", ".", "out.csv", "none.csv: No such file"),
         (table, ".", "table.csv", "table.csv is there already"),
+        (table, ".", "table.csv/out.csv", "out.csv: File exists"),
     ):
         with pytest.raises(UsageError, match=says):
             scenes.run(path, photos, tmp_path / out)
     table = write(tmp_path / "table.csv", [["file", "lat", "lon"], ["a.png", "1", "2"]])
-    with pytest.raises(UsageError, match="nowhere is no folder"):
-        scenes.run(table, str(tmp_path / "nowhere"), tmp_path / "out.csv")
+    for photos, says in (
+        ("nowhere", "nowhere is no folder: .*--photos"),
+        (".", r"no picture could be used \(1 object_missing\): --photos"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            scenes.run(table, str(tmp_path / photos), tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
