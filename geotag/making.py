@@ -44,7 +44,7 @@ def run(
     try:
         trained = Trained.load(folder)
         check(trained)
-        rows = _spread(_held_out(trained, held_out), count)
+        rows = _spread(_held_out(trained, held_out, photos), count)
         made = make(
             trained,
             _with_progress(rows),
@@ -82,11 +82,11 @@ def _directory(name: str, out: Path) -> Path:
     return directory
 
 
-def _held_out(trained: Trained, table: Path | None) -> list[Row]:
+def _held_out(trained: Trained, table: Path | None, photos: str | None) -> list[Row]:
     """The photographs of a table, or those that the run was measured on, that it did not learn."""
     rows = trained.rows(VALIDATION) if table is None else read_rows(table)
     scene_classes(rows, SCENES)  # before the rows above a wrong one have cost minutes
-    kept = not_learnt(trained, rows)
+    kept = not_learnt(trained, rows, elsewhere=photos is not None)
     if len(kept) < len(rows):
         say(f"{len(rows) - len(kept):,} photographs left out: the run learnt from them")
     if not kept:

@@ -18,6 +18,8 @@ from triton_models.training.photographs import Row, scene_classes
 from triton_models.training.pictures import BadPicture, Pictures
 from triton_models.training.trained import LEARNT, Trained
 
+_Key = tuple[str, float, float]
+
 FEWEST = 50
 """With fewer held-out photographs, no calibration says anything."""
 
@@ -57,22 +59,26 @@ def check(run: Trained) -> None:
             )
 
 
-def not_learnt(run: Trained, rows: Sequence[Row]) -> list[Row]:
+def not_learnt(run: Trained, rows: Sequence[Row], *, elsewhere: bool = False) -> list[Row]:
     """The rows of photographs that a run did not learn from.
 
     Of a network's own pictures it is surer than of any others, so a calibration on them is worth
     nothing. A photograph is known by its file's name, without folders, and its position: so it is
     known again where the folder has moved, and another of the same name elsewhere is another.
+    Unless the rows' files lie `elsewhere` than the run's, the same path is the same photograph,
+    also where its position was corrected or rounded.
     """
     keys = [_key(row.file, row.longitude, row.latitude) for row in rows]
-    wanted, learnt = set(keys), set()
+    wanted: set[_Key | str] = {*keys, *(() if elsewhere else (row.file for row in rows))}
+    learnt: set[_Key | str] = set()
     for batch in run.photographs.filter(trained.of(LEARNT)).to_batches():
         columns = (batch[name].to_pylist() for name in ("file", "longitude", "latitude"))
-        learnt |= wanted & {_key(*values) for values in zip(*columns, strict=True)}
-    return [row for row, key in zip(rows, keys, strict=True) if key not in learnt]
+        for file, *position in zip(*columns, strict=True):
+            learnt |= wanted & {file, _key(file, *position)}
+    return [row for row, key in zip(rows, keys, strict=True) if not learnt & {row.file, key}]
 
 
-def _key(file: str, longitude: float, latitude: float) -> tuple[str, float, float]:
+def _key(file: str, longitude: float, latitude: float) -> _Key:
     return PurePosixPath(file).name, round(longitude, 6), round(latitude, 6)
 
 
