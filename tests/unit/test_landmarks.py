@@ -7,13 +7,24 @@ import torch
 from triton_models.confidence import Calibration
 from triton_models.decoding import evidence
 from triton_models.landmarks import evaluation, figures
-from triton_models.landmarks.familiarity import Familiarity, fit_weights
+from triton_models.landmarks.familiarity import SIGNS, Familiarity, fit_weights
 from triton_models.landmarks.heldout import Answers
 from triton_models.landmarks.learning import Recipe, learn, network_of
+from triton_models.landmarks.memory import Bytes, Memory, classifier_directions
 from triton_models.landmarks.photographs import Photographs, read_photographs, read_pixels
-from triton_models.landmarks.served import NOTHING, Memory, ServedLandmarks
-from triton_models.landmarks.views import Views, make_views, read_views, varied
+from triton_models.landmarks.served import NOTHING, ServedLandmarks
+from triton_models.landmarks.views import (
+    STEMS,
+    Seen,
+    Views,
+    frozen_stem,
+    make_views,
+    pooled,
+    read_views,
+    varied,
+)
 from triton_models.landmarks.world import LEVEL, world_with
+from triton_models.networks.preprocessing import Normalise
 from triton_models.release import RELEASES
 from triton_models.reliability import calibration_error
 from triton_models.s2cells import ids_of, levels
@@ -113,10 +124,17 @@ def test_views_are_made_once_and_read_back(tmp_path):
     assert len(list(make_views(picture, network, 2, tmp_path / "views"))) == 2
     views = read_views(tmp_path / "views")
     assert (views.count, views.classes) == (2, 8)
-    maps, ids = views.batch(np.array([0, 1]), np.array([0, 0]))
-    assert (tuple(maps.shape), tuple(ids.shape)) == ((2, 1280, 8, 8), (2, 64, 64))
-    np.testing.assert_allclose(maps.mean(dim=(2, 3)), views.means[:, 0], atol=1e-3)
-    assert not np.allclose(maps[0], maps[1])
+    both, first = np.array([0, 1]), np.array([0, 0])
+    assert tuple(views.class_ids(both, first).shape) == (2, 64, 64)
+    for stem, (name, seen) in enumerate(zip(STEMS, views.seen, strict=True)):
+        maps = views.maps(stem, both, first)
+        assert tuple(maps.shape) == (2, 1280, 8, 8)
+        np.testing.assert_allclose(maps.mean(dim=(2, 3)), seen.means[:, 0], atol=1e-3)
+        np.testing.assert_allclose(pooled(maps), seen.pooled[:, 0], atol=1e-3)
+        assert not np.allclose(maps[0], maps[1])
+        with torch.inference_mode():  # what is served sees the same
+            (served,) = frozen_stem(name)(Normalise("lite")(torch.from_numpy(picture)))
+        np.testing.assert_allclose(maps[:1], served, atol=0.01)
 
 
 def clusters(count: int = 30) -> tuple[np.ndarray, np.ndarray]:
@@ -128,41 +146,68 @@ def clusters(count: int = 30) -> tuple[np.ndarray, np.ndarray]:
     return means, place
 
 
+def remembered(means: np.ndarray, place: np.ndarray, places: int = 3) -> Memory:
+    """A memory whose stem's pooled maps are its means."""
+    directions = torch.eye(means.shape[1])[:, :128]
+    return Memory(means, means, place, places, directions)
+
+
 def test_what_is_like_a_place_is_more_familiar_than_what_is_like_none():
     means, place = clusters()
-    familiarity = Familiarity(means[::2], place[::2])
+    memory = remembered(means[::2], place[::2])
     rng = np.random.default_rng(3)
     strange = rng.normal(1, 0.5, size=(40, 300)).astype(np.float32)
-    energy = torch.zeros(1)
-    home, away = (
-        familiarity.signs(torch.from_numpy(x), energy.expand(len(x)), torch.zeros(len(x), 3))
-        for x in (means[1::2], strange)
-    )
+
+    def signs(x):
+        one = memory(torch.from_numpy(x), torch.from_numpy(x))[1]
+        return torch.cat([one.repeat(1, len(STEMS)), torch.zeros(len(x), 2)], dim=1)
+
+    home, away = signs(means[1::2]), signs(strange)
+    familiarity = Familiarity()
     weights = fit_weights(home.numpy(), away.numpy(), np.arange(40) % 4)
+    assert len(weights) == SIGNS + 1
     familiarity.weights.copy_(torch.from_numpy(weights))
     assert familiarity(home).min() > 0 > familiarity(away).max()
 
 
 def test_memory_names_the_place_of_the_nearest_photograph():
     means, place = clusters()
-    memory = Memory(torch.from_numpy(means[::2]), torch.from_numpy(place[::2]), places=4)
-    said = memory(torch.from_numpy(means[1::2]))
-    np.testing.assert_array_equal(said.argmax(dim=1), place[1::2])
-    assert said[:, 3].max() < 1e-6  # a place of which nothing is remembered
-    torch.testing.assert_close(said.sum(dim=1), torch.ones(45))
+    memory = remembered(means[::2], place[::2], places=4)
+    asked = torch.from_numpy(means[1::2])
+    nearest, signs = memory(asked, asked)
+    np.testing.assert_array_equal(nearest.argmax(dim=1), place[1::2])
+    assert nearest[:, 3].max() < -2  # a place of which nothing is remembered
+    itself = torch.from_numpy(means[::2])
+    assert memory(itself, itself)[1][:, 0].min() > 0.999
+    assert signs[:, 0].max() < 1
+
+
+def test_a_byte_a_number_is_enough_for_a_cosine():
+    rows = torch.rand(50, 1280, generator=torch.Generator().manual_seed(0)) ** 3
+    kept = Bytes(rows)()
+    unit, kept_unit = (torch.nn.functional.normalize(x) for x in (rows, kept))
+    torch.testing.assert_close(kept_unit @ kept_unit.T, unit @ unit.T, rtol=0, atol=1e-3)
+
+
+def test_kinship_is_in_what_the_classifier_tells_apart():
+    directions = classifier_directions("efficientnet-lite0")
+    assert tuple(directions.shape) == (1280, 128)
+    gram = directions.T @ directions
+    torch.testing.assert_close(gram, torch.diag(gram.diag()), rtol=0, atol=1e-3 * gram.max().item())
+    assert gram.diag()[0] > gram.diag()[-1] > 0
 
 
 def test_cells_without_a_place_get_nothing_and_the_level_tells_familiarity():
-    means = torch.rand(12, 1280)
-    place = torch.arange(12) % 3
-    member = network_of(Recipe(width=8), (2, 3, 3), segmentation_classes=4).eval()
-    familiarity = Familiarity(means.numpy(), place.numpy())
-    familiarity.weights.copy_(torch.tensor([0.0, 0.0, 0.0, 0.0, -2.5]))
+    means, place = torch.rand(12, 1280).numpy(), np.arange(12) % 3
+    members = [
+        network_of(Recipe(width=8), stem, (2, 3, 3), segmentation_classes=4).eval()
+        for stem in STEMS
+    ]
     known = torch.tensor([[0, 1, 9], [4, 5, 6], [4, 7, 2]])
-    network = ServedLandmarks(
-        member.stem, [member], Memory(means, place, 3), familiarity, known, (5, 8, 11), 4
-    ).eval()
-    maps, semantics = [torch.rand(2, 1280, 8, 8)] * 2, [torch.zeros(2, 4, 64, 64)] * 2
+    memories = [remembered(means, place) for _ in STEMS]
+    network = ServedLandmarks([], members, memories, known, (5, 8, 11), 4).eval()
+    network.familiarity.weights[-1] = -2.5
+    maps, semantics = [[torch.rand(2, 1280, 8, 8)] * 2] * 3, [torch.zeros(2, 4, 64, 64)] * 2
     with torch.inference_mode():
         coarse, middle, fine, scene = network.from_maps(maps, semantics)
     assert [tuple(x.shape) for x in (coarse, middle, fine, scene)] == [
@@ -179,13 +224,12 @@ def test_a_network_learns_and_does_so_the_same_way_twice():
     place = np.repeat(np.arange(2), 12)
     maps = rng.random((2, 24, 1280, 8, 8)).astype(np.float16)
     maps[:, np.arange(24), place] += 2
-    views = Views(
-        maps, maps.mean(axis=(3, 4), dtype=np.float32), np.zeros((2, 24, 64, 64), np.uint8), 4
-    )
+    means = maps.mean(axis=(3, 4), dtype=np.float32)
+    views = Views((Seen(maps, means, means),), np.zeros((2, 24, 64, 64), np.uint8), 4)
     labels = np.stack([place, place, place, np.full(24, -1)], axis=1)
     labels[0, 3], labels[12, 3] = 0, 2
     recipe = Recipe(width=8, epochs=1, batch=8)
-    first, second = (learn(views, labels, np.arange(24), recipe, seed=5) for _ in range(2))
+    first, second = (learn(views, 0, labels, np.arange(24), recipe, seed=5) for _ in range(2))
     for a, b in zip(first.fine.parameters(), second.fine.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
     with torch.inference_mode():

@@ -1,11 +1,12 @@
 """`python -m triton_models.landmarks`: everything about the release `landmarks`, step by step.
 
 views ../shared/photos/landmarks WORK --segmentation segmentation.onnx
-folds ../shared/photos/landmarks WORK          five folds, three seeds
+folds ../shared/photos/landmarks WORK          five folds, three times with another seed
 strangers ../shared/photos/landmarks WORK      each site left out in turn
 ablation ../shared/photos/landmarks WORK
 evaluate ../shared/photos/landmarks WORK --out RESULTS.json
 release ../shared/photos/landmarks WORK OUT --segmentation segmentation.onnx --results RESULTS.json
+fold-releases ../shared/photos/landmarks WORK OUT --segmentation segmentation.onnx
 card ../shared/photos/landmarks WORK OUT --segmentation segmentation.onnx --results RESULTS.json
     --away AWAY.json --scenes SCENES.json      with what it said of pictures from cameras
 """
@@ -20,8 +21,7 @@ import typer
 from rich.progress import track
 
 from triton_models.landmarks import card, evaluation, heldout, releasing, study
-from triton_models.landmarks.learning import Recipe, learn
-from triton_models.landmarks.photographs import read_photographs
+from triton_models.landmarks.photographs import FOLDS, read_photographs
 from triton_models.landmarks.study import Study
 from triton_models.landmarks.views import make_views
 from triton_models.release import MODEL_CARD
@@ -46,7 +46,7 @@ def views(
     segmentation: Segmentation,
     count: Annotated[int, typer.Option(help="Views of each photograph.")] = 10,
 ) -> None:
-    """Make the views of every photograph, and what the frozen stem and segmentation see in them."""
+    """Make the views of every photograph, and what stems and segmentation see in them."""
     pixels = read_photographs(photos).pixels()
     for _ in track(make_views(pixels, segmentation, count, work / "views"), total=count):
         pass
@@ -54,26 +54,26 @@ def views(
 
 @app.command()
 def folds(photos: Photos, work: Work) -> None:
-    """Answer each photograph by networks of the four other folds: one seed at a time, and all."""
+    """Answer each photograph by networks that learnt from the four other folds."""
     s = Study.open(photos, work)
-    names = ("folds", *(f"folds_{seed}" for seed in heldout.SEEDS))
-    found = {name: s.no_answers() for name in names}
-    for rows, held_out in track(s.splits(s.photographs.folds())):
-        members = [learn(s.views, s.labels, rows, Recipe(), seed) for seed in heldout.SEEDS]
-        for name, own in zip(names, (members, *([m] for m in members)), strict=True):
-            found[name].fill(held_out, s.ask(own, rows, held_out))
-    for name, answers in found.items():
-        answers.save(work / f"{name}.npz")
+    splits = s.splits(s.photographs.folds())
+    for seed in heldout.SEEDS:
+        found = s.no_answers()
+        for fold, (rows, held_out) in enumerate(track(splits, description=f"seed {seed}")):
+            members = s.members(rows, seed)
+            found.fill(held_out, s.ask(members, rows, held_out))
+            if seed == heldout.SEEDS[0]:
+                torch.save(members, work / f"fold_{fold}.pt")
+        found.save(work / f"folds_{seed}.npz")
 
 
 @app.command()
 def strangers(photos: Photos, work: Work) -> None:
-    """Answer the photographs of each site by a network that has never seen the site."""
+    """Answer the photographs of each site by networks that have never seen the site."""
     s = Study.open(photos, work)
     found = s.no_answers()
     for rows, held_out in track(s.splits(s.photographs.sites[s.photographs.place])):
-        members = [learn(s.views, s.labels, rows, Recipe(), heldout.SEEDS[0])]
-        found.fill(held_out, s.ask(members, rows, held_out))
+        found.fill(held_out, s.ask(s.members(rows, heldout.SEEDS[0]), rows, held_out))
     found.save(work / "strangers.npz")
 
 
@@ -108,14 +108,27 @@ def release(
     out: Annotated[Path, typer.Argument(help="The release directory to write.")],
     segmentation: Segmentation,
     results: Annotated[Path, typer.Option(help="What `evaluate` wrote, for the model card.")],
-    version: int = 2,
+    version: int = 3,
 ) -> None:
     """Learn from all photographs, calibrate on the held-out answers, and write the release."""
     s = Study.open(photos, work)
     every = np.arange(len(s.photographs))
-    members = [learn(s.views, s.labels, every, Recipe(), seed) for seed in track(heldout.SEEDS)]
+    members = s.members(every, heldout.SEEDS[0])
     written = releasing.write(s, work, members, out, segmentation, results, version)
     typer.echo(f"{written.directory}: {written.digest}")
+
+
+@app.command()
+def fold_releases(
+    photos: Photos,
+    work: Work,
+    out: Annotated[Path, typer.Argument(help="Where the five release directories go.")],
+    segmentation: Segmentation,
+) -> None:
+    """Write a release of each fold's networks, to ask about photographs that they never saw."""
+    s = Study.open(photos, work)
+    for written in track(releasing.write_folds(s, work, out, segmentation), total=FOLDS):
+        typer.echo(f"{written.directory}: {written.digest}")
 
 
 @app.command("card")

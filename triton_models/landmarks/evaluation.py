@@ -34,8 +34,8 @@ from triton_models.landmarks.figures import (
 )
 from triton_models.landmarks.heldout import SEEDS, Answers
 from triton_models.landmarks.photographs import Photographs
-from triton_models.landmarks.releasing import STRANGERS, calibrate, scored, with_threshold
-from triton_models.landmarks.study import ABLATION, Ints, Study
+from triton_models.landmarks.releasing import STRANGERS, fit, scored, with_threshold
+from triton_models.landmarks.study import ABLATION, LITE2, Ints, Study
 from triton_models.radii import RADII_KM
 from triton_models.reliability import assess_confidence, assess_regions, wilson
 
@@ -194,11 +194,10 @@ def results(study: Study, work: Path, table: Path) -> dict[str, Any]:
 
     Writes the answers themselves to `table`, so that others can judge them.
     """
-    known, strange = Answers.load(work / "folds.npz"), Answers.load(work / "strangers.npz")
+    known = Answers.load(work / f"folds_{SEEDS[0]}.npz")
+    strange = Answers.load(work / "strangers.npz")
     photographs = study.photographs
-    site = photographs.sites[photographs.place]
-    weights = fit_weights(known.signs, strange.signs, site)
-    fitted = calibrate(study, scored(study, known, weights), scored(study, strange, weights))
+    weights, fitted = fit(study, work)
     plain = Calibration()
     base = replace(fitted, slopes=plain.slopes, intercepts=plain.intercepts, abstain_below=None)
     at_home, away = judge(study, known, strange, base)
@@ -207,7 +206,7 @@ def results(study: Study, work: Path, table: Path) -> dict[str, Any]:
     return {
         "photographs": len(photographs),
         "places": len(photographs.places),
-        "sites": len(np.unique(site)),
+        "sites": len(np.unique(photographs.sites)),
         "radii_km": RADII_KM,
         "known": report(photographs, at_home),
         "strangers": strangers(photographs, away),
@@ -244,20 +243,25 @@ def write_answers(study: Study, at_home: Judged, away: Judged, table: Path) -> N
 def accuracies(study: Study, judged: Judged, seeds: Sequence[Answers]) -> dict[str, Any]:
     """The release beside what is easy, in the same folds; and its differences to them, paired."""
     photographs, fold = study.photographs, study.photographs.folds()
-    means = np.asarray(study.views.means[0])
+    stems = [np.asarray(seen.means[0]) for seen in study.views.seen]
+    together = np.concatenate(stems, axis=1)
     easy = {
-        method.__name__: hits(photographs, method(means, photographs.place, fold))
-        for method in (baselines.logistic, baselines.nearest, baselines.commonest)
+        name: hits(photographs, method(means, photographs.place, fold))
+        for name, method, means in (
+            ("logistic", baselines.logistic, stems[LITE2]),
+            ("nearest", baselines.nearest, stems[LITE2]),
+            ("logistic_three_stems", baselines.logistic, together),
+            ("nearest_three_stems", baselines.nearest, together),
+            ("commonest", baselines.commonest, stems[LITE2]),
+        )
     }
-    alone = [hits(photographs, places(study, answers)) for answers in seeds]
-    each = np.array([accuracy(flags) for flags in alone])
+    each = np.array([accuracy(hits(photographs, places(study, answers))) for answers in seeds])
     best = [
-        max(("logistic", "nearest"), key=lambda name: easy[name][:, radius].sum())
-        for radius in range(len(RADII_KM))
+        max(easy, key=lambda name: easy[name][:, radius].sum()) for radius in range(len(RADII_KM))
     ]
     return {
         "release": accuracy(judged.hits),
-        "one_seed": {
+        "seeds": {
             "mean": each.mean(axis=0).round(1).tolist(),
             "deviation": each.std(axis=0, ddof=1).round(2).tolist(),
             "each": each.tolist(),

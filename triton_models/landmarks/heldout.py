@@ -1,7 +1,7 @@
 """What the recipe says of photographs that it has not seen: five folds, and whole sites left out.
 
 Every answer comes from the very network that is served (`served.ServedLandmarks`), made from the
-other photographs alone: members, memory and familiarity.
+other photographs alone: members, memories and familiarity.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from triton_models.landmarks.familiarity import Familiarity
-from triton_models.landmarks.served import Memory, ServedLandmarks
-from triton_models.landmarks.views import Views, stem
-from triton_models.networks.backbones import EfficientNetLite
+from triton_models.halving import round_to_half
+from triton_models.landmarks.familiarity import SIGNS
+from triton_models.landmarks.memory import Memory, classifier_directions
+from triton_models.landmarks.served import ServedLandmarks
+from triton_models.landmarks.views import STEMS, Views, frozen_stem
 from triton_models.networks.translocator import TransLocator
 
 Ints = npt.NDArray[np.int64]
 Singles = npt.NDArray[np.float32]
 
 SEEDS = (0, 1, 2)
+"""The release is the first; the others show how much of its figures is chance."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +35,12 @@ class Answers:
     fine: Singles
     scene: Singles
     signs: Singles
-    """[n, 4]"""
+    """[n, SIGNS]"""
 
     @classmethod
     def empty(cls, photographs: int, classes: Sequence[int]) -> "Answers":
         """All NaN, to be filled."""
-        return cls(*(np.full((photographs, n), np.nan, np.float32) for n in (*classes, 4)))
+        return cls(*(np.full((photographs, n), np.nan, np.float32) for n in (*classes, SIGNS)))
 
     def fill(self, rows: Ints, other: "Answers") -> None:
         """Put the other's answers in these rows."""
@@ -63,22 +65,27 @@ def assemble(
     rows: Ints,
     known: Ints,
     cells: Sequence[int],
-    backbone: EfficientNetLite | None = None,
 ) -> ServedLandmarks:
-    """The served network of these members, with the photographs `rows` as its memory.
+    """The served network of these members, with the photographs `rows` as its memories.
 
-    `known` [places, 3] and `cells` as in `ServedLandmarks`; familiarity has no weights yet.
+    `known` [places, 3] and `cells` as in `ServedLandmarks`; familiarity has no weights yet. All is
+    in half precision, as it is shipped.
     """
-    means = np.asarray(views.means[:2, rows]).mean(axis=0)
-    return ServedLandmarks(
-        backbone or stem(),
+    memories = []
+    for name, seen in zip(STEMS, views.seen, strict=True):
+        means, maps = (np.asarray(x[:2, rows]).mean(axis=0) for x in (seen.means, seen.pooled))
+        directions = classifier_directions(name)
+        memories.append(Memory(means, maps, place[rows], len(known), directions))
+    network = ServedLandmarks(
+        [frozen_stem(name) for name in STEMS],
         members,
-        Memory(torch.from_numpy(means), torch.from_numpy(place[rows]), len(known)),
-        Familiarity(means, place[rows]),
+        memories,
         torch.from_numpy(known),
         cells,
         views.classes,
-    ).eval()
+    )
+    round_to_half(network)
+    return network.eval()
 
 
 @torch.inference_mode()
@@ -86,9 +93,9 @@ def answers(network: ServedLandmarks, views: Views, rows: Ints) -> Answers:
     """Ask the network about photographs through their cached views."""
     found = []
     for part in np.array_split(rows, max(1, len(rows) // 32)):
-        seen = [views.batch(np.full(len(part), view), part) for view in (0, 1)]
-        maps = [m for m, _ in seen]
-        semantics = [network.one_hot(ids) for _, ids in seen]
+        both = [np.full(len(part), view) for view in (0, 1)]
+        maps = [[views.maps(stem, view, part) for view in both] for stem in range(len(STEMS))]
+        semantics = [network.one_hot(views.class_ids(view, part)) for view in both]
         heads, scene, signs = network.read(maps, semantics)
         found.append([*heads, scene, signs])
     return Answers(*(torch.cat(column).numpy() for column in zip(*found, strict=True)))

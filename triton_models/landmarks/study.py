@@ -7,16 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from triton_models.geocells import Hierarchy
-from triton_models.landmarks.heldout import Answers, answers, assemble
+from triton_models.landmarks.heldout import Answers, Singles, answers, assemble
 from triton_models.landmarks.learning import Recipe, learn, predict
 from triton_models.landmarks.photographs import Photographs, read_photographs
 from triton_models.landmarks.scenes import SCENES, Part, read_labels
 from triton_models.landmarks.served import ServedLandmarks
-from triton_models.landmarks.views import Views, read_views
+from triton_models.landmarks.views import STEMS, Views, read_views
 from triton_models.landmarks.world import world_with
-from triton_models.networks.backbones import EfficientNetLite
 from triton_models.networks.translocator import TransLocator
 
 Ints = npt.NDArray[np.int64]
@@ -28,6 +28,8 @@ ABLATION = (
     ("+ scene", Recipe()),
 )
 """Each adds one thing to the one before, but fusion, which takes the place of concatenation."""
+LITE2 = STEMS.index("efficientnet-lite2")
+"""The stem of the ablation and of the baselines."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +82,12 @@ class Study:
         """Answers to be filled."""
         return Answers.empty(len(self.photographs), (*(self.cells.max(axis=0) + 1), 3))
 
+    def members(self, rows: Ints, seed: int) -> list[TransLocator]:
+        """One network for each stem, learnt from the photographs `rows`."""
+        return [
+            learn(self.views, stem, self.labels, rows, Recipe(), seed) for stem in range(len(STEMS))
+        ]
+
     def ask(self, members: Sequence[TransLocator], rows: Ints, held_out: Ints) -> Answers:
         """What the served network of these members, which learnt `rows`, says of others."""
         local = [int(n) + 1 for n in self.cells.max(axis=0)]
@@ -88,20 +96,22 @@ class Study:
         return answers(network, self.views, held_out)
 
     def network(
-        self, members: Sequence[TransLocator], backbone: EfficientNetLite | None = None
+        self, members: Sequence[TransLocator], rows: Ints, weights: Singles
     ) -> ServedLandmarks:
-        """The network to serve: all photographs, all cells of the world."""
-        every, place = np.arange(len(self.photographs)), self.photographs.place
-        return assemble(members, self.views, place, every, self.known, self.classes, backbone)
+        """The network to serve, which learnt `rows`: all cells of the world, and familiarity."""
+        place = self.photographs.place
+        network = assemble(members, self.views, place, rows, self.known, self.classes)
+        network.familiarity.weights.copy_(torch.from_numpy(weights))
+        return network
 
     def held_out_places(self, recipe: Recipe, seed: int) -> Ints:
         """The place that one network alone says of each photograph, learnt from the other folds."""
         said = np.empty(len(self.photographs), np.int64)
         for rows, held_out in self.splits(self.photographs.folds()):
-            network = learn(self.views, self.labels, rows, recipe, seed)
+            network = learn(self.views, LITE2, self.labels, rows, recipe, seed)
             f_star = np.zeros((len(held_out), len(self.cells)))
             for view in (0, 1):
-                coarse, middle, fine, *_ = predict(network, self.views, held_out, view)
+                coarse, middle, fine, *_ = predict(network, self.views, LITE2, held_out, view)
                 c, m, f = self.cells.T
                 f_star += np.exp(coarse[:, c] + middle[:, m] + fine[:, f])
             said[held_out] = f_star.argmax(axis=1)

@@ -1,4 +1,4 @@
-"""Many views of every photograph, and what the frozen stem sees in each: made once, kept in files.
+"""Many views of every photograph, and what frozen stems see in each: made once, kept in files.
 
 The first view is the photograph as it is, the second its mirror image; the others are cut, turned,
 recoloured, blurred or compressed at random. Segmentation runs on the view itself, as in serving.
@@ -6,16 +6,21 @@ recoloured, blurred or compressed at random. Segmentation runs on the view itsel
 
 import io
 import json
+import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 import torch
 from PIL import Image, ImageEnhance, ImageFilter
-from torch import Tensor
+from torch import Tensor, nn
+from torch.export import Dim
 
+from triton_models.halving import round_to_half
 from triton_models.landmarks.photographs import SIZE, Pixels
 from triton_models.networks.backbones import EfficientNetLite, Stem
 from triton_models.networks.preprocessing import Normalise
@@ -25,20 +30,30 @@ from triton_models.training.semantics import Segmenter
 Ints = npt.NDArray[np.int64]
 Singles = npt.NDArray[np.float32]
 
-STEM: Stem = "efficientnet-lite2"
+STEMS: tuple[Stem, ...] = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
 THINNED = 4
 """Class maps keep every fourth pixel of every fourth row."""
-_BATCH = 8
+_BATCH = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What one stem sees in v views of n photographs."""
+
+    maps: npt.NDArray[np.float16]
+    """Its last map, [v, n, 1280, 8, 8]."""
+    means: Singles
+    """The map's mean over the positions, [v, n, 1280]."""
+    pooled: Singles
+    """The map by `pooled`, [v, n, 1280]."""
 
 
 @dataclass(frozen=True, eq=False)
 class Views:
     """v views of n photographs."""
 
-    maps: npt.NDArray[np.float16]
-    """The stem's last map, [v, n, 1280, 8, 8]."""
-    means: Singles
-    """Its mean over the positions, [v, n, 1280]."""
+    seen: tuple[Seen, ...]
+    """By each of STEMS."""
     ids: Pixels
     """Classes of the thinned pixels, [v, n, 64, 64]."""
     classes: int
@@ -47,21 +62,35 @@ class Views:
     @property
     def count(self) -> int:
         """How many views there are."""
-        return len(self.maps)
+        return len(self.ids)
 
-    def batch(self, view: Ints, row: Ints) -> tuple[Tensor, Tensor]:
-        """Maps, fp32 [B, 1280, 8, 8], and class ids, [B, 64, 64], of one view of each row."""
-        chosen = list(zip(view, row, strict=True))
-        maps = np.stack([self.maps[at] for at in chosen]).astype(np.float32)
-        return torch.from_numpy(maps), torch.from_numpy(np.stack([self.ids[at] for at in chosen]))
+    def maps(self, stem: int, view: Ints, row: Ints) -> Tensor:
+        """What a stem sees in one view of each row, fp32 [B, 1280, 8, 8]."""
+        maps = self.seen[stem].maps
+        chosen = [maps[at] for at in zip(view, row, strict=True)]
+        return torch.from_numpy(np.stack(chosen).astype(np.float32))
+
+    def class_ids(self, view: Ints, row: Ints) -> Tensor:
+        """Class ids of one view of each row, [B, 64, 64]."""
+        return torch.from_numpy(np.stack([self.ids[at] for at in zip(view, row, strict=True)]))
 
 
-def stem() -> EfficientNetLite:
-    """The frozen stem with ImageNet's weights, in evaluation mode."""
-    network = EfficientNetLite(STEM, SIZE, (32,))
+def frozen_stem(name: Stem) -> EfficientNetLite:
+    """A stem with ImageNet's weights in half precision, as they are shipped, to evaluate."""
+    network = EfficientNetLite(name, SIZE, (32,))
     load_stem(network, "package")
+    round_to_half(network)
     network.freeze("all")
     return network.eval()
+
+
+def pooled(maps: Tensor) -> Tensor:
+    """Generalised mean over the positions, p = 3, [B, channels, H, W] → [B, channels].
+
+    What is strong somewhere counts for more than in the plain mean, as it should where a picture is
+    recognised by a part of it (Radenović et al. 2019, arXiv:1711.02512, equation 3).
+    """
+    return maps.clamp(min=1e-4).pow(3).mean(dim=(2, 3)).pow(1 / 3)
 
 
 def make_views(pixels: Pixels, segmentation: Path, count: int, folder: Path) -> Iterator[str]:
@@ -70,37 +99,86 @@ def make_views(pixels: Pixels, segmentation: Path, count: int, folder: Path) -> 
     `segmentation`: an ONNX network with its classes in the JSON file beside it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    segmenter, network, normalise = Segmenter(segmentation), stem(), Normalise("lite")
+    segmenter = Segmenter(segmentation)
+    eyes = [_Eye(name) for name in STEMS]
     shape = (count, len(pixels))
-    maps = _file(folder, "maps", (*shape, 1280, SIZE // 32, SIZE // 32), np.float16)
-    means = _file(folder, "means", (*shape, 1280), np.float32)
+    seen = [
+        Seen(
+            _file(folder, f"maps_{name}", (*shape, 1280, SIZE // 32, SIZE // 32), np.float16),
+            _file(folder, f"means_{name}", (*shape, 1280), np.float32),
+            _file(folder, f"pooled_{name}", (*shape, 1280), np.float32),
+        )
+        for name in STEMS
+    ]
     ids = _file(folder, "ids", (*shape, SIZE // THINNED, SIZE // THINNED), np.uint8)
     for view in range(count):
         rng = np.random.default_rng(view)
         for at in range(0, len(pixels), _BATCH):
             part = slice(at, at + _BATCH)
-            seen = np.stack([_seen(picture, view, rng) for picture in pixels[part]])
-            with torch.inference_mode():
-                (found,) = network(normalise(torch.from_numpy(seen)))
-            maps[view, part], means[view, part] = found, found.mean(dim=(2, 3))
-            ids[view, part] = segmenter(seen)[:, ::THINNED, ::THINNED]
+            pictures = np.stack([_view(picture, view, rng) for picture in pixels[part]])
+            ids[view, part] = segmenter(pictures)[:, ::THINNED, ::THINNED]
+            for eye, own in zip(eyes, seen, strict=True):
+                own.maps[view, part], own.means[view, part], own.pooled[view, part] = eye(pictures)
         yield f"view {view + 1} of {count}"
     (folder / "classes.json").write_text(json.dumps(len(segmenter.classes)))
 
 
+class _Eye:
+    """A frozen stem in ONNX Runtime, which on a processor is four times as fast as torch."""
+
+    def __init__(self, name: Stem) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "stem.onnx")
+            torch.onnx.export(
+                _Looking(frozen_stem(name)).eval(),
+                (torch.zeros(2, SIZE, SIZE, 3, dtype=torch.uint8),),
+                path,
+                dynamo=True,
+                dynamic_shapes=({0: Dim.DYNAMIC},),
+                external_data=False,
+                verbose=False,
+            )
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = torch.get_num_threads()
+            self._session = onnxruntime.InferenceSession(path, options)
+        (self._input,) = (each.name for each in self._session.get_inputs())
+
+    def __call__(self, pictures: Pixels) -> list[Singles]:
+        """UINT8 [B, 256, 256, 3] → maps, their means, and pooled."""
+        found: list[Singles] = self._session.run(None, {self._input: pictures})
+        return found
+
+
+class _Looking(nn.Module):
+    def __init__(self, stem: EfficientNetLite) -> None:
+        super().__init__()
+        self.normalise, self.stem = Normalise("lite"), stem
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        (maps,) = self.stem(self.normalise(pictures))
+        return maps, maps.mean(dim=(2, 3)), pooled(maps)
+
+
 def read_views(folder: Path) -> Views:
     """Open what `make_views` wrote; raises FileNotFoundError where it is not whole."""
-    maps, means, ids = (
-        np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("maps", "means", "ids")
+    classes = json.loads((folder / "classes.json").read_text())
+    seen = tuple(
+        Seen(
+            *(
+                np.load(folder / f"{what}_{name}.npy", mmap_mode="r")
+                for what in ("maps", "means", "pooled")
+            )
+        )
+        for name in STEMS
     )
-    return Views(maps, means, ids, json.loads((folder / "classes.json").read_text()))
+    return Views(seen, np.load(folder / "ids.npy", mmap_mode="r"), classes)
 
 
-def _file(folder: Path, name: str, shape: Iterable[int], dtype: type) -> npt.NDArray[np.generic]:
+def _file(folder: Path, name: str, shape: Iterable[int], dtype: type) -> npt.NDArray[Any]:
     return np.lib.format.open_memmap(folder / f"{name}.npy", "w+", dtype, tuple(shape))
 
 
-def _seen(picture: Pixels, view: int, rng: np.random.Generator) -> Pixels:
+def _view(picture: Pixels, view: int, rng: np.random.Generator) -> Pixels:
     if view == 0:
         return picture
     return np.ascontiguousarray(picture[:, ::-1]) if view == 1 else varied(picture, rng)

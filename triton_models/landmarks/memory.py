@@ -1,0 +1,128 @@
+"""What one stem remembers of the photographs that were learnt.
+
+Of another photograph it says to which place it is most like, and by three signs whether it is like
+anything that was learnt at all:
+
+- likeness: the greatest cosine to a photograph that was learnt, by the stem's map, `views.pooled`;
+- typicality: how much more probable the map's mean is under the nearest place than under all
+  photographs together, Gaussians in the space of the principal components ("relative Mahalanobis
+  distance", Ren et al. 2021, arXiv:2106.09022);
+- kinship: the greatest cosine to a photograph that was learnt, by what the stem's own classifier
+  would make of the mean: as things of ImageNet, is there one that looks the same?
+"""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.covariance import LedoitWolf
+from torch import Tensor, nn
+from torch.nn import functional
+
+from triton_models.networks.backbones import Stem, packaged_weights
+
+Singles = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+COMPONENTS = 256
+DIRECTIONS = 128
+SIGNS = 3
+
+
+class Memory(nn.Module):
+    """Means and pooled maps [B, channels] → likeness to each place [B, places], signs [B, 3]."""
+
+    centre: Tensor
+    places: Tensor
+    directions: Tensor
+    kin: Tensor
+
+    def __init__(
+        self, means: Singles, pooled: Singles, place: Ints, places: int, directions: Tensor
+    ) -> None:
+        """Remember n photographs [n, channels] of places [n], numbered below `places`.
+
+        `directions`: as `classifier_directions` gives them.
+        """
+        super().__init__()
+        self.examples = Bytes(torch.from_numpy(pooled))
+        self.typicality = Typicality(means, place)
+        self.register_buffer("centre", torch.from_numpy(pooled).mean(dim=0))
+        self.register_buffer("directions", directions)
+        self.register_buffer("kin", functional.normalize(torch.from_numpy(means) @ directions))
+        mine = torch.from_numpy(place)[None] == torch.arange(places)[:, None]
+        self.register_buffer("places", torch.where(mine, 0.0, -4.0))  # cosines are 2 apart at most
+
+    def forward(self, means: Tensor, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the cosine to the nearest photograph of each place, and the signs."""
+        examples = self.examples()
+        centred = functional.normalize(examples - self.centre)
+        cosines = functional.normalize(pooled - self.centre) @ centred.T
+        nearest = (cosines[:, None] + self.places).amax(dim=2)
+        likeness = (functional.normalize(pooled) @ functional.normalize(examples).T).amax(dim=1)
+        kinship = (functional.normalize(means @ self.directions) @ self.kin.T).amax(dim=1)
+        return nearest, torch.stack([likeness, self.typicality(means), kinship], dim=1)
+
+
+class Bytes(nn.Module):
+    """Rows [n, channels] of which each number is kept in one byte: it moves a cosine by 1e-4."""
+
+    values: Tensor
+    scale: Tensor
+
+    def __init__(self, rows: Tensor) -> None:
+        super().__init__()
+        scale = rows.abs().amax(dim=1, keepdim=True) / 127
+        self.register_buffer("values", (rows / scale).round().to(torch.int8))
+        self.register_buffer("scale", scale)
+
+    def forward(self) -> Tensor:
+        """Return the rows."""
+        rows: Tensor = self.values.float() * self.scale
+        return rows
+
+
+class Typicality(nn.Module):
+    """Means [B, channels] → relative Mahalanobis distance, by component, [B]; positive is near."""
+
+    directions: Tensor
+    offset: Tensor
+    centres: Tensor
+    within: Tensor
+    overall: Tensor
+
+    def __init__(self, means: Singles, place: Ints) -> None:
+        """Learn what is typical from the means [n, channels] of photographs of each place [n]."""
+        super().__init__()
+        centre, scale = means.mean(axis=0), means.std(axis=0) + 1e-6
+        _, _, axes = np.linalg.svd((means - centre) / scale, full_matrices=False)
+        directions = axes[:COMPONENTS].T / scale[:, None]
+        projected = (means - centre) @ directions
+        found, index = np.unique(place, return_inverse=True)
+        centres = np.stack([projected[index == k].mean(axis=0) for k in range(len(found))])
+        within = LedoitWolf(assume_centered=True).fit(projected - centres[index]).covariance_
+        overall = LedoitWolf(assume_centered=True).fit(projected).covariance_
+        values = {
+            "directions": directions,
+            "offset": centre @ directions,
+            "within": np.linalg.cholesky(np.linalg.inv(within)),
+            "overall": np.linalg.cholesky(np.linalg.inv(overall)),
+            "centres": centres,
+        }
+        for name, value in values.items():
+            self.register_buffer(name, torch.from_numpy(np.asarray(value, np.float32)))
+
+    def forward(self, means: Tensor) -> Tensor:
+        """Return how much nearer the nearest place is than the centre of all."""
+        x = means @ self.directions - self.offset
+        towards = x @ self.within
+        away = (towards[:, None] - self.centres @ self.within).square().sum(dim=2).amin(dim=1)
+        nearness: Tensor = ((x @ self.overall).square().sum(dim=1) - away) / len(self.offset)
+        return nearness
+
+
+def classifier_directions(stem: Stem) -> Tensor:
+    """The directions in which ImageNet's classifier tells most apart, scaled, [channels, 128]."""
+    weights = packaged_weights(stem)["_fc.weight"]
+    _, strength, axes = torch.linalg.svd(weights, full_matrices=False)
+    directions: Tensor = (axes[:DIRECTIONS] * strength[:DIRECTIONS, None]).T.contiguous()
+    return directions
