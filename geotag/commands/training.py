@@ -47,7 +47,8 @@ def scenes(
     """Fill in the scenes that a table lacks, by what a classifier of ImageNet sees.
 
     A guess to learn from, where nobody labelled: indoor, natural or urban, and nothing where it is
-    not sure. Scenes that the table has are kept. docs/training.md says how often it is right.
+    not sure. Scenes that the table has are kept, and rows to validate on stay as they are.
+    docs/training.md says how often it is right.
     """
     from geotag.scenes import run
 
