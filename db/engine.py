@@ -3,7 +3,7 @@
 from functools import cache
 from importlib import resources
 
-from sqlalchemy import Engine, TextClause, create_engine, text
+from sqlalchemy import Engine, TextClause, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -25,8 +25,11 @@ def make_engine(settings: DatabaseSettings) -> Engine:
     """
     if settings.database_url is None:
         raise DatabaseUrlMissing
+    url = make_url(settings.database_url.get_secret_value())
+    if url.drivername == "postgresql":  # as everybody else writes it
+        url = url.set(drivername="postgresql+psycopg2")
     return create_engine(
-        settings.database_url.get_secret_value(),
+        url,
         pool_pre_ping=True,
         pool_size=settings.database_pool,
         connect_args={

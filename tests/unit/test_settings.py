@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from db.engine import make_engine
+from db.settings import DatabaseSettings
 from geotag.settings import DECLARED, gather
 from workers.errors import UsageError
 
@@ -118,3 +120,11 @@ def test_waiting_is_longer_than_a_killed_workers_chunk_takes() -> None:
     """Valkey hands it out again about ten seconds after the visibility timeout."""
     found = gather()
     assert found.command.wait_seconds > found.worker.visibility_timeout + 10
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg2"])
+def test_a_database_url_names_the_driver_or_not(scheme):
+    url = f"{scheme}://someone:a%40b@127.0.0.1:5432/geotag"
+    engine = make_engine(DatabaseSettings(database_url=url))
+    assert engine.url.drivername == "postgresql+psycopg2"
+    assert (engine.url.username, engine.url.password) == ("someone", "a@b")
