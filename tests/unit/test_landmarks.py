@@ -10,7 +10,7 @@ from triton_models.landmarks import evaluation, figures
 from triton_models.landmarks.familiarity import SIGNS, Familiarity, fit_weights
 from triton_models.landmarks.heldout import Answers
 from triton_models.landmarks.learning import Recipe, learn, network_of
-from triton_models.landmarks.memory import Bytes, Memory, classifier_directions
+from triton_models.landmarks.memory import Bytes, Memory
 from triton_models.landmarks.photographs import Photographs, read_photographs, read_pixels
 from triton_models.landmarks.served import NOTHING, ServedLandmarks
 from triton_models.landmarks.views import (
@@ -148,8 +148,7 @@ def clusters(count: int = 30) -> tuple[np.ndarray, np.ndarray]:
 
 def remembered(means: np.ndarray, place: np.ndarray, places: int = 3) -> Memory:
     """A memory whose stem's pooled maps are its means."""
-    directions = torch.eye(means.shape[1])[:, :128]
-    return Memory(means, means, place, places, directions)
+    return Memory(means, means, place, places)
 
 
 def test_what_is_like_a_place_is_more_familiar_than_what_is_like_none():
@@ -160,7 +159,7 @@ def test_what_is_like_a_place_is_more_familiar_than_what_is_like_none():
 
     def signs(x):
         one = memory(torch.from_numpy(x), torch.from_numpy(x))[1]
-        return torch.cat([one.repeat(1, len(STEMS)), torch.zeros(len(x), 2)], dim=1)
+        return torch.cat([one, torch.zeros(len(x), 1)], dim=1)
 
     home, away = signs(means[1::2]), signs(strange)
     familiarity = Familiarity()
@@ -187,14 +186,6 @@ def test_a_byte_a_number_is_enough_for_a_cosine():
     kept = Bytes(rows)()
     unit, kept_unit = (torch.nn.functional.normalize(x) for x in (rows, kept))
     torch.testing.assert_close(kept_unit @ kept_unit.T, unit @ unit.T, rtol=0, atol=1e-3)
-
-
-def test_kinship_is_in_what_the_classifier_tells_apart():
-    directions = classifier_directions("efficientnet-lite0")
-    assert tuple(directions.shape) == (1280, 128)
-    gram = directions.T @ directions
-    torch.testing.assert_close(gram, torch.diag(gram.diag()), rtol=0, atol=1e-3 * gram.max().item())
-    assert gram.diag()[0] > gram.diag()[-1] > 0
 
 
 def test_cells_without_a_place_get_nothing_and_the_level_tells_familiarity():

@@ -1,12 +1,10 @@
 """How like anything that was learnt is a photograph? Designed with whole sites left out.
 
-Signs, over the photograph and its mirror image, weighed by a logistic regression (`fit_weights`) of
-known photographs that were held out against photographs of sites left out: of each stem's memory
-likeness, typicality and kinship (`memory.py`), and of the networks together
-
-- energy: of the fine logits (Liu et al. 2020, arXiv:2010.03759);
-- certainty: the log-probability of the likeliest fine cell, which falls where the networks and the
-  memories name different places.
+Three signs, over the photograph and its mirror image, weighed by a logistic regression
+(`fit_weights`) of known photographs that were held out against photographs of sites left out:
+likeness and typicality, in the mean of the stems' memories (`memory.py`), and certainty, the
+log-probability of the likeliest fine cell, which falls where the networks and the memories name
+different places.
 """
 
 import numpy as np
@@ -15,13 +13,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from triton_models.landmarks import memory
-from triton_models.landmarks.views import STEMS
-
 Singles = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-SIGNS = memory.SIGNS * len(STEMS) + 2
+SIGNS = 3
 
 
 class Familiarity(nn.Module):

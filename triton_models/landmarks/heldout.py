@@ -14,7 +14,7 @@ import torch
 
 from triton_models.halving import round_to_half
 from triton_models.landmarks.familiarity import SIGNS
-from triton_models.landmarks.memory import Memory, classifier_directions
+from triton_models.landmarks.memory import Memory
 from triton_models.landmarks.served import ServedLandmarks
 from triton_models.landmarks.views import STEMS, Views, frozen_stem
 from triton_models.networks.translocator import TransLocator
@@ -72,10 +72,9 @@ def assemble(
     in half precision, as it is shipped.
     """
     memories = []
-    for name, seen in zip(STEMS, views.seen, strict=True):
+    for seen in views.seen:
         means, maps = (np.asarray(x[:2, rows]).mean(axis=0) for x in (seen.means, seen.pooled))
-        directions = classifier_directions(name)
-        memories.append(Memory(means, maps, place[rows], len(known), directions))
+        memories.append(Memory(means, maps, place[rows], len(known)))
     network = ServedLandmarks(
         [frozen_stem(name) for name in STEMS],
         members,

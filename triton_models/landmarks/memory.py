@@ -1,14 +1,12 @@
 """What one stem remembers of the photographs that were learnt.
 
-Of another photograph it says to which place it is most like, and by three signs whether it is like
+Of another photograph it says to which place it is most like, and by two signs whether it is like
 anything that was learnt at all:
 
 - likeness: the greatest cosine to a photograph that was learnt, by the stem's map, `views.pooled`;
 - typicality: how much more probable the map's mean is under the nearest place than under all
   photographs together, Gaussians in the space of the principal components ("relative Mahalanobis
-  distance", Ren et al. 2021, arXiv:2106.09022);
-- kinship: the greatest cosine to a photograph that was learnt, by what the stem's own classifier
-  would make of the mean: as things of ImageNet, is there one that looks the same?
+  distance", Ren et al. 2021, arXiv:2106.09022).
 """
 
 import numpy as np
@@ -18,37 +16,24 @@ from sklearn.covariance import LedoitWolf
 from torch import Tensor, nn
 from torch.nn import functional
 
-from triton_models.networks.backbones import Stem, packaged_weights
-
 Singles = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 COMPONENTS = 256
-DIRECTIONS = 128
-SIGNS = 3
 
 
 class Memory(nn.Module):
-    """Means and pooled maps [B, channels] → likeness to each place [B, places], signs [B, 3]."""
+    """Means and pooled maps [B, channels] → likeness to each place [B, places], signs [B, 2]."""
 
     centre: Tensor
     places: Tensor
-    directions: Tensor
-    kin: Tensor
 
-    def __init__(
-        self, means: Singles, pooled: Singles, place: Ints, places: int, directions: Tensor
-    ) -> None:
-        """Remember n photographs [n, channels] of places [n], numbered below `places`.
-
-        `directions`: as `classifier_directions` gives them.
-        """
+    def __init__(self, means: Singles, pooled: Singles, place: Ints, places: int) -> None:
+        """Remember n photographs [n, channels] of places [n], numbered below `places`."""
         super().__init__()
         self.examples = Bytes(torch.from_numpy(pooled))
         self.typicality = Typicality(means, place)
         self.register_buffer("centre", torch.from_numpy(pooled).mean(dim=0))
-        self.register_buffer("directions", directions)
-        self.register_buffer("kin", functional.normalize(torch.from_numpy(means) @ directions))
         mine = torch.from_numpy(place)[None] == torch.arange(places)[:, None]
         self.register_buffer("places", torch.where(mine, 0.0, -4.0))  # cosines are 2 apart at most
 
@@ -59,8 +44,7 @@ class Memory(nn.Module):
         cosines = functional.normalize(pooled - self.centre) @ centred.T
         nearest = (cosines[:, None] + self.places).amax(dim=2)
         likeness = (functional.normalize(pooled) @ functional.normalize(examples).T).amax(dim=1)
-        kinship = (functional.normalize(means @ self.directions) @ self.kin.T).amax(dim=1)
-        return nearest, torch.stack([likeness, self.typicality(means), kinship], dim=1)
+        return nearest, torch.stack([likeness, self.typicality(means)], dim=1)
 
 
 class Bytes(nn.Module):
@@ -118,11 +102,3 @@ class Typicality(nn.Module):
         away = (towards[:, None] - self.centres @ self.within).square().sum(dim=2).amin(dim=1)
         nearness: Tensor = ((x @ self.overall).square().sum(dim=1) - away) / len(self.offset)
         return nearness
-
-
-def classifier_directions(stem: Stem) -> Tensor:
-    """The directions in which ImageNet's classifier tells most apart, scaled, [channels, 128]."""
-    weights = packaged_weights(stem)["_fc.weight"]
-    _, strength, axes = torch.linalg.svd(weights, full_matrices=False)
-    directions: Tensor = (axes[:DIRECTIONS] * strength[:DIRECTIONS, None]).T.contiguous()
-    return directions

@@ -98,20 +98,19 @@ class ServedLandmarks(nn.Module):
             learnt = _probabilities(s[head] for s in scores)
             places = remembered @ self.get_buffer(f"cell_of_place{head}")
             heads.append(((1 - MEMORY) * learnt + MEMORY * places).clamp(min=1e-12).log())
-        energy = _mean(s.fine.logsumexp(dim=1) for s in scores)
         scene = _probabilities(s.scene for s in scores).log()
-        certainty = heads[2].amax(dim=1)
-        return heads, scene, torch.cat([signs, torch.stack([energy, certainty], dim=1)], dim=1)
+        certainty = heads[2].amax(dim=1, keepdim=True)
+        return heads, scene, torch.cat([signs, certainty], dim=1)
 
     def remember(self, maps: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
-        """Probabilities of the places [B, places] by likeness, and the memories' signs."""
+        """Probabilities of the places [B, places] by likeness, and the memories' signs [B, 2]."""
         places, signs = [], []
         for memory, views in zip(self.memories, maps, strict=True):
             means = _mean(x.mean(dim=(2, 3)) for x in views)
             nearest, said = memory(means, _mean(pooled(x) for x in views))
             places.append(functional.softmax(nearest / TEMPERATURE, dim=1))
             signs.append(said)
-        return _mean(places), torch.cat(signs, dim=1)
+        return _mean(places), _mean(signs)
 
 
 def _probabilities(logits: Iterable[Tensor | None]) -> Tensor:
