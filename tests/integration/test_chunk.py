@@ -120,10 +120,12 @@ def hold_of(context: Context, chunk: PlannedChunk) -> Hold | None:
 
 
 def hold_ended(context: Context, chunk: PlannedChunk) -> bool:
-    hold = hold_of(context, chunk)
-    if hold is not None:
-        hold.let_go()
-    return hold is not None
+    """Whether nobody holds a chunk: what was let go ends with its session, a little later."""
+    held = (
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
+        " AND (classid::bigint << 32) | objid::bigint = hashtextextended(:name, 0)"
+    )
+    return scalar(context, held, name=f"geotag.chunk:{chunk.chunk_id}") == 0
 
 
 def attempts(context: Context, chunk: PlannedChunk) -> set[str | None]:
@@ -141,6 +143,7 @@ def still_to_do(context: Context, chunk: PlannedChunk) -> list[int]:
         begun = ledger.begin_chunk(context.engine, chunk.chunk_id, chunk.delivery)
     finally:
         hold.let_go()
+    until(lambda: hold_ended(context, chunk))
     return [obj.kills for obj in begun.objects] if begun else []
 
 
