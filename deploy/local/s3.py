@@ -116,6 +116,9 @@ class S3:
             **{"admin.ui": "false", "webdav": "false", "s3.port.iceberg": 0, "s3.port.lance": 0},
             **{"master.telemetry": "false", "volume.images.fix.orientation": "false"},
             "volume.preStopSeconds": 0,
+            # Every bucket takes a volume. Left alone it makes them so large that 50 GB of free disk
+            # have room for 50 buckets, whatever is in them.
+            "master.volumeSizeLimitMB": 128,
         }
         return [f"{name}={value}" for name, value in options.items()]
 
