@@ -6,7 +6,8 @@
 - the landmarks, and the landmarks un-squashed to 4:3 and to 3:4 before they are squashed again. The
   release has learnt from these; `--release FOLD --only held_out.txt` asks one that has not.
 
-Nothing of the release was chosen by the pictures of `camera`.
+Nothing of the release was fitted on the pictures of `camera` (docs/landmarks.md says what was
+chosen after they had been looked at).
 """
 
 import argparse
