@@ -1,7 +1,7 @@
 """The shipped release away from home: strangers straight from cameras, and changed proportions.
 
 `python -m benchmarks.landmarks ../shared/photos` asks the release `landmarks` about
-- `camera` as it is, through the workers' decoder;
+- `camera` as it is, through the workers' decoder, what was taken at a known place apart;
 - `camera` squashed to 256 × 256 px and compressed as the landmarks were (JPEG, quality 90);
 - the landmarks, and the landmarks un-squashed to 4:3 and to 3:4 before they are squashed again. The
   release has learnt from these; `--release FOLD --only held_out.txt` asks one that has not.
@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from triton_models.distance import great_circle_km
-from triton_models.landmarks.photographs import read_photographs
+from triton_models.landmarks.photographs import Photographs, read_photographs
 from triton_models.release import RELEASES, Release
 from triton_models.reliability import wilson
 from triton_models.serving import Locator
@@ -31,6 +31,8 @@ from workers.photo import InputSpec, PhotoLimits, read_photo
 SPEC = InputSpec(256, 256, "squash")
 LIMITS = PhotoLimits(max_bytes=1 << 28, max_pixels=1 << 28, decode_seconds=60)
 AT_200_KM = 2
+KNOWN_KM = 1.0
+"""A camera so near to a place that the release knows took no stranger."""
 
 
 def jpeg(pixels: np.ndarray, size: tuple[int, int] | None = None) -> bytes:
@@ -40,9 +42,47 @@ def jpeg(pixels: np.ndarray, size: tuple[int, int] | None = None) -> bytes:
     return out.getvalue()
 
 
-def listed(path: Path) -> list[str]:
+def listed(path: Path) -> list[tuple[str, tuple[float, float] | None]]:
+    """Names and positions (longitude, latitude in degrees, where EXIF has them)."""
     with path.open(encoding="utf-8") as file:
-        return [row["file"] for row in csv.DictReader(file)]
+        return [
+            (
+                row["file"],
+                (float(row["longitude"]), float(row["latitude"])) if row["latitude"] else None,
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
+def ask_cameras(ask, photos: Path, photographs: Photographs) -> dict:
+    """What is said of `camera`, as it is and squashed; pictures taken at a known place apart."""
+    strangers, at_home, unread = ([], []), ([], []), []
+    for name, at in listed(photos / "camera" / "metadata.csv"):
+        data = (photos / "camera" / name).read_bytes()
+        try:
+            pixels = read_photo(data, SPEC, LIMITS).pixels
+        except PhotoError as error:
+            unread.append(f"{name}: {error.code}")
+            continue
+        places = photographs.longitude, photographs.latitude
+        known = at is not None and great_circle_km(*at, *places).min() <= KNOWN_KM
+        for answers, seen in zip(
+            at_home if known else strangers, (data, jpeg(pixels)), strict=True
+        ):
+            answers.append((ask(seen), at))
+    right = [
+        sum(bool(great_circle_km(*answer.position, *at) <= KNOWN_KM) for answer, at in answers)
+        for answers in at_home
+    ]
+    return {
+        "camera": summary([answer for answer, _ in strangers[0]]),
+        "camera_squashed": summary([answer for answer, _ in strangers[1]]),
+        "camera_at_known_places": {
+            "photographs": len(at_home[0]),
+            "right_as_is_and_squashed": right,
+        },
+        "unread": unread,
+    }
 
 
 def summary(answers: list, hits: list[bool] | None = None) -> dict:
@@ -71,20 +111,8 @@ def main() -> None:
     def ask(data: bytes):
         return locator(read_photo(data, SPEC, LIMITS).pixels)
 
-    names = [] if arguments.only else listed(arguments.photos / "camera" / "metadata.csv")
-    found, unread = {"camera": [], "camera_squashed": []}, []
-    for name in names:
-        data = (arguments.photos / "camera" / name).read_bytes()
-        try:
-            found["camera"].append(ask(data))
-        except PhotoError as error:
-            unread.append(f"{name}: {error.code}")
-            continue
-        found["camera_squashed"].append(ask(jpeg(read_photo(data, SPEC, LIMITS).pixels)))
-    result = {name: summary(answers) for name, answers in found.items() if answers}
-    result["unread"] = unread
-
     photographs = read_photographs(arguments.photos / "landmarks")
+    result = {} if arguments.only else ask_cameras(ask, arguments.photos, photographs)
     only = set(arguments.only.read_text().split()) if arguments.only else set(photographs.files)
     for name, size in (("landmarks", None), ("wide_4_3", (341, 256)), ("tall_3_4", (256, 341))):
         answers, hits = [], []

@@ -144,7 +144,9 @@ def model_card(
     """Write the model card again, with what the release itself said of pictures from cameras."""
     maps = json.loads(segmentation.with_suffix(".json").read_text())
     figures, camera, scene = (json.loads(path.read_text()) for path in (results, away, scenes))
-    figures |= {name: camera[name] for name in ("camera", "camera_squashed")}
+    figures |= {
+        name: camera[name] for name in ("camera", "camera_squashed", "camera_at_known_places")
+    }
     figures["camera_scenes"] = scene
     text = card.text(Study.open(photos, work), figures, maps)
     (out / MODEL_CARD).write_text(text)

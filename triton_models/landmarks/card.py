@@ -19,7 +19,8 @@ def text(study: "Study", figures: dict[str, Any], maps: dict[str, Any]) -> str:
     """Markdown; `figures` as `evaluation.results` gives them, `maps` the segmentation's JSON.
 
     Once the release has been asked about pictures from cameras, `figures` also holds `camera` and
-    `camera_squashed` (`benchmarks.landmarks`) and `camera_scenes` (`benchmarks.landmark_scenes`).
+    `camera_squashed` and `camera_at_known_places` (`benchmarks.landmarks`), and `camera_scenes`
+    (`benchmarks.landmark_scenes`).
     """
     photographs = study.photographs
     known, strangers = figures["known"], figures["strangers"]
@@ -126,6 +127,7 @@ def _camera(figures: dict[str, Any]) -> str:
     camera, squashed, scenes = (
         figures[name] for name in ("camera", "camera_squashed", "camera_scenes")
     )
+    at_home = figures["camera_at_known_places"]
     held, shipped = figures["scene"]["all"], scenes["all"]
     count = held["photographs"] + shipped["photographs"]
     right = round(held["accuracy"] * held["photographs"]) + shipped["right"]
@@ -134,7 +136,8 @@ def _camera(figures: dict[str, Any]) -> str:
 ## Pictures straight from cameras
 
 Nothing was fitted on these. But an earlier set of familiarity's signs was dropped after they had \
-been looked at, so their figures are a little tuned.
+been looked at, so their figures are a little tuned. {at_home["photographs"]} more were taken at \
+known places; it places {at_home["right_as_is_and_squashed"][0]} of them rightly.
 
 - It abstains from {camera["abstained"]} of {camera["photographs"]} \
 ({_percent(camera["interval"])}); its mean confidence at 200 km is \
