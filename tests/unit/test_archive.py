@@ -2,8 +2,6 @@
 
 import hashlib
 import itertools
-import logging
-import random
 import tempfile
 import threading
 import time
@@ -14,7 +12,6 @@ from urllib.parse import unquote
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from db.archives import ArchiveRecord
 from tests.unit.test_archive_objects import ODD_KEYS
@@ -49,26 +46,9 @@ def archive_at(endpoint, *, waits=None, **settings):
     return Archive(WorkerSettings(s3_endpoint=endpoint, **values), sleep=waits.append)
 
 
-@pytest.fixture(scope="module")
-def endpoint():
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
 def archive(endpoint):
     return archive_at(endpoint)
-
-
-@pytest.fixture
-def bucket(archive):
-    name = f"bucket-{random.randrange(10**12)}"
-    archive.ensure_bucket(name)
-    return name
 
 
 def listed(archive, bucket, prefix=""):

@@ -3,9 +3,7 @@
 import gzip
 import hashlib
 import json
-import logging
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote_plus
@@ -13,7 +11,6 @@ from urllib.parse import quote_plus
 import pyarrow
 import pyarrow.parquet
 import pytest
-from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from db.archives import RegisteredArchive
@@ -30,19 +27,14 @@ CREATED = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def archives() -> Iterator[Archives]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+def archives(endpoint: str) -> Archives:
     settings = WorkerSettings(
-        s3_endpoint=f"http://{host}:{port}",
+        s3_endpoint=endpoint,
         s3_access_key="key",
         s3_secret_key=SecretStr("secret"),
         s3_tries=1,
     )
-    yield Archives(settings)
-    server.stop()
+    return Archives(settings)
 
 
 class Written:

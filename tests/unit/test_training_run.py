@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import json
-import logging
 import os
 import shutil
 import signal
@@ -17,7 +16,6 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from moto.server import ThreadedMotoServer
 from safetensors.torch import load_file
 
 from geotag import train as command
@@ -319,32 +317,27 @@ def test_a_wrong_key_is_named(changes: list[str], says: str, tmp_path: Path) -> 
         command.dry(path, changes)
 
 
-def test_pictures_come_from_s3_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_come_from_s3_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
     """moto's S3 over HTTP; a missing object is a bad picture, as a missing file is.
 
     With a ledger: tests/integration/test_training.py.
     """
     path = training_files.write(tmp_path)
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        settings = {
-            "S3_ENDPOINT": f"http://{host}:{port}", "S3_ACCESS_KEY": "k", "S3_SECRET_KEY": "s",
-            "DATA_DIR": str(tmp_path / "no-ledger"),
-        }  # fmt: skip
-        for name, value in settings.items():
-            monkeypatch.setenv(f"GEOTAG_{name}", value)
-        archive = Archive(WorkerSettings())
-        archive.ensure_bucket("bucket")
-        for k in range(1, training_files.PHOTOGRAPHS):
-            archive.upload("bucket", f"a/{k}.png", tmp_path / "photographs" / f"{k}.png")
-        fixed = ["network.scenes=0", "training.epochs=1"]
-        changes = [*fixed, "data.folder=s3://bucket/a", "out=s3", "data.processes=1"]
-        assert command.run(path, changes, resume=False) == 0
-    finally:
-        server.stop()
+    settings = {
+        "S3_ENDPOINT": endpoint, "S3_ACCESS_KEY": "k", "S3_SECRET_KEY": "s",
+        "DATA_DIR": str(tmp_path / "no-ledger"),
+    }  # fmt: skip
+    for name, value in settings.items():
+        monkeypatch.setenv(f"GEOTAG_{name}", value)
+    archive = Archive(WorkerSettings())
+    archive.ensure_bucket("bucket")
+    for k in range(1, training_files.PHOTOGRAPHS):
+        archive.upload("bucket", f"a/{k}.png", tmp_path / "photographs" / f"{k}.png")
+    fixed = ["network.scenes=0", "training.epochs=1"]
+    changes = [*fixed, "data.folder=s3://bucket/a", "out=s3", "data.processes=1"]
+    assert command.run(path, changes, resume=False) == 0
     bad = (tmp_path / "s3" / "bad.csv").read_text().splitlines()[1:]
     assert [line.split(",")[:2] for line in bad] == [["0.png", "object_missing"]]
     (tmp_path / "photographs" / "0.png").unlink()

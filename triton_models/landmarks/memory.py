@@ -48,7 +48,10 @@ class Memory(nn.Module):
 
 
 class Bytes(nn.Module):
-    """Rows [n, channels] of which each number is kept in one byte: it moves a cosine by 1e-4."""
+    """Rows [n, channels], a byte a number.
+
+    Between the landmark photographs and a third view of each it moves no cosine by more than 0.002.
+    """
 
     values: Tensor
     scale: Tensor

@@ -124,7 +124,7 @@ def make_views(pixels: Pixels, segmentation: Path, count: int, folder: Path) -> 
 
 
 class _Eye:
-    """A frozen stem in ONNX Runtime, which on a processor is four times as fast as torch."""
+    """A frozen stem in ONNX Runtime, which on a processor is three times as fast as torch."""
 
     def __init__(self, name: Stem) -> None:
         with tempfile.TemporaryDirectory() as folder:
