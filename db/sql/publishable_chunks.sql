@@ -69,5 +69,8 @@ SELECT c.id, c.delivery,
              ORDER BY ro.object_version_id) AS object_ids
 FROM chosen
 JOIN geotag.chunk c ON c.id = chosen.id
+-- Asked again of the locked row: another publisher may have sent it since this statement began.
+WHERE c.finished_at IS NULL
+  AND c.published_at IS NULL
 ORDER BY chosen.place, c.id
 FOR UPDATE OF c SKIP LOCKED

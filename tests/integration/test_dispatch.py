@@ -201,6 +201,16 @@ def test_many_publishers_at_once_send_each_chunk_once(engine: Engine) -> None:
     assert Counter(runs_of(engine, chunks))[question] == 100
 
 
+def test_chunk_sent_since_the_question_began_is_not_sent_again(engine: Engine) -> None:
+    run_of(engine, 3, queue=INTERACTIVE)
+    given = {"queue": INTERACTIVE, "now": NOW, "most": None}
+    with engine.begin() as slow:
+        # A cursor sees the ledger as it was when it was opened, and locks rows when it is read.
+        slow.execute(text(f"DECLARE asked NO SCROLL CURSOR FOR {sql('publishable_chunks')}"), given)
+        assert len(publish(engine, queue=INTERACTIVE)) == 3
+        assert slow.execute(text("FETCH ALL FROM asked")).all() == []
+
+
 def test_broker_that_goes_away_while_publishing_loses_nothing(engine: Engine) -> None:
     run_of(engine, 5)
     sent: list[PlannedChunk] = []
