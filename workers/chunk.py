@@ -53,6 +53,10 @@ _POLL_SECONDS = 1.0
 _BUSY_SECONDS = 0.2
 _LOOKS = 10
 _LONGEST_BACKOFF = 8.0
+# Asking a service that is away takes no time where the connection is refused, and a timeout where
+# nobody answers. That is to be a tenth of a worker's time: other chunks may need other services.
+_REST_AFTER_ASKING = 9.0
+_LONGEST_REST_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -183,8 +187,8 @@ class _ChunkWork:
         self._quarantine()
         # A service that made this process hand back a chunk is asked before the next one begins,
         # which would cost fetches and attempts. Not for long: others may need other services.
-        away = self._services() & self.place.away
-        if not all(self._wait_for(service, _POLL_SECONDS) for service in away):
+        away = self._services() & self.place.away.keys()
+        if not all(self._is_back(service) for service in away):
             return End("what it needs is still away")
         try:
             self.last_attempt = patiently(self.place, self._open_attempts)
@@ -289,19 +293,29 @@ class _ChunkWork:
                 suspects.add(self.archive.reachable)
         return next((service for service in suspects if not service()), None)
 
+    def _is_back(self, service: Service) -> bool:
+        """Whether a service that stayed away is back, asked no more often than it may be."""
+        if time.monotonic() >= self.place.away[service]:
+            return self._wait_for(service, _POLL_SECONDS)
+        self._pause(_POLL_SECONDS)
+        return False
+
     def _wait_for(self, service: Service, patience: float) -> bool:
         """Whether the service came back within so many seconds.
 
         Each worker asks at moments of its own, so that they do not all come back at once.
         """
         until = time.monotonic() + patience
+        rest = 0.0
         while time.monotonic() < until and not self.place.deadline.passed():
             self._pause(1.5 * _POLL_SECONDS)
+            asked = time.monotonic()
             if service():
-                self.place.away.discard(service)
+                self.place.away.pop(service, None)
                 return True
+            rest = min(_REST_AFTER_ASKING * (time.monotonic() - asked), _LONGEST_REST_SECONDS)
             self._beat()
-        self.place.away.add(service)
+        self.place.away[service] = time.monotonic() + rest
         return False
 
     def _pause(self, seconds: float) -> None:

@@ -30,6 +30,8 @@ from workers.settings import WorkerSettings
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+# A connection that was not made by then, a packet lost twice included, will not be.
+_CONNECT_SECONDS = 5.0
 _CONNECTIONS = 64  # at least the threads of a process: beyond that they would wait for each other
 
 
@@ -87,7 +89,7 @@ class S3Clients:
 
     @property
     def s3(self) -> "S3Client":
-        """boto3's client. Its timeout is for connecting and for each read."""
+        """boto3's client. `s3_timeout` is for each read."""
         with self._lock:
             if self._s3 is None:
                 self._s3 = self._new_s3()
@@ -117,6 +119,10 @@ class S3Clients:
             decode_content=False,
         )
 
+    @property
+    def _connect_timeout(self) -> float:
+        return min(_CONNECT_SECONDS, self._settings.s3_timeout)
+
     def _sign(self, request: AWSRequest) -> None:
         with self._lock:
             credentials = self._credentials().get_credentials()
@@ -141,14 +147,16 @@ class S3Clients:
                     url.host or "",
                     url.port,
                     maxsize=_CONNECTIONS,
-                    timeout=urllib3.Timeout(self._settings.s3_timeout),
+                    timeout=urllib3.Timeout(
+                        connect=self._connect_timeout, read=self._settings.s3_timeout
+                    ),
                 )
             return self._pool
 
     def _new_s3(self) -> "S3Client":
         endpoint = self.service.endpoint or None
         config = Config(
-            connect_timeout=self._settings.s3_timeout,
+            connect_timeout=self._connect_timeout,
             read_timeout=self._settings.s3_timeout,
             retries={"total_max_attempts": 1},
             max_pool_connections=_CONNECTIONS,

@@ -23,13 +23,14 @@ class Workplace:
     """Clients of one worker process; each is made on first use, which is after the fork.
 
     `deadline` is when the process must stop. `away` has the services that stayed away for as long
-    as a chunk was willing to wait, as the questions that turn true when they are back.
+    as a chunk was willing to wait, as the questions that turn true when they are back, each with
+    the moment (`time.monotonic()`) from which it may be asked again.
     """
 
     settings: WorkerSettings
     database: DatabaseSettings
     deadline: Deadline = field(default_factory=Deadline)
-    away: set[Callable[[], bool]] = field(default_factory=set)
+    away: dict[Callable[[], bool], float] = field(default_factory=dict)
     _locators: dict[tuple[str, str], Locator] = field(default_factory=dict)
 
     @cached_property

@@ -1,8 +1,10 @@
 """What one worker does with one message when things go wrong around it: real ledger, real S3."""
 
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -247,6 +249,35 @@ def test_service_that_stayed_away_is_asked_before_the_next_chunk_begins(
     worker.deliver_what_was_sent()  # another service than the one that is away is not waited for
 
     assert still_to_do(running, chunk) == []
+
+
+def test_service_that_hangs_is_asked_with_a_tenth_of_the_time(
+    running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive that answers nothing must not keep the others' chunks waiting."""
+    asked: list[float] = []
+
+    def hangs() -> bool:
+        time.sleep(0.1)
+        asked.append(time.monotonic())
+        return False
+
+    away = a_locator(InferenceUnavailable("gone"), ready=False)
+    away.ready = hangs
+    with monkeypatch.context() as outage:
+        outage.setattr(worker.place, "locator", lambda *_release: away)
+        worker.deliver(chunk)
+        assert worker.place.away[hangs] >= asked[-1] + 0.8
+        worker.place.away[hangs] = math.inf
+        times = len(asked)
+        until(lambda: hold_ended(running, chunk))
+        worker.deliver_what_was_sent()
+        assert len(asked) == times
+        worker.place.away[hangs] = 0.0
+        until(lambda: hold_ended(running, chunk))
+        worker.deliver_what_was_sent()
+        assert len(asked) > times
+    assert worker.sent == [(chunk.chunk_id, chunk.delivery)] * 3
 
 
 def test_worker_that_is_told_to_stop_hands_back_what_it_cannot_finish(
