@@ -1,3 +1,4 @@
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from triton_models.landmarks.heldout import Answers
 from triton_models.landmarks.learning import Recipe, learn, network_of
 from triton_models.landmarks.memory import Bytes, Memory
 from triton_models.landmarks.photographs import Photographs, read_photographs, read_pixels
+from triton_models.landmarks.releasing import fit
 from triton_models.landmarks.served import NOTHING, ServedLandmarks
 from triton_models.landmarks.views import (
     STEMS,
@@ -167,6 +169,19 @@ def test_what_is_like_a_place_is_more_familiar_than_what_is_like_none():
     assert len(weights) == SIGNS + 1
     familiarity.weights.copy_(torch.from_numpy(weights))
     assert familiarity(home).min() > 0 > familiarity(away).max()
+
+
+def test_no_release_is_made_where_a_sign_speaks_against_the_familiar(photographs, tmp_path):
+    rng = np.random.default_rng(6)
+    count = len(photographs)
+    home, away = rng.normal(1, 0.1, (count, SIGNS)), rng.normal(0, 0.1, (count, SIGNS))
+    home[:, 1], away[:, 1] = away[:, 1], home[:, 1].copy()
+    for name, signs in (("folds_0", home), ("strangers", away)):
+        found = Answers.empty(count, (1, 1, 1, 3))
+        replace(found, signs=signs.astype(np.float32)).save(tmp_path / f"{name}.npz")
+    study = SimpleNamespace(photographs=photographs)
+    with pytest.raises(ValueError, match=r"^typicality would speak against the familiar"):
+        fit(study, tmp_path)
 
 
 def test_memory_names_the_place_of_the_nearest_photograph():

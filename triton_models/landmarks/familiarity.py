@@ -16,7 +16,8 @@ from torch import Tensor, nn
 Singles = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
-SIGNS = 3
+NAMES = ("likeness", "typicality", "certainty")
+SIGNS = len(NAMES)
 
 
 class Familiarity(nn.Module):
@@ -52,3 +53,12 @@ def fit_weights(known: Singles, strange: Singles, site: Ints) -> Singles:
     )
     slopes = model.coef_[0] / scale
     return np.append(slopes, model.intercept_[0] - slopes @ centre).astype(np.float32)
+
+
+def speaking_against(weights: Singles) -> list[str]:
+    """Names of the signs [SIGNS + 1] that would count a familiar photograph as strange.
+
+    A fit in which one does has learnt to tell these very sites apart, which says nothing of other
+    strangers.
+    """
+    return [name for name, weight in zip(NAMES, weights[:-1], strict=True) if weight < 0]

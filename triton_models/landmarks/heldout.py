@@ -16,7 +16,8 @@ from triton_models.halving import round_to_half
 from triton_models.landmarks.familiarity import SIGNS
 from triton_models.landmarks.memory import Memory
 from triton_models.landmarks.served import ServedLandmarks
-from triton_models.landmarks.views import STEMS, Views, frozen_stem
+from triton_models.landmarks.views import STEMS, Views
+from triton_models.networks.backbones import EfficientNetLite
 from triton_models.networks.translocator import TransLocator
 
 Ints = npt.NDArray[np.int64]
@@ -59,6 +60,7 @@ class Answers:
 
 
 def assemble(
+    stems: Sequence[EfficientNetLite],
     members: Sequence[TransLocator],
     views: Views,
     place: Ints,
@@ -68,6 +70,7 @@ def assemble(
 ) -> ServedLandmarks:
     """The served network of these members, with the photographs `rows` as its memories.
 
+    `stems`: none, where it is asked through cached views alone.
     `known` [places, 3] and `cells` as in `ServedLandmarks`; familiarity has no weights yet. All is
     in half precision, as it is shipped.
     """
@@ -76,7 +79,7 @@ def assemble(
         means, maps = (np.asarray(x[:2, rows]).mean(axis=0) for x in (seen.means, seen.pooled))
         memories.append(Memory(means, maps, place[rows], len(known)))
     network = ServedLandmarks(
-        [frozen_stem(name) for name in STEMS],
+        stems,
         members,
         memories,
         torch.from_numpy(known),

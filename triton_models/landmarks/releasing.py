@@ -19,7 +19,7 @@ from triton_models.export import export_scores
 from triton_models.geocells import LEVELS
 from triton_models.halving import store_halves
 from triton_models.landmarks import card
-from triton_models.landmarks.familiarity import fit_weights
+from triton_models.landmarks.familiarity import fit_weights, speaking_against
 from triton_models.landmarks.heldout import SEEDS, Answers, Singles
 from triton_models.landmarks.learning import Recipe
 from triton_models.landmarks.photographs import SIZE
@@ -101,7 +101,7 @@ def write(
 
     `segmentation` has its JSON file beside it; `results` is what `evaluation.results` found. The
     network that is exported stays in `work` as `translocator.pt`.
-    Raises FileNotFoundError without the answers, ExportMismatch, or ReleaseError.
+    Raises FileNotFoundError without the answers, ExportMismatch, ReleaseError, or as `fit` does.
     """
     weights, fitted = fit(study, work)
     network = study.network(members, np.arange(len(study.photographs)), weights)
@@ -143,12 +143,17 @@ def write_folds(study: Study, work: Path, out: Path, segmentation: Path) -> Iter
 
 
 def fit(study: Study, work: Path) -> tuple[Singles, Calibration]:
-    """Weights of familiarity and calibration, from all answers in `work`."""
+    """Weights of familiarity and calibration, from all answers in `work`.
+
+    Raises ValueError where a sign of familiarity would speak against it.
+    """
     known = Answers.load(work / f"folds_{SEEDS[0]}.npz")
     strange = Answers.load(work / "strangers.npz")
     weights = fit_weights(
         known.signs, strange.signs, study.photographs.sites[study.photographs.place]
     )
+    if against := speaking_against(weights):
+        raise ValueError(f"{', '.join(against)} would speak against the familiar: leave it out")
     home, away = (scored(study, answers, weights) for answers in (known, strange))
     return weights, calibrate(study, home, away)
 

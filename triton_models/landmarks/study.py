@@ -15,7 +15,7 @@ from triton_models.landmarks.learning import Recipe, learn, predict
 from triton_models.landmarks.photographs import Photographs, read_photographs
 from triton_models.landmarks.scenes import SCENES, Part, read_labels
 from triton_models.landmarks.served import ServedLandmarks
-from triton_models.landmarks.views import STEMS, Views, read_views
+from triton_models.landmarks.views import STEMS, Views, frozen_stem, read_views
 from triton_models.landmarks.world import world_with
 from triton_models.networks.translocator import TransLocator
 
@@ -92,7 +92,7 @@ class Study:
         """What the served network of these members, which learnt `rows`, says of others."""
         local = [int(n) + 1 for n in self.cells.max(axis=0)]
         place = self.photographs.place
-        network = assemble(members, self.views, place, rows, self.cells, local)
+        network = assemble((), members, self.views, place, rows, self.cells, local)
         return answers(network, self.views, held_out)
 
     def network(
@@ -100,7 +100,8 @@ class Study:
     ) -> ServedLandmarks:
         """The network to serve, which learnt `rows`: all cells of the world, and familiarity."""
         place = self.photographs.place
-        network = assemble(members, self.views, place, rows, self.known, self.classes)
+        stems = [frozen_stem(name) for name in STEMS]
+        network = assemble(stems, members, self.views, place, rows, self.known, self.classes)
         network.familiarity.weights.copy_(torch.from_numpy(weights))
         return network
 
