@@ -71,6 +71,7 @@ it they are not held out.
 {_row("logistic regression on all three", easy["logistic_three_stems"])}
 {_row("nearest photograph by EfficientNet-Lite2", easy["nearest"])}
 {_row("nearest photograph by all three", easy["nearest_three_stems"])}
+{_row("the same by the generalised mean, with the mirror image", easy["nearest_pooled"])}
 {_row("commonest place", easy["commonest"])}
 
 | confidence within | expected calibration error (95 %) | Brier (best constant) | \

@@ -245,6 +245,8 @@ def accuracies(study: Study, judged: Judged, seeds: Sequence[Answers]) -> dict[s
     photographs, fold = study.photographs, study.photographs.folds()
     stems = [np.asarray(seen.means[0]) for seen in study.views.seen]
     together = np.concatenate(stems, axis=1)
+    # What the memories compare: both views, by the generalised mean.
+    pooled = [np.asarray(seen.pooled[:2]).mean(axis=0) for seen in study.views.seen]
     easy = {
         name: hits(photographs, method(means, photographs.place, fold))
         for name, method, means in (
@@ -252,6 +254,7 @@ def accuracies(study: Study, judged: Judged, seeds: Sequence[Answers]) -> dict[s
             ("nearest", baselines.nearest, stems[LITE2]),
             ("logistic_three_stems", baselines.logistic, together),
             ("nearest_three_stems", baselines.nearest, together),
+            ("nearest_pooled", baselines.nearest, np.concatenate(pooled, axis=1)),
             ("commonest", baselines.commonest, stems[LITE2]),
         )
     }
