@@ -124,7 +124,8 @@ class Examples(Dataset[Batch]):
             return image, self._maps.get(sha256)
         except KeyError as error:
             raise BadPicture(
-                "no_class_map", "the file has changed since its class map was made"
+                "no_class_map",
+                "the file has changed since its class map was made: delete data.cache",
             ) from error
 
     def _grey(self) -> tuple[np.ndarray, np.ndarray]:
