@@ -107,19 +107,21 @@ def make(
     The network is asked about photographs that it did not learn from; on its answers its
     confidence is fitted, and its model card says how good they are.
     """
+    from geotag.interruption import sigterm_interrupts
     from geotag.making import run as make_release
 
-    digest = make_release(
-        run,
-        name,
-        out,
-        held_out=held_out,
-        photos=photos,
-        count=count,
-        error_rate=error_rate,
-        attribution=attribution,
-        version=version,
-    )
+    with sigterm_interrupts():
+        digest = make_release(
+            run,
+            name,
+            out,
+            held_out=held_out,
+            photos=photos,
+            count=count,
+            error_rate=error_rate,
+            attribution=attribution,
+            version=version,
+        )
     typer.echo(f"{out / name}: {digest}")
 
 
@@ -131,6 +133,7 @@ def quantise(
     count: Annotated[int, typer.Option(min=1, help="Photographs to take, evenly spread.")] = 128,
 ) -> None:
     """Make NAME-int8: the same release in 8-bit integers, fitted to sample photographs."""
+    from geotag.interruption import sigterm_interrupts
     from geotag.models import find
     from geotag.pictures import prepared
     from geotag.settings import gather
@@ -139,7 +142,8 @@ def quantise(
     settings = gather()
     release = find(settings, name)
     _paths, samples = prepared(settings.worker, release, pictures, count)
-    made = quantise(release, out / f"{release.name}-int8", samples)
+    with sigterm_interrupts():
+        made = quantise(release, out / f"{release.name}-int8", samples)
     typer.echo(f"{made.directory}: {made.digest}")
 
 

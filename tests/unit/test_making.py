@@ -1,9 +1,11 @@
 """From a run in miniature to a release, by the command: what it holds, and what is refused."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import torch
 from PIL import Image
 
 from geotag import making
+from geotag.failures import INTERRUPTED
 from tests import four_places, training_files
 from tests.four_places import HELD_OUT, LEARNT, PLACES
 from tests.training_process import train
@@ -88,6 +91,29 @@ def test_the_command_makes_a_release_that_knows_the_places(folder: Path, tmp_pat
             right.append(near)
     assert 0 < len(right) < HELD_OUT
     assert np.mean(right) >= 0.8
+
+
+def test_told_to_end_it_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
+    """While it asks about a picture that never comes: a pipe."""
+    pictures, scratch, out = (tmp_path / name for name in ("pictures", "scratch", "out"))
+    (pictures / "validation").mkdir(parents=True)
+    scratch.mkdir()
+    os.mkfifo(pictures / "validation" / "0.png")
+    with subprocess.Popen(
+        [str(Path(sys.executable).with_name("geotag")), "models", "make", "run", "--name", "mine",
+         "--out", str(out), "--photos", str(pictures)],
+        cwd=folder, env={"PATH": "", "OMP_NUM_THREADS": "1", "TMPDIR": str(scratch)},
+        stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        while not any(scratch.rglob("release.json")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED
+    assert "Traceback" not in said
+    assert not [path for path in scratch.iterdir() if path.is_dir()]  # ONNX Runtime leaves a file
+    assert not list(out.iterdir())
 
 
 def test_without_a_rate_of_errors_it_always_answers(
