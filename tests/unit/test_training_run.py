@@ -98,6 +98,9 @@ def test_a_run_killed_and_resumed_ends_with_the_weights_of_one_that_was_not(
     for column in ("loss", "fine", "learning_rate", "bad"):
         theirs_column = [line[column] for line in log(tmp_path / "whole")]
         assert [line[column] for line in log(tmp_path / "run")] == theirs_column
+    found = [(tmp_path / name / "validation.csv").read_text() for name in ("run", "whole")]
+    assert found[0] == found[1]
+    assert "\n10,within_25_km," in found[0]
     bad = (tmp_path / "run" / "bad.csv").read_text().splitlines()
     why = "not_an_image,the bytes are of no image format"
     assert bad == ["file,code,message", f"4.png,{why}", f"5.png,{why}"]

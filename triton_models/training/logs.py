@@ -1,7 +1,8 @@
-"""A run's logs: `log.csv`, TensorBoard's files, and `bad.csv`, the pictures that were skipped."""
+"""A run's logs: `log.csv`, `validation.csv`, TensorBoard's files, and `bad.csv`, the pictures that
+were skipped."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
@@ -24,34 +25,52 @@ class Logs:
     """Writes the logs of a run from a step on; lines of later steps, from before a kill, go."""
 
     def __init__(self, folder: Path, step: int) -> None:
-        path = folder / "log.csv"
-        kept = []
-        if step and path.is_file():
-            with path.open(newline="") as file:
-                kept = [line for line in csv.DictReader(file) if int(line["step"]) <= step]
-        self._file = path.open("w", newline="")
-        self._lines = csv.DictWriter(self._file, _COLUMNS)
-        self._lines.writeheader()
-        self._lines.writerows(kept)
-        self._file.flush()
+        self._lines = _Table(folder / "log.csv", _COLUMNS, step)
+        self._found = _Table(folder / "validation.csv", ("step", "name", "value"), step)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     def step(self, values: Mapping[str, float]) -> None:
         """Write one line; `values` has a number for every column."""
-        self._lines.writerow({name: f"{values[name]:.6g}" for name in _COLUMNS})
-        self._file.flush()
+        self._lines.write([{name: f"{values[name]:.6g}" for name in _COLUMNS}])
         for name in _COLUMNS[2:]:
             self._board.add_scalar(f"training/{name}", values[name], int(values["step"]))
 
     def validation(self, step: int, values: Mapping[str, float]) -> None:
-        """Write what a validation found to TensorBoard."""
+        """Write what a validation found."""
+        self._found.write(
+            [{"step": step, "name": name, "value": f"{x:.6g}"} for name, x in values.items()]
+        )
         for name, value in values.items():
             self._board.add_scalar(f"validation/{name}", value, step)
 
     def close(self) -> None:
         """Flush everything."""
-        self._file.close()
+        self._lines.close()
+        self._found.close()
         self._board.close()
+
+
+class _Table:
+    """A CSV that goes on after a step; lines of later steps go."""
+
+    def __init__(self, path: Path, columns: Sequence[str], step: int) -> None:
+        kept = []
+        if step and path.is_file():
+            with path.open(newline="") as file:
+                kept = [line for line in csv.DictReader(file) if int(line["step"]) <= step]
+        self._file = path.open("w", newline="")
+        self._lines = csv.DictWriter(self._file, columns)
+        self._lines.writeheader()
+        self.write(kept)
+
+    def write(self, lines: Iterable[Mapping[str, object]]) -> None:
+        """Append lines, so that a kill loses none."""
+        self._lines.writerows(lines)
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 def write_bad(folder: Path, bad: Mapping[str, tuple[str, str]]) -> None:
