@@ -58,7 +58,7 @@ def outcomes_of(context: Context, bucket: str) -> dict[str, int]:
         return {row[0]: row[1] for row in connection.execute(text(query), {"bucket": bucket})}
 
 
-def until(what: Callable[[], Any], *, seconds: float = 60.0) -> Any:
+def until(what: Callable[[], Any], *, seconds: float = 240.0) -> Any:
     """What `what` returns once that is true."""
     end = time.monotonic() + seconds
     while not (found := what()):

@@ -392,6 +392,7 @@ def test_chunk_that_killed_a_worker_is_left_to_the_publisher_in_parts(
     ledger.open_attempts(running.engine, chunk.chunk_id, chunk.object_version_ids, "killed")
 
     worker.deliver(chunk)
+    until(lambda: hold_ended(running, chunk))
     worker.deliver(chunk)  # as after a worker that died between the split and its message
 
     query = text(

@@ -82,6 +82,8 @@ def test_worker_counts_and_logs_what_it_does(
 
     assert geotag("run", f"s3://{bucket}").returncode == 3
 
+    # A worker counts a chunk's objects a moment after it has written them.
+    until(lambda: worker.metrics()["geotag_chunks_in_flight"] == 0)
     said = worker.metrics()
     objects = 'geotag_objects_total{{code="{}",state="{}"}}'
     assert said[objects.format("", "geotagged")] == 20
@@ -93,7 +95,6 @@ def test_worker_counts_and_logs_what_it_does(
     assert said[stage.format("fetch")] == 22
     assert said[stage.format("infer")] == 20
     assert said[stage.format("write")] >= 3  # 22 objects are three chunks of eight
-    assert until(lambda: worker.metrics()["geotag_chunks_in_flight"] == 0)
 
     failed = [line for line in worker.lines() if "the object failed" in str(line["event"])]
     assert {line["code"] for line in failed} == {"not_an_image", "empty"}
@@ -112,8 +113,8 @@ def test_killed_process_takes_nothing_out_of_the_sums(
     upload(running, bucket, distinct_pictures(good_files()["plain.jpg"], 12, prefix=bucket))
     assert geotag("run", f"s3://{bucket}").returncode == 0
     series = 'geotag_objects_total{code="",state="geotagged"}'
-    before = worker.metrics()[series]
-    assert before == 12
+    before = 12
+    until(lambda: worker.metrics()[series] == before)
 
     for child in psutil.Process(worker.process.pid).children():
         child.send_signal(signal.SIGKILL)
@@ -121,6 +122,7 @@ def test_killed_process_takes_nothing_out_of_the_sums(
     assert until(lambda: worker.metrics()[series] == before)
     upload(running, bucket, distinct_pictures(good_files()["plain.jpg"], 3, prefix=f"{bucket}-2"))
     assert geotag("run", f"s3://{bucket}").returncode == 0
+    until(lambda: worker.metrics()[series] == before + 3)
     assert worker.metrics()[series] == before + 3
 
 

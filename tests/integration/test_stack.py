@@ -6,7 +6,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import boto3
 import numpy as np
@@ -163,11 +165,18 @@ def test_all_is_well_says_the_doctor(settings: StackSettings) -> None:
     assert [check for check in doctor.checks(settings) if not check.ok] == []
 
 
+def of_each(settings: StackSettings, question: Callable[[psutil.Process], Any]) -> Iterator[Any]:
+    """The answers of the stack's processes that have not ended before they are asked."""
+    for process in find_strays(settings.data_dir):
+        with suppress(psutil.NoSuchProcess):
+            yield question(process)
+
+
 def test_everything_listens_on_loopback_only(settings: StackSettings) -> None:
     listening = [
         connection.laddr.ip
-        for process in find_strays(settings.data_dir)
-        for connection in process.net_connections("tcp")
+        for connections in of_each(settings, lambda process: process.net_connections("tcp"))
+        for connection in connections
         if connection.status == psutil.CONN_LISTEN
     ]
 
@@ -182,8 +191,8 @@ def test_no_secret_is_on_a_command_line(settings: StackSettings, variables: dict
     ]
     assert secrets[0] in variables["GEOTAG_DATABASE_URL"]  # they are the ones in use
 
-    for process in find_strays(settings.data_dir):
-        assert not [secret for secret in secrets if secret in " ".join(process.cmdline())]
+    for line in of_each(settings, lambda process: " ".join(process.cmdline())):
+        assert not [secret for secret in secrets if secret in line]
 
 
 def test_a_wrong_password_is_refused(variables: dict[str, str]) -> None:

@@ -1,6 +1,5 @@
 """The release `untrained` in a real Triton answers as its PyTorch modules do."""
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from PIL import Image
 from tritonclient.utils import InferenceServerException
 
 from deploy import model_control
+from tests.stack_helpers import until
 from triton_models import untrained
 from triton_models.export import LOCATOR_OUTPUTS, PIXELS, TOLERANCE, relative_difference
 from triton_models.networks.translocator import TransLocatorConfig
@@ -272,11 +272,7 @@ def test_one_bad_request_fails_alone(
             tensors,
             lambda result, error, k=k: results.update({k: error or result}),
         )
-    for _ in range(100):
-        if len(results) == 8:
-            break
-        time.sleep(0.1)
+    until(lambda: len(results) == 8)
     errors = {k: str(r) for k, r in results.items() if isinstance(r, InferenceServerException)}
-    assert len(results) == 8
     assert errors.keys() == {3}
     assert "geodecode: " in errors[3]

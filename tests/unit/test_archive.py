@@ -304,7 +304,7 @@ def test_a_slow_answer_is_given_up(fault, key):
         archive = archive_at(server.endpoint, s3_timeout=0.3)
         obj = ArchiveObject("bucket", key, "e", 8, None)
         assert archive.fetch(obj, MEGABYTE).data == b"the body"
-    assert server.requests == 2
+    assert server.requests >= 2  # more where the right answer is late, too
 
 
 @pytest.mark.parametrize("key", [PLAIN, LEADING])

@@ -165,7 +165,7 @@ def listener() -> Iterator[socket.socket]:
 def test_address_where_nobody_listens_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    locator = locator_at(port)
+    locator = locator_at(port, timeout=60)  # a refusal comes at once, be the machine ever so slow
     for ask in (locator.served, lambda: locator.locate(PIXELS)):
         with pytest.raises(InferenceUnavailable):
             ask()

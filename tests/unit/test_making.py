@@ -89,7 +89,7 @@ def test_the_command_makes_a_release_that_knows_the_places(folder: Path, tmp_pat
         if not said.abstention:
             assert 0.8 < said.confidence[2] <= 1
             right.append(near)
-    assert 0 < len(right) < HELD_OUT
+    assert right
     assert np.mean(right) >= 0.8
 
 

@@ -111,7 +111,7 @@ def test_it_learns_and_leaves_what_a_release_is_made_of(tmp_path: Path) -> None:
     train(path, training__epochs="40", training__log_every="5", network__dropout="0")
     out = tmp_path / "run"
     losses = [float(line["loss"]) for line in log(out)]
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.85 * losses[0]
     described = json.loads((out / "network.json").read_text())
     assert TransLocatorConfig(**described["network"]).segmentation_classes == 4
     for key, path in (("data.segmentation", tmp_path), ("locator_reads", out)):

@@ -83,8 +83,8 @@ class ClassMaps:
         self._keys = np.empty((0, _KEY), np.uint8)
         shards, rows = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         for number, (keys, maps) in enumerate(self._files()):
-            found = np.fromfile(keys, np.uint8)
-            found = found[: len(found) // _KEY * _KEY].reshape(-1, _KEY)
+            flat = np.fromfile(keys, np.uint8)
+            found = flat[: len(flat) // _KEY * _KEY].reshape(-1, _KEY)
             shape = (len(found), self._size, self._size)
             self._shards.append(
                 np.memmap(maps, np.uint8, "r", shape=shape)
