@@ -57,12 +57,16 @@ _NEXT = _COUNT.replace("count(*)", "v.id") + " AND v.id > :after ORDER BY v.id L
 
 @dataclass(frozen=True)
 class Night:
-    """What planning came to; seconds by the clock, and of the processor in planner and server."""
+    """What planning came to; seconds by the clock, and of the processor in planner and server.
+
+    `wal` is what the server wrote to its write-ahead log, in bytes.
+    """
 
     what: str
     seconds: float
     planner: float
     server: float
+    wal: int
     appeared: int
     changed: int
     vanished: int
@@ -174,6 +178,7 @@ def night(
             yield ListedPage(there, 0, cursor)
 
     planner = Planner(engine, Archives(WorkerSettings()), _CHUNK)
+    wal = wal_bytes(engine)
     clock, ours, theirs = time.perf_counter(), time.process_time(), servers_seconds(server)
     done = planner.plan(Source(archive.url, archive, pages, ""), "backfill")
     return Night(
@@ -181,11 +186,18 @@ def night(
         time.perf_counter() - clock,
         time.process_time() - ours,
         servers_seconds(server) - theirs,
+        wal_bytes(engine) - wal,
         done.totals.appeared,
         done.totals.changed,
         done.vanished,
         done.planned,
     )
+
+
+def wal_bytes(engine: Engine) -> int:
+    """Where the server's write-ahead log ends."""
+    with engine.connect() as connection:
+        return int(connection.execute(text("SELECT pg_current_wal_lsn() - '0/0'")).scalar_one())
 
 
 def made_up(archive_id: int, number: int, changed: bool) -> ListedObject | None:
@@ -263,8 +275,8 @@ def print_results(results: dict[int, dict[str, object]]) -> None:
     )
     print(
         "| objects | night | new | changed | vanished | in chunks | objects/s |"
-        " planner, µs of CPU an object | PostgreSQL, µs of CPU an object |\n"
-        "|---|---|---|---|---|---|---|---|---|"
+        " planner, µs of CPU an object | PostgreSQL, µs of CPU an object | WAL, bytes an object |\n"
+        "|---|---|---|---|---|---|---|---|---|---|"
     )
     for size, found in results.items():
         for one in found["nights"]:  # type: ignore[attr-defined]
@@ -272,6 +284,7 @@ def print_results(results: dict[int, dict[str, object]]) -> None:
                 f"| {size:,} | {one['what']} | {one['appeared']:,} | {one['changed']:,} |"
                 f" {one['vanished']:,} | {one['planned']:,} | {size / one['seconds']:,.0f} |"
                 f" {one['planner'] / size * 1e6:.0f} | {one['server'] / size * 1e6:.0f} |"
+                f" {one['wal'] / size:,.0f} |"
             )
     print("\n| objects | planner's memory before planning, KB | peak, KB |\n|---|---|---|")
     for size, found in results.items():

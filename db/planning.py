@@ -176,7 +176,7 @@ def start_over(engine: Engine, run: Run) -> Run:
     """The run, to be listed again from the start: its figures are those of the newest listing.
 
     Raises:
-        PlannedElsewhere: another planner has gone on with the run.
+        PlannedElsewhere: another planner has gone on with the run, or ended its listing.
         RunStopped: it was cancelled.
     """
     with engine.begin() as connection:
@@ -266,11 +266,22 @@ def plan_hold(engine: Engine, run_id: int) -> Iterator[None]:
 
 
 def _take(connection: Connection, run: Run) -> None:
-    """Lock the run's row; PlannedElsewhere if it is not where we know it to be."""
-    pages = connection.execute(
-        text("SELECT pages FROM geotag.run WHERE id = :id FOR NO KEY UPDATE"), {"id": run.id}
-    ).scalar_one()
-    if pages != run.pages:
+    """Lock the row of a run whose planning is to go on from where we know it to be.
+
+    Raises:
+        PlannedElsewhere: another planner has gone on with it, or ended its listing.
+        RunStopped: it was cancelled.
+    """
+    now = connection.execute(
+        text(
+            "SELECT pages, planned_at, cancelled_at FROM geotag.run"
+            " WHERE id = :id FOR NO KEY UPDATE"
+        ),
+        {"id": run.id},
+    ).one()
+    if now.cancelled_at is not None:
+        raise RunStopped
+    if now.planned_at is not None or now.pages != run.pages:
         raise PlannedElsewhere(run.id)
 
 
@@ -294,17 +305,14 @@ def plan_page(
         most: objects cut into chunks, at most.
 
     Raises:
-        PlannedElsewhere: another planner has gone on with the run.
+        PlannedElsewhere: another planner has gone on with the run, or ended its listing.
+        RunStopped: it was cancelled.
     """
     newest = {(entry.archive_id, entry.key): entry for entry in page.objects}
     with engine.begin() as connection:
         _take(connection, run)
-        # One planner at a time decides which version of a key is current, and which chunk has it.
         for archive_id in sorted({archive_id for archive_id, _key in newest}):
-            connection.execute(
-                text("SELECT pg_advisory_xact_lock(hashtextextended('geotag.archive:' || :id, 0))"),
-                {"id": str(archive_id)},
-            )
+            _one_planner_at_a_time(connection, archive_id)
         _stage_listed(connection, list(newest.values()))
         if as_of is not None:
             connection.execute(sql("drop_outdated_listed"), {"as_of": as_of})
@@ -333,6 +341,14 @@ def plan_page(
         )
         _note(connection, after)
     return PlannedPage(after, chunks)
+
+
+def _one_planner_at_a_time(connection: Connection, archive_id: int) -> None:
+    """Until the transaction ends: which version of a key is current, and which chunk has it."""
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended('geotag.archive:' || :id, 0))"),
+        {"id": str(archive_id)},
+    )
 
 
 def _note(connection: Connection, run: Run) -> None:
@@ -407,12 +423,14 @@ def close_plan(engine: Engine, run: Run, whole: Whole | None = None) -> int:
         How many objects have vanished.
 
     Raises:
-        PlannedElsewhere: another planner has gone on with the run.
+        PlannedElsewhere: another planner has gone on with the run, or ended its listing.
+        RunStopped: it was cancelled.
     """
     with engine.begin() as connection:
         _take(connection, run)
         vanished = 0
         if whole is not None:
+            _one_planner_at_a_time(connection, whole.archive_id)
             vanished = connection.execute(
                 sql("vanish_objects"), {"run_id": run.id, **asdict(whole)}
             ).rowcount

@@ -1,8 +1,16 @@
--- Which bytes an object version turned out to be.
+-- Which bytes an object version turned out to be. Locked in order, so that a worker and a planner
+-- that change the same versions cannot lock each other out.
+WITH named AS MATERIALIZED (
+    SELECT v.id, s.sha256, s.version_id
+    FROM pg_temp.staged_outcome s
+    JOIN geotag.object_version v ON v.id = s.object_version_id
+    WHERE s.sha256 IS NOT NULL
+      AND v.sha256 IS DISTINCT FROM s.sha256
+    ORDER BY v.id
+    FOR NO KEY UPDATE OF v
+)
 UPDATE geotag.object_version v
-SET sha256 = s.sha256,
-    version_id = s.version_id
-FROM pg_temp.staged_outcome s
-WHERE v.id = s.object_version_id
-  AND s.sha256 IS NOT NULL
-  AND v.sha256 IS DISTINCT FROM s.sha256
+SET sha256 = named.sha256,
+    version_id = named.version_id
+FROM named
+WHERE v.id = named.id

@@ -14,4 +14,5 @@ WHERE id = ANY (ARRAY(
           AND o.superseded_at IS NULL
         OFFSET 0
     ) v
-    WHERE v.etag <> l.etag))
+    WHERE v.etag <> l.etag
+    ORDER BY v.id))

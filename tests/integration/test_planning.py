@@ -2,8 +2,8 @@
 
 import contextlib
 import uuid
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from sqlalchemy import Engine, text
@@ -25,7 +25,8 @@ from db.reads import run_progress
 from geotag.context import Context
 from tests.ledger_helpers import listed, new_archive, new_run, planned
 from workers.backfill import Planner
-from workers.sources import Source
+from workers.objects import s3_url
+from workers.sources import DONE, Source
 
 
 @pytest.fixture
@@ -221,6 +222,39 @@ def test_of_two_planners_of_one_run_one_goes_on(engine: Engine) -> None:
             behind()
     assert keys_of(engine, archive) == ["a.jpg"]
     planning.close_plan(engine, ahead)
+
+
+def test_what_is_listed_again_unchanged_is_not_locked(engine: Engine) -> None:
+    """A worker that writes to it, and a planner that lists it, do not wait for each other."""
+    archive = new_archive(engine)
+    plan(engine, new_run(engine), listed(archive, ["a.jpg", "b.jpg"]))
+    again = new_run(engine)
+    with ThreadPoolExecutor(1) as threads, engine.begin() as worker:
+        worker.execute(
+            text("UPDATE geotag.object_version SET version_id = 'v' WHERE archive_id = :id"),
+            {"id": archive},
+        )
+        page = threads.submit(plan, engine, again, listed(archive, ["a.jpg", "b.jpg"]))
+        totals = page.result(60).run.totals
+    assert (totals.listed, totals.appeared, totals.changed) == (2, 0, 0)
+
+
+def test_what_is_listed_while_another_listing_ends_has_not_vanished(engine: Engine) -> None:
+    archive = new_archive(engine)
+    plan(engine, new_run(engine), listed(archive, ["a.jpg", "b.jpg"]))
+    old = plan(engine, new_run(engine), listed(archive, ["a.jpg"])).run
+    new = new_run(engine)
+    with ThreadPoolExecutor(1) as threads, engine.begin() as connection:
+        # What `close_plan` does, and does not yet commit.
+        lock = "SELECT pg_advisory_xact_lock(hashtextextended('geotag.archive:' || :id, 0))"
+        connection.execute(text(lock), {"id": str(archive)})
+        gone = {"run_id": old.id, "archive_id": archive, "prefix": "", "as_of": old.created_at}
+        assert connection.execute(sql("vanish_objects"), gone).rowcount == 1
+        page = threads.submit(plan, engine, new, listed(archive, ["a.jpg", "b.jpg"]))
+        wait([page], timeout=1)
+        connection.commit()
+        page.result(60)
+    assert pending(engine, archive) == (2, 0)
 
 
 def test_cursor_is_recorded_with_its_page(engine: Engine) -> None:
@@ -453,6 +487,32 @@ def test_planner_that_dies_is_continued_and_nothing_is_listed_twice(
     with engine.connect() as connection:
         left = text("SELECT count(*) FROM geotag.run_seen WHERE run_id = :id")
         assert connection.execute(left, {"id": progress.id}).scalar_one() == 0
+
+
+def test_planner_that_comes_late_takes_nothing_away(
+    planner: Planner, archive: RegisteredArchive, engine: Engine
+) -> None:
+    """It goes on after the last page, finds nothing there, and saw nothing: all would vanish."""
+    run = planning.open_run(engine, s3_url(archive.bucket, ""), "backfill", archive.id)
+    page = ListedPage(listed(archive.id, ["a", "b"]), cursor=DONE)
+    ended = planning.plan_page(engine, run, page, chunk_size=8).run
+    assert planning.close_plan(engine, ended, Whole(archive.id, "", run.created_at)) == 0
+    with pytest.raises(PlannedElsewhere):
+        planner.resume(run.id)
+    assert pending(engine, archive.id) == (2, 0)
+
+
+@pytest.mark.parametrize("behind", [planning.close_plan, planning.start_over])
+def test_cancelled_run_is_planned_no_further(
+    engine: Engine, behind: Callable[[Engine, planning.Run], object]
+) -> None:
+    run, archive = new_run(engine), new_archive(engine)
+    dispatch.cancel_run(engine, run.id, dispatch.clock(engine))
+    with pytest.raises(RunStopped):
+        plan(engine, run, listed(archive, ["a.jpg"]))
+    with pytest.raises(RunStopped):
+        behind(engine, run)
+    assert keys_of(engine, archive) == []
 
 
 def test_paused_archive_is_not_planned(
