@@ -33,7 +33,7 @@ class Hold:
         self.chunk_id = chunk_id
         self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self._one_at_a_time = threading.Lock()
-        self._contents: set[bytes] = set()
+        self._claimed: set[str] = set()
         if not self._lock(f"geotag.chunk:{chunk_id}"):
             self._connection.close()
             raise ChunkHeldElsewhere
@@ -44,9 +44,11 @@ class Hold:
             if self._connection.closed:  # the chunk was handed back with this object under way
                 return Claim(held=False, state=None)
             # First the lock, then the look: whoever held it before has written what it found.
-            if not self._lock(_content_lock(sha256, release)):
+            # Once for all that have these bytes: a lock taken twice would have to be undone twice.
+            lock = f"geotag.content:{release}:{sha256.hex()}"
+            if lock not in self._claimed and not self._lock(lock):
                 return Claim(held=False, state=None)
-            self._contents.add(sha256)
+            self._claimed.add(lock)
             state = self._connection.execute(
                 text(
                     "SELECT g.state FROM geotag.geotag g"
@@ -57,15 +59,14 @@ class Hold:
             ).scalar_one_or_none()
         return Claim(held=True, state=state)
 
-    def release_contents(self, release: str) -> None:
+    def release_contents(self) -> None:
         """Give the claimed contents up, once what was found is written."""
         with self._one_at_a_time:
-            for sha256 in self._contents:
+            for lock in self._claimed:
                 self._connection.execute(
-                    text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"),
-                    {"name": _content_lock(sha256, release)},
+                    text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), {"name": lock}
                 )
-            self._contents.clear()
+            self._claimed.clear()
 
     def let_go(self) -> None:
         """End the hold, by ending its session: that works on a broken connection too."""
@@ -78,7 +79,3 @@ class Hold:
                 text("SELECT pg_try_advisory_lock(hashtextextended(:name, 0))"), {"name": name}
             ).scalar_one()
         )
-
-
-def _content_lock(sha256: bytes, release: str) -> str:
-    return f"geotag.content:{release}:{sha256.hex()}"

@@ -275,7 +275,7 @@ class _ChunkWork:
         if self.results:
             self._write(self.results)
             self.results = []
-            patiently(self.place, lambda: self.hold.release_contents(self.release))
+            patiently(self.place, self.hold.release_contents)
         self._pause(_BUSY_SECONDS * 2**self.busy)
         self.busy += 1
 
@@ -348,7 +348,8 @@ class _ChunkWork:
         except DBAPIError as error:
             log.exception("chunk %d: the database refused its results", self.hold.chunk_id)
             if len(results) > 1:
-                for result in results:
+                # First those that bring a geotag: the outcome of a duplicate needs it.
+                for result in sorted(results, key=lambda result: result.geotag is None):
                     self._write([result])
                 return
             refused = InternalError(f"the database refused it: {error.orig}")

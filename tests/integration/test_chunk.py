@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -13,22 +13,24 @@ from typing import Any
 import pytest
 from celery.exceptions import Reject
 from pydantic import SecretStr
-from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import DataError, OperationalError
 
 from db import archives, ledger, planning
 from db.holds import ChunkHeldElsewhere, Hold
+from db.ledger import Result
 from db.planning import PlannedChunk
 from db.reads import failure_codes
 from geotag.context import Context
 from tests.images import good_files
 from tests.ledger_helpers import new_run, planned, sha
-from tests.stack_helpers import scalar, until, upload
+from tests.stack_helpers import results, scalar, until, upload
 from workers import locator, tasks
 from workers.app import BACKFILL, PROCESS_CHUNK, make_app
 from workers.archive import Archive
 from workers.chunk import record_fault
 from workers.errors import InferenceTimeout, InferenceUnavailable
+from workers.pipeline import Pipeline
 from workers.settings import WorkerSettings
 from workers.shutdown import Deadline
 from workers.workplace import Workplace
@@ -97,20 +99,25 @@ def worker(running: Context, monkeypatch: pytest.MonkeyPatch) -> Worker:
     return Worker(running, monkeypatch)
 
 
+def chunk_of(context: Context, bucket: str, files: Mapping[str, bytes]) -> PlannedChunk:
+    """A chunk of these files, in nobody's queue."""
+    upload(context, bucket, files)
+    archive_id = archives.by_name(context.engine, bucket).id
+    objects = [
+        planning.ListedObject(archive_id, obj.key, obj.etag, obj.size, obj.last_modified)
+        for page in context.archive.list_objects(bucket)
+        for obj in page.objects
+    ]
+    run = new_run(context.engine)
+    page = planning.plan_page(context.engine, run, planning.ListedPage(objects), chunk_size=8)
+    return page.chunks[0]
+
+
 @pytest.fixture
 def chunk(running: Context, bucket: str) -> PlannedChunk:
     """A chunk of three good photographs, in nobody's queue."""
     picture = good_files()["plain.jpg"]
-    upload(running, bucket, {f"{i}.jpg": picture + f"{bucket}{i}".encode() for i in range(3)})
-    archive_id = archives.by_name(running.engine, bucket).id
-    objects = [
-        planning.ListedObject(archive_id, obj.key, obj.etag, obj.size, obj.last_modified)
-        for page in running.archive.list_objects(bucket)
-        for obj in page.objects
-    ]
-    run = new_run(running.engine)
-    page = planning.plan_page(running.engine, run, planning.ListedPage(objects), chunk_size=8)
-    return page.chunks[0]
+    return chunk_of(running, bucket, {f"{i}.jpg": picture + f"{bucket}{i}".encode() for i in "012"})
 
 
 def hold_of(context: Context, chunk: PlannedChunk) -> Hold | None:
@@ -365,6 +372,36 @@ def test_fault_of_our_own_does_not_lose_the_message(
         except ZeroDivisionError:
             kept = False
     assert kept or still_to_do(running, chunk) == []
+
+
+def test_results_that_are_refused_together_are_written_after_the_geotag_they_share(
+    running: Context, bucket: str, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The outcome of a duplicate needs the geotag of its bytes, whichever object brings that."""
+    picture = good_files()["plain.jpg"] + bucket.encode()
+    chunk = chunk_of(running, bucket, {"a.jpg": picture, "b.jpg": picture})
+    run, write, b_done = Pipeline.run, ledger.write_results, threading.Event()
+
+    def b_before_a(self: Pipeline, obj: ledger.ChunkObject) -> Result:
+        if obj.key == "a.jpg":
+            assert b_done.wait(60)
+            return run(self, obj)
+        try:
+            return run(self, obj)
+        finally:
+            b_done.set()
+
+    def one_by_one(engine: Engine, chunk_id: int, results: Sequence[Result]) -> None:
+        if len(results) > 1:
+            raise DataError("insert", None, ValueError("refused"))
+        write(engine, chunk_id, results)
+
+    monkeypatch.setattr(Pipeline, "run", b_before_a)
+    monkeypatch.setattr(ledger, "write_results", one_by_one)
+    worker.deliver(chunk)
+    assert {key: row.state for key, row in results(running, bucket).items()} == dict.fromkeys(
+        ("a.jpg", "b.jpg"), "geotagged"
+    )
 
 
 def test_fault_is_not_recorded_where_another_worker_goes_on(running: Context) -> None:

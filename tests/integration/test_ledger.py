@@ -315,10 +315,25 @@ def test_claim_of_new_bytes_then_busy_then_known(engine: Engine) -> None:
         result = located(engine, one.object_version_ids[0], name)
         ledger.write_results(engine, one.chunk_id, [result])
         assert second.claim(sha(name), "untrained").held is False  # not yet given up
-        first.release_contents("untrained")
+        first.release_contents()
 
         claim = second.claim(sha(name), "untrained")
         assert claim == Claim(held=True, state="geotagged")
+    finally:
+        first.let_go()
+        second.let_go()
+
+
+def test_bytes_claimed_for_two_objects_are_given_up_at_once(engine: Engine) -> None:
+    """A session's locks count: one that is taken twice and undone once is still there."""
+    _run_id, (one, other) = planned(engine, ["a.jpg", "b.jpg"], chunk_size=1)
+    name = f"claimed {one.chunk_id}"
+    first, second = Hold(engine, one.chunk_id), Hold(engine, other.chunk_id)
+    try:
+        assert first.claim(sha(name), "untrained").held
+        assert first.claim(sha(name), "untrained").held
+        first.release_contents()
+        assert second.claim(sha(name), "untrained").held
     finally:
         first.let_go()
         second.let_go()
