@@ -126,7 +126,10 @@ def add(engine: Engine, archive: str, plan: Plan, now: datetime) -> datetime:
         raise ScheduleRefused(f"cron {plan.cron!r} never comes true")
     with engine.begin() as connection:
         archive_id = connection.execute(
-            text("SELECT id FROM geotag.archive WHERE name = :name AND removed_at IS NULL"),
+            # Locked: who removes the archive at this moment must find its schedule.
+            text(
+                "SELECT id FROM geotag.archive WHERE name = :name AND removed_at IS NULL FOR SHARE"
+            ),
             {"name": archive},
         ).scalar_one_or_none()
         if archive_id is None:

@@ -1,5 +1,13 @@
 -- A run whose listing is not complete and that no planner holds: a new night, or what a planner that
--- died left behind. One that is a minute old may be about to be planned by who made it.
+-- died left behind. One that is a minute old may be about to be planned by who made it. Holds are
+-- looked at, not tried: a planner that begins at this moment must not take us for another planner.
+WITH held AS MATERIALIZED (
+    SELECT (l.classid::bigint << 32) | l.objid::bigint AS name
+    FROM pg_locks l
+    WHERE l.locktype = 'advisory'
+      AND l.objsubid = 1
+      AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+)
 SELECT r.id
 FROM geotag.run r
 JOIN geotag.archive a ON a.id = r.archive_id
@@ -11,6 +19,6 @@ WHERE r.planned_at IS NULL
   AND a.removed_at IS NULL
   AND (r.scheduled_for IS NOT NULL OR r.created_at < :now - interval '1 minute')
   AND (r.plan_after IS NULL OR r.plan_after <= :now)
-  AND pg_try_advisory_xact_lock(hashtextextended('geotag.plan:' || r.id, 0))
+  AND NOT EXISTS (SELECT FROM held WHERE held.name = hashtextextended('geotag.plan:' || r.id, 0))
 ORDER BY r.plan_after NULLS FIRST, r.id
 LIMIT 1

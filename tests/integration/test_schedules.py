@@ -4,7 +4,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -18,6 +18,7 @@ from sqlalchemy import Engine, text
 
 from db import archives, dispatch, ledger, planning, schedules
 from db.archives import ArchiveRecord
+from db.engine import sql
 from db.monitoring import ledger_samples
 from db.planning import ListedPage
 from db.reads import run_progress
@@ -472,6 +473,19 @@ def test_schedule_that_is_not_paused_keeps_the_night_that_is_due(
     assert len(schedules.start_due(engine, now)) == 1
 
 
+def test_archive_that_is_removed_at_this_moment_is_not_scheduled(engine: Engine) -> None:
+    archive = archive_of(engine)
+    with ThreadPoolExecutor(1) as threads:
+        with engine.begin() as removing:
+            gone = text("UPDATE geotag.archive SET removed_at = now() WHERE name = :name")
+            removing.execute(gone, {"name": archive})
+            plan = Plan("0 22 * * *", "Europe/Berlin")
+            adding = threads.submit(schedules.add, engine, archive, plan, BEGIN)
+            wait([adding], timeout=1)
+        with pytest.raises(ScheduleRefused, match="no archive"):
+            adding.result(60)
+
+
 def test_archive_that_is_removed_and_added_again_has_no_schedule(engine: Engine) -> None:
     archive = scheduled(engine)
     archives.remove(engine, archive)
@@ -537,6 +551,16 @@ def test_planner_that_died_is_followed_by_another(engine: Engine) -> None:
     assert until(lambda: Keeper(clients).plan(now)) == night.run_id  # when that session has ended
     assert clients.plans.planned == {night.run_id: 1}
     assert Keeper(clients).plan(now) is None
+
+
+def test_who_looks_for_a_run_to_plan_is_in_no_planners_way(engine: Engine) -> None:
+    archive = archives.by_name(engine, archive_of(engine))
+    run = planning.open_run(engine, archive.url, "backfill", archive.id)
+    given = {"now": dispatch.clock(engine) + timedelta(hours=1)}
+    with engine.begin() as looking:
+        assert looking.execute(sql("next_plan"), given).scalar_one() == run.id
+        with planning.plan_hold(engine, run.id):
+            assert looking.execute(sql("next_plan"), given).scalar_one_or_none() is None
 
 
 def test_run_that_cannot_be_planned_says_why_and_lets_others_go_first(engine: Engine) -> None:
