@@ -34,7 +34,8 @@ from sqlalchemy import Engine, create_engine, make_url, text
 from db import archives, migrate
 from db.archives import ArchiveRecord, RegisteredArchive
 from db.engine import sql
-from db.planning import Cursor, ListedObject, ListedPage
+from db.planning import ListedObject, ListedPage
+from db.runs import Cursor
 from deploy.local.folder import Folder
 from deploy.local.postgres import Postgres
 from workers.archive import Archives

@@ -24,8 +24,8 @@ def explain(error: Exception) -> Failure | None:
     from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
     from db.engine import DatabaseUrlMissing, is_away
-    from db.planning import NoActiveRelease
     from db.releases import ReleaseNameTaken
+    from db.runs import NoActiveRelease
     from deploy.errors import StackError
     from triton_models.release import ReleaseError
     from workers.errors import CredentialRefused, GeotagError, TransientError, UsageError

@@ -7,8 +7,9 @@ from pathlib import Path, PurePath
 
 from db import archives
 from db.archives import RegisteredArchive
-from db.planning import ListedPage, PlannedElsewhere, RunStopped
+from db.planning import ListedPage
 from db.reads import RunProgress
+from db.runs import PlannedElsewhere, RunStopped
 from geotag import archives as registry
 from geotag.context import Context
 from geotag.output import errors

@@ -8,7 +8,7 @@ from functools import cache
 
 from sqlalchemy import Engine, text
 
-from db import archives, planning
+from db import archives, planning, runs
 from db.archives import ArchiveRecord
 from db.ledger import Content, Geotag, Result
 from db.planning import ListedObject, ListedPage, PlannedChunk
@@ -32,9 +32,9 @@ def listed(archive_id: int, keys: Iterable[str], *, etag: str = "1") -> list[Lis
     return [ListedObject(archive_id, key, etag, 10, None) for key in keys]
 
 
-def new_run(engine: Engine) -> planning.Run:
+def new_run(engine: Engine) -> runs.Run:
     """A new run of the active release."""
-    return planning.open_run(engine, f"test {uuid.uuid4()}", "backfill")
+    return runs.open_run(engine, f"test {uuid.uuid4()}", "backfill")
 
 
 def planned(

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from db import archives, planning
-from db.planning import Run, RunStopped
+from db import archives, planning, runs
+from db.runs import Run, RunStopped
 from workers import metrics
 from workers.archive import Archives, parse_s3_url
 from workers.inventory import INVENTORY, inventory
@@ -26,7 +26,7 @@ class Planned:
     """
 
     run_id: int
-    totals: planning.Totals
+    totals: runs.Totals
     planned: int = 0
     vanished: int = 0
 
@@ -73,8 +73,8 @@ class Planner:
             GeotagError: the source's own errors. Planning again goes on after the last page.
         """
         archive_id = source.archive.id if source.archive else None
-        run = planning.open_run(self.engine, source.name, queue, archive_id)
-        with bound(run=run.id), planning.plan_hold(self.engine, run.id):
+        run = runs.open_run(self.engine, source.name, queue, archive_id)
+        with bound(run=run.id), runs.plan_hold(self.engine, run.id):
             return self._go_on(run, source, publish, report)
 
     def resume(
@@ -85,8 +85,8 @@ class Planner:
         report: Callable[[Planned], None] = lambda planned: None,
     ) -> Planned:
         """Plan a run of one archive to its end, from where it is; for the rest see `plan`."""
-        with bound(run=run_id), planning.plan_hold(self.engine, run_id):
-            run = planning.run_to_plan(self.engine, run_id)
+        with bound(run=run_id), runs.plan_hold(self.engine, run_id):
+            run = runs.run_to_plan(self.engine, run_id)
             return self._go_on(run, self._source(run), publish, report)
 
     def _source(self, run: Run) -> Source:
@@ -106,8 +106,8 @@ class Planner:
         publish: Callable[[], object],
         report: Callable[[Planned], None],
     ) -> Planned:
-        planning.may_go_on(self.engine, run.id)
-        room = planning.room(self.engine, run.id)
+        runs.may_go_on(self.engine, run.id)
+        room = runs.room(self.engine, run.id)
         planned = Planned(run.id, run.totals)
         report(planned)
         pages = source.pages(run.cursor)
@@ -115,7 +115,7 @@ class Planner:
             try:
                 page = next(pages, None)
             except CursorRefused:
-                run = planning.start_over(self.engine, run)
+                run = runs.start_over(self.engine, run)
                 pages = source.pages(None)
                 continue
             if page is None:
@@ -138,6 +138,6 @@ class Planner:
             metrics.PLANNED.inc(objects)
             publish()
             report(planned)
-            planning.may_go_on(self.engine, run.id)
+            runs.may_go_on(self.engine, run.id)
         planning.close_plan(self.engine, run)
         return planned

@@ -24,7 +24,8 @@ import pyarrow
 import pyarrow.parquet
 
 from db.archives import RegisteredArchive
-from db.planning import Cursor, ListedPage
+from db.planning import ListedPage
+from db.runs import Cursor
 from workers.archive import ArchiveObject, Archives, parse_s3_url, s3_url
 from workers.errors import UsageError
 from workers.manifests import check_groups, csv_rows

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from db import dispatch, schedules
 from db.engine import is_away
-from db.planning import NoActiveRelease, PlannedElsewhere, RunStopped
+from db.runs import NoActiveRelease, PlannedElsewhere, RunStopped
 from workers.app import PLAN, TICK, BrokerUnavailable
 from workers.backfill import Planner
 from workers.errors import GeotagError

@@ -16,7 +16,8 @@ import pyarrow
 import pyarrow.parquet
 
 from db.archives import RegisteredArchive
-from db.planning import Cursor, ListedObject, ListedPage
+from db.planning import ListedObject, ListedPage
+from db.runs import Cursor
 from workers.archive import ArchiveObject, Archives
 from workers.errors import PermanentError, UsageError
 from workers.sources import CursorRefused, Source, archive_of, as_listed, check_key

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 from fnmatch import translate
 
 from db.archives import RegisteredArchive, covering
-from db.planning import Cursor, ListedObject, ListedPage, Whole
+from db.planning import ListedObject, ListedPage, Whole
+from db.runs import Cursor
 from workers.archive import ArchiveObject, Archives, s3_url, triage
 from workers.errors import ObjectForbidden, UsageError
 

@@ -8,20 +8,13 @@ from concurrent.futures import ThreadPoolExecutor, wait
 import pytest
 from sqlalchemy import Engine, text
 
-from db import archives, dispatch, ledger, planning
+from db import archives, dispatch, ledger, planning, runs
 from db.archives import ArchiveRecord, RegisteredArchive
 from db.engine import sql
 from db.ledger import Result
-from db.planning import (
-    Cursor,
-    ListedPage,
-    PlannedElsewhere,
-    PlannedPage,
-    RunStopped,
-    Totals,
-    Whole,
-)
+from db.planning import ListedPage, PlannedPage, Whole
 from db.reads import run_progress
+from db.runs import Cursor, PlannedElsewhere, RunStopped, Totals
 from geotag.context import Context
 from tests.ledger_helpers import listed, new_archive, new_run, planned
 from workers.backfill import Planner
@@ -35,7 +28,7 @@ def engine(running: Context) -> Engine:
 
 
 def plan(
-    engine: Engine, run: planning.Run, objects: list[planning.ListedObject], size: int = 8
+    engine: Engine, run: runs.Run, objects: list[planning.ListedObject], size: int = 8
 ) -> PlannedPage:
     return planning.plan_page(engine, run, ListedPage(objects), chunk_size=size)
 
@@ -165,8 +158,8 @@ def test_ten_thousand_objects_in_pages(engine: Engine) -> None:
 def test_unfinished_run_is_joined_and_a_finished_one_is_not(engine: Engine) -> None:
     source = f"test {uuid.uuid4()}"
 
-    def opened(queue: str = "backfill") -> planning.Run:
-        return planning.open_run(engine, source, queue)
+    def opened(queue: str = "backfill") -> runs.Run:
+        return runs.open_run(engine, source, queue)
 
     run = opened()
     assert opened() == run  # still being planned
@@ -183,7 +176,7 @@ def test_unfinished_run_is_joined_and_a_finished_one_is_not(engine: Engine) -> N
 
 def test_cancelled_run_is_over_for_good(engine: Engine) -> None:
     source = f"test {uuid.uuid4()}"
-    run = planning.open_run(engine, source, "backfill")
+    run = runs.open_run(engine, source, "backfill")
     cancelled = plan(engine, run, listed(new_archive(engine), ["a.jpg"])).run
     with engine.begin() as connection:  # and its chunk is unfinished: a worker is at it
         connection.execute(
@@ -191,8 +184,8 @@ def test_cancelled_run_is_over_for_good(engine: Engine) -> None:
             {"id": run.id},
         )
     with pytest.raises(RunStopped):
-        planning.start_over(engine, cancelled)
-    again = planning.open_run(engine, source, "backfill")
+        runs.start_over(engine, cancelled)
+    again = runs.open_run(engine, source, "backfill")
     assert (again.id != run.id, again.pages) == (True, 0)
 
 
@@ -200,7 +193,7 @@ def test_two_planners_of_one_source_open_one_run(engine: Engine) -> None:
     source = f"test {uuid.uuid4()}"
 
     def opened(_number: int) -> int:
-        return planning.open_run(engine, source, "backfill").id
+        return runs.open_run(engine, source, "backfill").id
 
     with ThreadPoolExecutor(8) as threads:
         assert len(set(threads.map(opened, range(8)))) == 1
@@ -208,15 +201,15 @@ def test_two_planners_of_one_source_open_one_run(engine: Engine) -> None:
 
 def test_of_two_planners_of_one_run_one_goes_on(engine: Engine) -> None:
     run, archive = new_run(engine), new_archive(engine)
-    with planning.plan_hold(engine, run.id):
-        with pytest.raises(PlannedElsewhere), planning.plan_hold(engine, run.id):
+    with runs.plan_hold(engine, run.id):
+        with pytest.raises(PlannedElsewhere), runs.plan_hold(engine, run.id):
             pass
         ahead = plan(engine, run, listed(archive, ["a.jpg"])).run
     # One that lost its hold without knowing finds that the run moved on, and records nothing.
     for behind in (
         lambda: plan(engine, run, listed(archive, ["b.jpg"])),
         lambda: planning.close_plan(engine, run),
-        lambda: planning.start_over(engine, run),
+        lambda: runs.start_over(engine, run),
     ):
         with pytest.raises(PlannedElsewhere):
             behind()
@@ -261,10 +254,10 @@ def test_cursor_is_recorded_with_its_page(engine: Engine) -> None:
     run, archive = new_run(engine), new_archive(engine)
     page = ListedPage(listed(archive, ["a.jpg"]), 2, {"token": "x'\u20ac"})
     planning.plan_page(engine, run, page, chunk_size=8)
-    found = planning.run_to_plan(engine, run.id)
+    found = runs.run_to_plan(engine, run.id)
     assert (found.cursor, found.pages) == ({"token": "x'\u20ac"}, 1)
     assert found.totals == Totals(listed=1, skipped=2, appeared=1)
-    assert planning.start_over(engine, found).cursor is None
+    assert runs.start_over(engine, found).cursor is None
 
 
 def night(engine: Engine, archive: int, *keys: str, prefix: str = "") -> tuple[int, Totals]:
@@ -297,7 +290,7 @@ def test_what_a_complete_listing_lacks_has_vanished_until_it_is_back(engine: Eng
 def test_what_is_listed_and_left_out_has_not_vanished(engine: Engine) -> None:
     archive = new_archive(engine)
     plan(engine, new_run(engine), listed(archive, ["scan.tif", "gone.tif"]))  # of a manifest
-    run = planning.open_run(engine, f"test {uuid.uuid4()}", "backfill", archive)
+    run = runs.open_run(engine, f"test {uuid.uuid4()}", "backfill", archive)
     page = ListedPage(listed(archive, ["a.jpg"]), 2, None, ["scan.tif", "new.tif"])
     done = planning.plan_page(engine, run, page, chunk_size=8)
     assert done.run.totals == Totals(listed=1, skipped=2, appeared=1)
@@ -493,7 +486,7 @@ def test_planner_that_comes_late_takes_nothing_away(
     planner: Planner, archive: RegisteredArchive, engine: Engine
 ) -> None:
     """It goes on after the last page, finds nothing there, and saw nothing: all would vanish."""
-    run = planning.open_run(engine, s3_url(archive.bucket, ""), "backfill", archive.id)
+    run = runs.open_run(engine, s3_url(archive.bucket, ""), "backfill", archive.id)
     page = ListedPage(listed(archive.id, ["a", "b"]), cursor=DONE)
     ended = planning.plan_page(engine, run, page, chunk_size=8).run
     assert planning.close_plan(engine, ended, Whole(archive.id, "", run.created_at)) == 0
@@ -502,9 +495,9 @@ def test_planner_that_comes_late_takes_nothing_away(
     assert pending(engine, archive.id) == (2, 0)
 
 
-@pytest.mark.parametrize("behind", [planning.close_plan, planning.start_over])
+@pytest.mark.parametrize("behind", [planning.close_plan, runs.start_over])
 def test_cancelled_run_is_planned_no_further(
-    engine: Engine, behind: Callable[[Engine, planning.Run], object]
+    engine: Engine, behind: Callable[[Engine, runs.Run], object]
 ) -> None:
     run, archive = new_run(engine), new_archive(engine)
     dispatch.cancel_run(engine, run.id, dispatch.clock(engine))
@@ -532,7 +525,7 @@ def test_no_active_release_is_said(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE geotag.release SET active = false"))
     try:
-        with pytest.raises(planning.NoActiveRelease):
+        with pytest.raises(runs.NoActiveRelease):
             new_run(engine)
     finally:
         with engine.begin() as connection:

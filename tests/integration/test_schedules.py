@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
-from db import archives, dispatch, ledger, planning, schedules
+from db import archives, dispatch, ledger, planning, runs, schedules
 from db.archives import ArchiveRecord
 from db.engine import sql
 from db.monitoring import ledger_samples
@@ -93,7 +93,7 @@ class Planner:
         self.fails: Exception | None = None
 
     def resume(self, run_id: int, *, publish: Callable[[], object]) -> None:
-        with planning.plan_hold(self.engine, run_id):
+        with runs.plan_hold(self.engine, run_id):
             with self.engine.connect() as connection:
                 query = text("SELECT planned_at FROM geotag.run WHERE id = :id")
                 if connection.execute(query, {"id": run_id}).scalar_one() is not None:
@@ -278,7 +278,7 @@ def test_night_is_a_run_of_its_archive(engine: Engine) -> None:
 def test_night_without_a_limit_has_none(engine: Engine) -> None:
     archive = scheduled(engine)
     (night,) = schedules.start_due(engine, at("2026-10-10 22:00+02:00"))
-    assert planning.room(engine, night.run_id) is None
+    assert runs.room(engine, night.run_id) is None
     assert planned(engine, archive, night) == list("abcdef")
 
 
@@ -308,11 +308,11 @@ def test_who_asks_by_day_does_not_join_a_night(engine: Engine) -> None:
     archive = scheduled(engine, opens=time(22), closes=time(6), most=2)
     (night,) = schedules.start_due(engine, at("2026-10-10 22:00+02:00"))
     assert planned(engine, archive, night) == ["a", "b"]
-    archive_id = planning.run_to_plan(engine, night.run_id).archive_id
+    archive_id = runs.run_to_plan(engine, night.run_id).archive_id
     assert archive_id is not None
-    run = planning.open_run(engine, f"s3://{archive}/", "backfill", archive_id)
+    run = runs.open_run(engine, f"s3://{archive}/", "backfill", archive_id)
     assert run.id != night.run_id
-    assert planning.room(engine, run.id) is None
+    assert runs.room(engine, run.id) is None
 
     # What both hold is done once: the night ends with the outcomes that the other run has written.
     objects = ListedPage(listed(archive_id, "abcdef"))
@@ -375,8 +375,8 @@ def test_night_holds_what_is_to_be_tried_again_of_an_earlier_nights_finished_chu
 
 def planned(engine: Engine, archive: str, night: schedules.Night) -> list[str]:
     """Plan a night over six objects, as `workers.backfill.Planner` does; the keys that it holds."""
-    run = planning.run_to_plan(engine, night.run_id)
-    room = planning.room(engine, night.run_id)
+    run = runs.run_to_plan(engine, night.run_id)
+    room = runs.room(engine, night.run_id)
     with engine.connect() as connection:
         query = text("SELECT id FROM geotag.archive WHERE name = :name")
         archive_id = connection.execute(query, {"name": archive}).scalar_one()
@@ -545,7 +545,7 @@ def test_planner_that_died_is_followed_by_another(engine: Engine) -> None:
     scheduled(engine)
     now = at("2026-10-10 22:00+02:00")
     (night,) = schedules.start_due(engine, now)
-    with planning.plan_hold(engine, night.run_id):
+    with runs.plan_hold(engine, night.run_id):
         assert schedules.next_plan(engine, now) is None  # it is being planned
     clients = Clients(engine)
     assert until(lambda: Keeper(clients).plan(now)) == night.run_id  # when that session has ended
@@ -555,11 +555,11 @@ def test_planner_that_died_is_followed_by_another(engine: Engine) -> None:
 
 def test_who_looks_for_a_run_to_plan_is_in_no_planners_way(engine: Engine) -> None:
     archive = archives.by_name(engine, archive_of(engine))
-    run = planning.open_run(engine, archive.url, "backfill", archive.id)
+    run = runs.open_run(engine, archive.url, "backfill", archive.id)
     given = {"now": dispatch.clock(engine) + timedelta(hours=1)}
     with engine.begin() as looking:
         assert looking.execute(sql("next_plan"), given).scalar_one() == run.id
-        with planning.plan_hold(engine, run.id):
+        with runs.plan_hold(engine, run.id):
             assert looking.execute(sql("next_plan"), given).scalar_one_or_none() is None
 
 
@@ -603,18 +603,18 @@ def test_planning_that_gets_on_forgets_its_failures(engine: Engine) -> None:
             query = "SELECT plan_tries, plan_error, plan_after FROM geotag.run WHERE id = :id"
             return tuple(connection.execute(text(query), {"id": night.run_id}).one())
 
-    run = planning.run_to_plan(engine, night.run_id)
+    run = runs.run_to_plan(engine, night.run_id)
     assert run.archive_id is not None
     page = ListedPage(listed(run.archive_id, "ab"), cursor={"token": "b"})
-    steps: list[Callable[[planning.Run], object]] = [
+    steps: list[Callable[[runs.Run], object]] = [
         lambda run: planning.plan_page(engine, run, page, chunk_size=2),
-        lambda run: planning.start_over(engine, run),
+        lambda run: runs.start_over(engine, run),
         lambda run: planning.close_plan(engine, run),
     ]
     for go_on in steps:
         schedules.plan_failed(engine, night.run_id, "s3_unavailable: S3 is away", now)
         assert noted()[:2] == (1, "s3_unavailable: S3 is away")
-        go_on(planning.run_to_plan(engine, night.run_id))
+        go_on(runs.run_to_plan(engine, night.run_id))
         assert noted() == (0, None, None)
 
 

@@ -9,17 +9,8 @@ from typing import Any
 import pytest
 
 from db.archives import RegisteredArchive
-from db.planning import (
-    Cursor,
-    ListedObject,
-    ListedPage,
-    PlannedChunk,
-    PlannedPage,
-    Run,
-    RunStopped,
-    Totals,
-    Whole,
-)
+from db.planning import ListedObject, ListedPage, PlannedChunk, PlannedPage, Whole
+from db.runs import Cursor, Run, RunStopped, Totals
 from workers.backfill import Planned, Planner
 from workers.errors import ArchiveUnavailable
 from workers.sources import CursorRefused, Source
@@ -29,17 +20,18 @@ ARCHIVE = RegisteredArchive("a", "", "b", id=3)
 
 
 class Ledger:
-    """What `db.planning` was asked, in order; each page becomes one chunk."""
+    """What `db.runs` and `db.planning` were asked, in order; each page becomes one chunk."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[Any] = []
         self.cursor: Cursor | None = None
         self.limit: int | None = None
         self.stop_after: int | None = None
-        for name in ("open_run", "plan_hold", "plan_page", "close_plan", "start_over"):
+        for name in ("plan_page", "close_plan"):
             monkeypatch.setattr(f"db.planning.{name}", getattr(self, name))
-        monkeypatch.setattr("db.planning.room", lambda _engine, _run: self.limit)
-        monkeypatch.setattr("db.planning.may_go_on", self.may_go_on)
+        for name in ("open_run", "plan_hold", "start_over", "may_go_on"):
+            monkeypatch.setattr(f"db.runs.{name}", getattr(self, name))
+        monkeypatch.setattr("db.runs.room", lambda _engine, _run: self.limit)
 
     def open_run(self, _engine: object, source: str, queue: str, archive_id: int | None) -> Run:
         self.calls.append(("open", source, queue, archive_id))

@@ -1,0 +1,230 @@
+"""Runs: how far the planning of each is, and which planner is at it.
+
+A run is a source to be listed for one release. Whoever plans it (`db.planning`) holds it, and takes
+its row before each step: a planner that lost its hold without knowing records nothing.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, text
+
+from db.engine import sql
+
+Cursor = dict[str, Any]
+"""Where a listing goes on: JSON that only its source understands."""
+
+NO_FAILURE = "plan_tries = 0, plan_after = NULL, plan_error = NULL"
+"""Planning has got on: what `db.schedules.plan_failed` noted is over."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a listing has come to so far, in objects, each counted once.
+
+    Args:
+        listed: photographs.
+        skipped: left out, as no photographs or by the archive's globs.
+        done_before: had an outcome already.
+        failed_before: of those, failed or quarantined.
+        appeared: were not known before.
+        changed: were known with another ETag.
+    """
+
+    listed: int = 0
+    skipped: int = 0
+    done_before: int = 0
+    failed_before: int = 0
+    appeared: int = 0
+    changed: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run and how far its planning is; `cursor` None is the beginning of its listing."""
+
+    id: int
+    source: str
+    queue: str
+    archive_id: int | None
+    created_at: datetime
+    pages: int
+    cursor: Cursor | None
+    totals: Totals
+
+
+class NoActiveRelease(Exception):
+    """No release is registered and active: nothing can be asked."""
+
+
+class PlannedElsewhere(Exception):
+    """Another process plans this run."""
+
+    def __init__(self, run_id: int) -> None:
+        super().__init__(f"run {run_id} is planned by another process")
+        self.run_id = run_id
+
+
+class RunStopped(Exception):
+    """The run was cancelled, or its archive paused or removed: nothing more is planned for it."""
+
+
+def open_run(engine: Engine, source: str, queue: str, archive_id: int | None = None) -> Run:
+    """The unfinished run of this source for the active release, or a new one.
+
+    Asking again for what is under way joins it instead of doing it twice. A run that is not planned
+    to its end goes on where it is; one that is, and whose chunks are not all finished, is listed
+    again from the start. A cancelled run is not joined, nor is a night: what two runs hold is done
+    once, since the first outcome of an object stands.
+
+    Raises:
+        NoActiveRelease: no release is active.
+        RunStopped: the run was cancelled at this moment.
+    """
+    with engine.begin() as connection:
+        release_id = connection.execute(
+            text("SELECT id FROM geotag.release WHERE active")
+        ).scalar_one_or_none()
+        if release_id is None:
+            raise NoActiveRelease
+        # Two planners of one source at the same moment must end with one run.
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended('geotag.run:' || :source, 0))"),
+            {"source": source},
+        )
+        given = {
+            "source": source,
+            "queue": queue,
+            "release_id": release_id,
+            "archive_id": archive_id,
+        }
+        found = connection.execute(sql("unfinished_run"), given).one_or_none()
+        if found is None:
+            run_id = connection.execute(
+                text(
+                    "INSERT INTO geotag.run (source, queue, release_id, archive_id)"
+                    " VALUES (:source, :queue, :release_id, :archive_id) RETURNING id"
+                ),
+                given,
+            ).scalar_one()
+            return _run(connection, run_id)
+        run_id = found.id
+        if found.planned_at is not None:
+            _from_the_start(connection, run_id)
+        return _run(connection, run_id)
+
+
+def start_over(engine: Engine, run: Run) -> Run:
+    """The run, to be listed again from the start: its figures are those of the newest listing.
+
+    Raises:
+        PlannedElsewhere: another planner has gone on with the run, or ended its listing.
+        RunStopped: it was cancelled.
+    """
+    with engine.begin() as connection:
+        take(connection, run)
+        _from_the_start(connection, run.id)
+        return _run(connection, run.id)
+
+
+def _from_the_start(connection: Connection, run_id: int) -> None:
+    zero = ", ".join(f"{field.name} = 0" for field in fields(Totals))
+    begun = connection.execute(
+        text(
+            f"UPDATE geotag.run SET {zero}, {NO_FAILURE},"
+            " pages = pages + 1, cursor = NULL, planned_at = NULL"
+            " WHERE id = :id AND cancelled_at IS NULL"
+        ),
+        {"id": run_id},
+    )
+    if not begun.rowcount:
+        raise RunStopped
+    connection.execute(text("DELETE FROM geotag.run_seen WHERE run_id = :id"), {"id": run_id})
+
+
+def run_to_plan(engine: Engine, run_id: int) -> Run:
+    """A run and how far its planning is."""
+    with engine.connect() as connection:
+        return _run(connection, run_id)
+
+
+def _run(connection: Connection, run_id: int) -> Run:
+    row = connection.execute(text("SELECT * FROM geotag.run WHERE id = :id"), {"id": run_id}).one()
+    return Run(
+        id=row.id,
+        source=row.source,
+        queue=row.queue,
+        archive_id=row.archive_id,
+        created_at=row.created_at,
+        pages=row.pages,
+        cursor=row.cursor,
+        totals=Totals(**{field.name: getattr(row, field.name) for field in fields(Totals)}),
+    )
+
+
+def may_go_on(engine: Engine, run_id: int) -> None:
+    """Raise RunStopped if the run was cancelled, or its archive is paused or removed."""
+    with engine.connect() as connection:
+        if connection.execute(sql("is_stopped"), {"run_id": run_id}).scalar_one():
+            raise RunStopped
+
+
+def room(engine: Engine, run_id: int) -> int | None:
+    """How many more objects the run may hold; None is any number."""
+    with engine.connect() as connection:
+        most: int | None = connection.execute(
+            text("SELECT most FROM geotag.run WHERE id = :id"), {"id": run_id}
+        ).scalar_one()
+        if most is None:
+            return None
+        held: int = connection.execute(
+            text("SELECT count(*) FROM geotag.run_object WHERE run_id = :id"), {"id": run_id}
+        ).scalar_one()
+    return max(0, most - held)
+
+
+@contextmanager
+def plan_hold(engine: Engine, run_id: int) -> Iterator[None]:
+    """Hold a run's planning for as long as this process lives, or until the block is left.
+
+    It is there so that the work is not done twice, and so that others see that a planner died;
+    that nothing is *recorded* twice, each page sees to itself.
+
+    Raises:
+        PlannedElsewhere: another process holds it.
+    """
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        held = connection.execute(
+            text("SELECT pg_try_advisory_lock(hashtextextended('geotag.plan:' || :id, 0))"),
+            {"id": str(run_id)},
+        ).scalar_one()
+        if not held:
+            raise PlannedElsewhere(run_id)
+        try:
+            yield
+        finally:
+            # Ends the session, and the lock with it, on a broken connection too.
+            connection.invalidate()
+
+
+def take(connection: Connection, run: Run) -> None:
+    """Lock the row of a run whose planning is to go on from where we know it to be.
+
+    Raises:
+        PlannedElsewhere: another planner has gone on with it, or ended its listing.
+        RunStopped: it was cancelled.
+    """
+    now = connection.execute(
+        text(
+            "SELECT pages, planned_at, cancelled_at FROM geotag.run"
+            " WHERE id = :id FOR NO KEY UPDATE"
+        ),
+        {"id": run.id},
+    ).one()
+    if now.cancelled_at is not None:
+        raise RunStopped
+    if now.planned_at is not None or now.pages != run.pages:
+        raise PlannedElsewhere(run.id)
