@@ -25,6 +25,7 @@ from db.engine import is_away
 from db.holds import ChunkHeldElsewhere, Hold
 from db.ledger import ChunkObject, Result
 from workers import metrics
+from workers.away import Service
 from workers.errors import (
     ArchiveUnavailable,
     ContentBusy,
@@ -45,18 +46,12 @@ from workers.workplace import Workplace
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Left = list[tuple[ChunkObject, TransientError]]
-Service = Callable[[], bool]
-"""A service, as the question whether it answers."""
 
 _HEARTBEAT_SECONDS = 10.0
 _POLL_SECONDS = 1.0
 _BUSY_SECONDS = 0.2
 _LOOKS = 10
 _LONGEST_BACKOFF = 8.0
-# Asking a service that is away takes no time where the connection is refused, and a timeout where
-# nobody answers. That is to be a tenth of a worker's time: other chunks may need other services.
-_REST_AFTER_ASKING = 9.0
-_LONGEST_REST_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -185,10 +180,7 @@ class _ChunkWork:
     def run(self) -> End:
         """Work until each object has an outcome, or is handed back."""
         self._quarantine()
-        # A service that made this process hand back a chunk is asked before the next one begins,
-        # which would cost fetches and attempts. Not for long: others may need other services.
-        away = self._services() & self.place.away.keys()
-        if not all(self._is_back(service) for service in away):
+        if not self.place.away.all_back({self.locator.ready, self.archive.reachable}, self._beat):
             return End("what it needs is still away")
         try:
             self.last_attempt = patiently(self.place, self._open_attempts)
@@ -211,7 +203,7 @@ class _ChunkWork:
                 self._let_others_see()
             away = self._service_away(errors)
             if away is not None:
-                if not self._wait_for(away, self.place.settings.patience):
+                if not self.place.away.wait_for(away, self.place.settings.patience, self._beat):
                     return self._hand_back(left)
             elif any(not isinstance(error, ContentBusy) for error in errors):
                 if tries >= self.place.settings.transient_tries:
@@ -279,10 +271,6 @@ class _ChunkWork:
         self._pause(_BUSY_SECONDS * 2**self.busy)
         self.busy += 1
 
-    def _services(self) -> set[Service]:
-        """What the chunk needs besides the ledger."""
-        return {self.locator.ready, self.archive.reachable}
-
     def _service_away(self, errors: Iterable[TransientError]) -> Service | None:
         """The service that is away; None if none is. Each is asked once: Triton infers for it."""
         suspects: set[Service] = set()
@@ -292,31 +280,6 @@ class _ChunkWork:
             elif isinstance(error, ArchiveUnavailable):
                 suspects.add(self.archive.reachable)
         return next((service for service in suspects if not service()), None)
-
-    def _is_back(self, service: Service) -> bool:
-        """Whether a service that stayed away is back, asked no more often than it may be."""
-        if time.monotonic() >= self.place.away[service]:
-            return self._wait_for(service, _POLL_SECONDS)
-        self._pause(_POLL_SECONDS)
-        return False
-
-    def _wait_for(self, service: Service, patience: float) -> bool:
-        """Whether the service came back within so many seconds.
-
-        Each worker asks at moments of its own, so that they do not all come back at once.
-        """
-        until = time.monotonic() + patience
-        rest = 0.0
-        while time.monotonic() < until and not self.place.deadline.passed():
-            self._pause(1.5 * _POLL_SECONDS)
-            asked = time.monotonic()
-            if service():
-                self.place.away.pop(service, None)
-                return True
-            rest = min(_REST_AFTER_ASKING * (time.monotonic() - asked), _LONGEST_REST_SECONDS)
-            self._beat()
-        self.place.away[service] = time.monotonic() + rest
-        return False
 
     def _pause(self, seconds: float) -> None:
         """Wait for a half to the whole of it, but not for longer than the longest back-off."""

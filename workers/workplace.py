@@ -2,7 +2,6 @@
 
 import os
 import socket
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +12,7 @@ from sqlalchemy import Engine
 from db.engine import make_engine
 from db.settings import DatabaseSettings
 from workers.archive import Archives
+from workers.away import Away
 from workers.locator import Locator
 from workers.settings import WorkerSettings
 from workers.shutdown import Deadline
@@ -22,16 +22,18 @@ from workers.shutdown import Deadline
 class Workplace:
     """Clients of one worker process; each is made on first use, which is after the fork.
 
-    `deadline` is when the process must stop. `away` has the services that stayed away for as long
-    as a chunk was willing to wait, as the questions that turn true when they are back, each with
-    the moment (`time.monotonic()`) from which it may be asked again.
+    `deadline` is when the process must stop.
     """
 
     settings: WorkerSettings
     database: DatabaseSettings
     deadline: Deadline = field(default_factory=Deadline)
-    away: dict[Callable[[], bool], float] = field(default_factory=dict)
     _locators: dict[tuple[str, str], Locator] = field(default_factory=dict)
+
+    @cached_property
+    def away(self) -> Away:
+        """The services that are known to be away."""
+        return Away(self.deadline)
 
     @cached_property
     def engine(self) -> Engine:

@@ -274,13 +274,13 @@ def test_service_that_hangs_is_asked_with_a_tenth_of_the_time(
     with monkeypatch.context() as outage:
         outage.setattr(worker.place, "locator", lambda *_release: away)
         worker.deliver(chunk)
-        assert worker.place.away[hangs] >= asked[-1] + 0.8
-        worker.place.away[hangs] = math.inf
+        assert worker.place.away.ask_from[hangs] >= asked[-1] + 0.8
+        worker.place.away.ask_from[hangs] = math.inf
         times = len(asked)
         until(lambda: hold_ended(running, chunk))
         worker.deliver_what_was_sent()
         assert len(asked) == times
-        worker.place.away[hangs] = 0.0
+        worker.place.away.ask_from[hangs] = 0.0
         until(lambda: hold_ended(running, chunk))
         worker.deliver_what_was_sent()
         assert len(asked) > times
