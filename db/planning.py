@@ -95,8 +95,11 @@ def plan_page(
     newest = {(entry.archive_id, entry.key): entry for entry in page.objects}
     with engine.begin() as connection:
         take(connection, run)
-        for archive_id in sorted({archive_id for archive_id, _key in newest}):
-            _one_planner_at_a_time(connection, archive_id)
+        planned = {archive_id for archive_id, _key in newest}
+        if page.left_out and run.archive_id is not None:
+            planned.add(run.archive_id)
+        for archive_id in sorted(planned):
+            _hold_archive(connection, archive_id)
         _stage_listed(connection, list(newest.values()))
         if as_of is not None:
             connection.execute(sql("drop_outdated_listed"), {"as_of": as_of})
@@ -127,8 +130,12 @@ def plan_page(
     return PlannedPage(after, chunks)
 
 
-def _one_planner_at_a_time(connection: Connection, archive_id: int) -> None:
-    """Until the transaction ends: which version of a key is current, and which chunk has it."""
+def _hold_archive(connection: Connection, archive_id: int) -> None:
+    """Have one planner at a time decide, until its transaction ends, what of an archive is current.
+
+    And which chunk has it. Always after the run's row (`take`), and by ascending id: planners that
+    lock in one order cannot lock each other out.
+    """
     connection.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended('geotag.archive:' || :id, 0))"),
         {"id": str(archive_id)},
@@ -214,7 +221,7 @@ def close_plan(engine: Engine, run: Run, whole: Whole | None = None) -> int:
         take(connection, run)
         vanished = 0
         if whole is not None:
-            _one_planner_at_a_time(connection, whole.archive_id)
+            _hold_archive(connection, whole.archive_id)
             vanished = connection.execute(
                 sql("vanish_objects"), {"run_id": run.id, **asdict(whole)}
             ).rowcount

@@ -82,6 +82,7 @@ def open_run(engine: Engine, source: str, queue: str, archive_id: int | None = N
 
     Raises:
         NoActiveRelease: no release is active.
+        PlannedElsewhere: the run is planned to its end, but its planner still publishes.
         RunStopped: the run was cancelled at this moment.
     """
     with engine.begin() as connection:
@@ -113,6 +114,7 @@ def open_run(engine: Engine, source: str, queue: str, archive_id: int | None = N
             return _run(connection, run_id)
         run_id = found.id
         if found.planned_at is not None:
+            _not_held(connection, run_id)
             _from_the_start(connection, run_id)
         return _run(connection, run_id)
 
@@ -128,6 +130,15 @@ def start_over(engine: Engine, run: Run) -> Run:
         take(connection, run)
         _from_the_start(connection, run.id)
         return _run(connection, run.id)
+
+
+def _not_held(connection: Connection, run_id: int) -> None:
+    """PlannedElsewhere if a planner holds the run: what is reset must be planned by who resets."""
+    if not connection.execute(
+        text("SELECT pg_try_advisory_xact_lock(hashtextextended('geotag.plan:' || :id, 0))"),
+        {"id": str(run_id)},
+    ).scalar_one():
+        raise PlannedElsewhere(run_id)
 
 
 def _from_the_start(connection: Connection, run_id: int) -> None:

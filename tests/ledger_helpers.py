@@ -117,3 +117,10 @@ def located(engine: Engine, object_version_id: int, name: str, **changes: object
         content=Content(sha(name), 10, format="JPEG", width=4, height=3),
         geotag=said,
     )
+
+
+def someone_waits(engine: Engine) -> bool:
+    """Whether a session waits for a lock of another."""
+    with engine.connect() as connection:
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        return bool(connection.execute(waiting).scalar_one())

@@ -1,4 +1,4 @@
-"""Services that are away: waited for, remembered, and asked for no more than a tenth of the time.
+"""Services that are away: waited for, remembered, and asked sparingly.
 
 A service that stayed away for as long as a chunk was willing to wait is remembered, and asked
 before the next chunk that needs it begins, which would cost fetches and attempts (a circuit
@@ -8,6 +8,7 @@ breaker). Chunks that need other services go on.
 import random
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, wait
 
 from workers.shutdown import Deadline
 
@@ -15,8 +16,9 @@ Service = Callable[[], bool]
 """A service, as the question whether it answers."""
 
 _POLL_SECONDS = 1.0
-# Asking a service that is away takes no time where the connection is refused, and a timeout where
-# nobody answers. That is to be a tenth of a worker's time: other chunks may need other services.
+# Asking costs no time where the connection is refused, and a timeout where nobody answers: then the
+# service is left alone for nine times as long, because other chunks may need other services. That
+# makes a tenth of the worker's time. But a minute at most: it may be what all chunks need.
 _REST_AFTER_ASKING = 9.0
 _LONGEST_REST_SECONDS = 60.0
 
@@ -26,14 +28,23 @@ class Away:
 
     Args:
         deadline: when the process must stop.
+        threads: where services are asked.
 
     Attributes:
         ask_from: for each of them the moment (`time.monotonic()`) from which it may be asked again.
     """
 
-    def __init__(self, deadline: Deadline) -> None:
+    def __init__(self, deadline: Deadline, threads: Executor) -> None:
         self.ask_from: dict[Service, float] = {}
         self._deadline = deadline
+        self._threads = threads
+
+    def answers(self, service: Service) -> bool:
+        """Whether a service answers before the process must stop: it may hang for longer."""
+        answer = self._threads.submit(service)
+        while not answer.done() and not self._deadline.passed():
+            wait([answer], timeout=_POLL_SECONDS / 2)
+        return answer.done() and answer.result()
 
     def all_back(self, services: Iterable[Service], meanwhile: Callable[[], None]) -> bool:
         """Whether those of the services that stayed away are back; for `meanwhile` see `wait_for`.
@@ -62,7 +73,7 @@ class Away:
         while time.monotonic() < until and not self._deadline.passed():
             self._pause()
             asked = time.monotonic()
-            if service():
+            if self.answers(service):
                 self.ask_from.pop(service, None)
                 return True
             rest = min(_REST_AFTER_ASKING * (time.monotonic() - asked), _LONGEST_REST_SECONDS)

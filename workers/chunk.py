@@ -279,7 +279,7 @@ class _ChunkWork:
                 suspects.add(self.locator.ready)
             elif isinstance(error, ArchiveUnavailable):
                 suspects.add(self.archive.reachable)
-        return next((service for service in suspects if not service()), None)
+        return next((one for one in suspects if not self.place.away.answers(one)), None)
 
     def _pause(self, seconds: float) -> None:
         """Wait for a half to the whole of it, but not for longer than the longest back-off."""

@@ -19,7 +19,11 @@ class WorkerSettings(BaseSettings):
         None, description="Access key; empty to use boto3's own chain (profile, role, …)."
     )
     s3_secret_key: SecretStr | None = Field(None, description="Secret key of that access key.")
-    s3_timeout: float = Field(30.0, gt=0, description="Seconds before an S3 request is given up.")
+    s3_timeout: float = Field(
+        30.0,
+        gt=0,
+        description="Seconds before an S3 request is given up; a connection, after 5 at most.",
+    )
     s3_tries: int = Field(4, ge=1, description="Tries of one S3 request, with back-off between.")
 
     max_bytes: int = Field(

@@ -33,7 +33,7 @@ class Workplace:
     @cached_property
     def away(self) -> Away:
         """The services that are known to be away."""
-        return Away(self.deadline)
+        return Away(self.deadline, self.threads)
 
     @cached_property
     def engine(self) -> Engine:

@@ -1,6 +1,6 @@
 -- A run whose listing is not complete and that no planner holds: a new night, or what a planner that
--- died left behind. One that is a minute old may be about to be planned by who made it. Holds are
--- looked at, not tried: a planner that begins at this moment must not take us for another planner.
+-- died left behind. One that is not yet a minute old may be about to be planned by who made it.
+-- Holds are looked at, not tried: a planner that begins at this moment must not take us for another.
 WITH held AS MATERIALIZED (
     SELECT (l.classid::bigint << 32) | l.objid::bigint AS name
     FROM pg_locks l

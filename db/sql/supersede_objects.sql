@@ -14,5 +14,4 @@ WHERE id = ANY (ARRAY(
           AND o.superseded_at IS NULL
         OFFSET 0
     ) v
-    WHERE v.etag <> l.etag
-    ORDER BY v.id))
+    WHERE v.etag <> l.etag))

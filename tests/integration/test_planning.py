@@ -3,7 +3,9 @@
 import contextlib
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from sqlalchemy import Engine, text
@@ -16,7 +18,8 @@ from db.planning import ListedPage, PlannedPage, Whole
 from db.reads import run_progress
 from db.runs import Cursor, PlannedElsewhere, RunStopped, Totals
 from geotag.context import Context
-from tests.ledger_helpers import listed, new_archive, new_run, planned
+from tests.ledger_helpers import listed, new_archive, new_run, planned, someone_waits
+from tests.stack_helpers import until
 from workers.backfill import Planner
 from workers.objects import s3_url
 from workers.sources import DONE, Source
@@ -232,22 +235,74 @@ def test_what_is_listed_again_unchanged_is_not_locked(engine: Engine) -> None:
     assert (totals.listed, totals.appeared, totals.changed) == (2, 0, 0)
 
 
-def test_what_is_listed_while_another_listing_ends_has_not_vanished(engine: Engine) -> None:
+def close_whole(engine: Engine, run: runs.Run, archive: int) -> object:
+    return planning.close_plan(engine, run, Whole(archive, "", run.created_at))
+
+
+def list_one(engine: Engine, run: runs.Run, archive: int) -> object:
+    return plan(engine, run, listed(archive, ["b.jpg"]))
+
+
+def leave_one_out(engine: Engine, run: runs.Run, _archive: int) -> object:
+    return planning.plan_page(engine, run, ListedPage([], left_out=["a.jpg"]), chunk_size=8)
+
+
+@pytest.mark.parametrize("step", [close_whole, list_one, leave_one_out])
+def test_one_planner_at_a_time_decides_what_is_current(
+    engine: Engine, step: Callable[[Engine, runs.Run, int], object]
+) -> None:
     archive = new_archive(engine)
-    plan(engine, new_run(engine), listed(archive, ["a.jpg", "b.jpg"]))
-    old = plan(engine, new_run(engine), listed(archive, ["a.jpg"])).run
-    new = new_run(engine)
-    with ThreadPoolExecutor(1) as threads, engine.begin() as connection:
-        # What `close_plan` does, and does not yet commit.
-        lock = "SELECT pg_advisory_xact_lock(hashtextextended('geotag.archive:' || :id, 0))"
-        connection.execute(text(lock), {"id": str(archive)})
-        gone = {"run_id": old.id, "archive_id": archive, "prefix": "", "as_of": old.created_at}
-        assert connection.execute(sql("vanish_objects"), gone).rowcount == 1
-        page = threads.submit(plan, engine, new, listed(archive, ["a.jpg", "b.jpg"]))
-        wait([page], timeout=1)
-        connection.commit()
-        page.result(60)
-    assert pending(engine, archive) == (2, 0)
+    run = runs.open_run(engine, f"test {uuid.uuid4()}", "backfill", archive)
+    other = "SELECT pg_advisory_xact_lock(hashtextextended('geotag.archive:' || :id, 0))"
+    with ThreadPoolExecutor(1) as threads:
+        with engine.begin() as connection:
+            connection.execute(text(other), {"id": str(archive)})
+            ours = threads.submit(step, engine, run, archive)
+            until(lambda: ours.done() or someone_waits(engine))
+            assert not ours.done()
+        ours.result(60)
+
+
+def test_what_was_put_back_has_not_vanished_for_a_listing_that_missed_it(engine: Engine) -> None:
+    archive = new_archive(engine)
+    plan(engine, new_run(engine), dated(archive, "a.jpg", 1))
+    missed = plan(engine, new_run(engine), []).run
+    put_back = plan(engine, new_run(engine), dated(archive, "a.jpg", 2)).run
+    assert (put_back.totals.appeared, put_back.totals.changed) == (0, 0)
+    # Listed again as it is, or by who does not know when it was written: nothing is new.
+    for day in (1, 2, None):
+        plan(engine, new_run(engine), dated(archive, "a.jpg", day))
+    query = "SELECT last_modified FROM geotag.object_version WHERE archive_id = :id"
+    with engine.connect() as connection:
+        found = connection.execute(text(query), {"id": archive}).scalar_one()
+    assert found == datetime(2026, 1, 2, tzinfo=UTC)
+    assert planning.close_plan(engine, missed, Whole(archive, "", missed.created_at)) == 0
+    assert pending(engine, archive) == (1, 0)
+
+
+def dated(archive: int, key: str, day: int | None) -> list[planning.ListedObject]:
+    """An object as it was written on a day."""
+    when = datetime(2026, 1, day, tzinfo=UTC) if day else None
+    return [replace(obj, last_modified=when) for obj in listed(archive, [key])]
+
+
+def test_run_whose_planner_still_publishes_is_not_begun_again(engine: Engine) -> None:
+    """Whoever reset it could not plan it: it would be planned by nobody."""
+    source, archive = f"test {uuid.uuid4()}", new_archive(engine)
+    run = plan(engine, runs.open_run(engine, source, "backfill"), listed(archive, ["a.jpg"])).run
+    with runs.plan_hold(engine, run.id):
+        planning.close_plan(engine, run)
+        with pytest.raises(PlannedElsewhere):
+            runs.open_run(engine, source, "backfill")
+        (progress,) = run_progress(engine, run.id)
+        assert progress.planned_at is not None
+
+    def again() -> runs.Run | None:
+        with contextlib.suppress(PlannedElsewhere):  # until the session of the hold has ended
+            return runs.open_run(engine, source, "backfill")
+        return None
+
+    assert until(again).id == run.id
 
 
 def test_cursor_is_recorded_with_its_page(engine: Engine) -> None:

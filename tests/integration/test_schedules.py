@@ -4,7 +4,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -25,7 +25,7 @@ from db.reads import run_progress
 from db.schedules import NotPaused, NotScheduled, Plan, ScheduleRefused
 from geotag import schedules as schedule_commands
 from geotag.context import Context
-from tests.ledger_helpers import ENDPOINT, listed, new_archive
+from tests.ledger_helpers import ENDPOINT, listed, new_archive, someone_waits
 from tests.stack_helpers import until
 from workers.app import BrokerUnavailable
 from workers.errors import ArchiveUnavailable, UsageError
@@ -481,7 +481,7 @@ def test_archive_that_is_removed_at_this_moment_is_not_scheduled(engine: Engine)
             removing.execute(gone, {"name": archive})
             plan = Plan("0 22 * * *", "Europe/Berlin")
             adding = threads.submit(schedules.add, engine, archive, plan, BEGIN)
-            wait([adding], timeout=1)
+            until(lambda: adding.done() or someone_waits(engine))
         with pytest.raises(ScheduleRefused, match="no archive"):
             adding.result(60)
 

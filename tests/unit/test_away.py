@@ -1,6 +1,12 @@
 """How a worker process waits for services that are away, by a clock that the test moves."""
 
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -20,6 +26,19 @@ class Clock(Deadline):
 
     def passed(self) -> bool:
         return self.now >= self.end
+
+
+class AtOnce(Executor):
+    """Runs what it is given before it says that it took it."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        done: Future[Any] = Future()
+        done.set_result(fn(*args, **kwargs))
+        return done
+
+
+def process_at(clock: Clock) -> Away:
+    return Away(clock, AtOnce())
 
 
 class Service:
@@ -44,7 +63,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_service_that_comes_back_in_time_is_forgotten(clock: Clock) -> None:
-    process, service, beats = Away(clock), Service(clock, back_at=1010), []
+    process, service, beats = process_at(clock), Service(clock, back_at=1010), []
     assert process.wait_for(service.answers, 30, lambda: beats.append(clock.now))
     assert 1010 <= clock.now < 1012
     assert len(beats) == service.asked - 1 > 0
@@ -53,7 +72,7 @@ def test_service_that_comes_back_in_time_is_forgotten(clock: Clock) -> None:
 
 
 def test_service_that_stays_away_is_remembered_until_it_answers(clock: Clock) -> None:
-    process, service, other = Away(clock), Service(clock), Service(clock)
+    process, service, other = process_at(clock), Service(clock), Service(clock)
     assert not process.wait_for(service.answers, 30, lambda: None)
     assert 1030 <= clock.now < 1032
     assert not process.all_back([service.answers, other.answers], lambda: None)
@@ -64,23 +83,38 @@ def test_service_that_stays_away_is_remembered_until_it_answers(clock: Clock) ->
     assert process.ask_from == {}
 
 
-@pytest.mark.parametrize(("takes", "share"), [(0.0, 0.01), (2.0, 0.2), (5.0, 0.2), (100.0, 0.7)])
+@pytest.mark.parametrize(("takes", "share"), [(2.0, 0.1), (5.0, 0.1), (30.0, 0.34), (60.0, 0.5)])
 def test_service_that_hangs_takes_a_share_of_the_time(
     clock: Clock, takes: float, share: float
 ) -> None:
-    """A tenth of it, and the pauses; but what takes long is asked once a minute all the same."""
-    process, service = Away(clock), Service(clock, takes)
+    """A tenth; but after a minute it is asked again, however long that takes."""
+    process, service = process_at(clock), Service(clock, takes)
     process.wait_for(service.answers, 10, lambda: None)
-    begun, asked, chunks = clock.now, service.asked, 0
+    begun, asked = clock.now, service.asked
     while clock.now < begun + 10_000:
         assert not process.all_back([service.answers], lambda: None)
-        chunks += 1
-    assert (service.asked - asked) * takes <= share * (clock.now - begun)
-    assert service.asked - asked >= 10_000 / (60 + takes + 1.5) - 1
-    assert chunks > 10
+    assert 0.8 * share <= (service.asked - asked) * takes / (clock.now - begun) <= share
+
+
+def test_service_that_refuses_is_asked_before_each_chunk(clock: Clock) -> None:
+    process, service = process_at(clock), Service(clock)
+    process.wait_for(service.answers, 10, lambda: None)
+    asked, begun = service.asked, clock.now
+    for _chunk in range(100):
+        assert not process.all_back([service.answers], lambda: None)
+    assert service.asked - asked >= 100
+    assert clock.now - begun < 200
+
+
+def test_service_that_hangs_does_not_keep_a_worker_that_must_stop() -> None:
+    deadline, hung = Deadline(), threading.Event()
+    with ThreadPoolExecutor(1) as threads, deadline.heeding_sigterm(0.5):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert not Away(deadline, threads).answers(hung.wait)
+        hung.set()  # it had not been asked out by then: it would hang for ever
 
 
 def test_worker_that_must_stop_waits_no_longer(clock: Clock) -> None:
     clock.end = 1005
-    assert not Away(clock).wait_for(Service(clock).answers, 30, lambda: None)
+    assert not process_at(clock).wait_for(Service(clock).answers, 30, lambda: None)
     assert clock.now < 1007

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from geotag import making
 from geotag.failures import INTERRUPTED
 from tests import four_places, training_files
 from tests.four_places import HELD_OUT, LEARNT, PLACES
+from tests.stack_helpers import until
 from tests.training_process import train
 from triton_models.build import build, built
 from triton_models.release import Release
@@ -105,9 +105,8 @@ def test_told_to_end_it_leaves_nothing_behind(folder: Path, tmp_path: Path) -> N
         cwd=folder, env={"PATH": "", "OMP_NUM_THREADS": "1", "TMPDIR": str(scratch)},
         stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
-        while not any(scratch.rglob("release.json")):
-            assert process.poll() is None
-            time.sleep(0.05)
+        until(lambda: process.poll() is not None or any(scratch.rglob("release.json")))
+        assert process.poll() is None
         process.terminate()
         _, said = process.communicate(timeout=60)
     assert process.returncode == INTERRUPTED
