@@ -1,5 +1,6 @@
 """From an exception to one sentence and an exit code: no user ever meets a traceback for these."""
 
+import errno
 from dataclasses import dataclass
 
 OK = 0
@@ -7,6 +8,13 @@ USAGE = 2
 SOME_FAILED = 3
 SERVICE_AWAY = 4
 INTERRUPTED = 130
+
+# What is wrong with a place that a user named, or its disk. Not ENOENT: what is to be read is looked
+# for where it is read, and what is missing otherwise is a fault of ours.
+_OF_PLACES = {
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOSPC,
+    errno.ENOTDIR, errno.EPERM, errno.EROFS,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,4 +70,9 @@ def explain(error: Exception) -> Failure | None:
         )
     if isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) in ("42P01", "3F000"):
         return Failure("the database has no geotag schema", "geotag up creates it", USAGE)
+    if isinstance(error, OSError) and error.errno in _OF_PLACES:
+        place = error.filename or "what is written"
+        return Failure(
+            f"{place}: {error.strerror}", "check the path, its rights, and the room on it", USAGE
+        )
     return None
