@@ -1,5 +1,6 @@
 """The command line. Commands import what they need when they run, so that `--help` is instant."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -46,8 +47,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(failures.INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output (head, say) has seen enough.
-        sys.stderr.close()
+        # The reader of our output (head, say) has seen enough. What is left of it goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(failures.OK)
     except Exception as error:
         failure = failures.explain(error)

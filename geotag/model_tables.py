@@ -1,6 +1,7 @@
 """`geotag models list` and `show`: releases, as tables."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from rich.markdown import Markdown
@@ -12,14 +13,18 @@ from geotag import failures
 from geotag.context import Context
 from geotag.models import directories
 from geotag.output import console, errors, plain
-from triton_models.release import FILES, MODEL_CARD, RELEASES, Release
+from triton_models.release import FILES, MODEL_CARD, RELEASES, Release, ReleaseError
 
 Found = TypeVar("Found")
 
 
 def print_releases(now: Context) -> None:
     """One line for each release that is at hand or registered."""
-    here = {name: Release.load(path) for name, path in directories(now.settings).items()}
+    here = {
+        release.name: release
+        for release in map(_whole, directories(now.settings).values())
+        if release
+    }
     ledger = _if_up("the ledger", lambda: registered_releases(now.engine))
     served = _if_up("Triton", lambda: model_control.ready(now.settings.worker.triton_url))
     known = {release.name: release for release in ledger or ()}
@@ -73,6 +78,15 @@ def print_release(release: Release) -> None:
     console.print(table)
     console.print()
     console.print(Markdown(release.file(MODEL_CARD).read_text()))
+
+
+def _whole(directory: Path) -> Release | None:
+    """The release in a directory; None, said on standard error, where it is damaged."""
+    try:
+        return Release.load(directory)
+    except ReleaseError as error:
+        errors.print("[yellow]damaged:[/yellow]", plain(f"{directory.name}: {error}"))
+        return None
 
 
 def _where(release: Release | None) -> str:

@@ -14,7 +14,15 @@ from rich.text import Text
 from db.reads import ResultRow
 from geotag.formats import Format
 
-console = Console()
+
+class _Tables(Console):
+    """Tables whose reader may leave (`| head`): that is no failure of ours."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+console = _Tables()
 errors = Console(stderr=True)
 
 _WIDE = 110  # columns, from which a table shows coordinates

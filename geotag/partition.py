@@ -54,6 +54,8 @@ def build(
         raise UsageError(f"--max-level is an S2 level, 0 to 30; got {max_level}")
     if small not in ("drop", "merge"):
         raise UsageError(f"small cells are dropped or merged (drop, merge); got {small}")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is there, and no folder: name another --out")
     bad = BadRows()
     chunks = read_coordinates(coordinates, longitude_column, latitude_column, bad)
     try:

@@ -113,7 +113,8 @@ def watch(
             if now - moved_at > context.settings.command.wait_seconds:
                 raise ServiceStayedAway(
                     f"nothing moved for {context.settings.command.wait_seconds:.0f} s; the objects"
-                    f" of run {run_id} are still queued and go on when the service is back"
+                    f" of run {run_id} are still queued, and go on when services and workers are"
+                    " there again"
                 )
             time.sleep(_pause(now - started))
 

@@ -108,7 +108,8 @@ class Release:
         missing = [name for name in (*FILES, MODEL_CARD) if not (directory / name).is_file()]
         if missing:
             raise ReleaseError(f"{directory} is not a release: no {', '.join(missing)}")
-        manifest = Manifest.from_json((directory / "release.json").read_text())
+        manifest = Manifest.from_json(_text(directory / "release.json"))
+        _text(directory / MODEL_CARD)
         hashes = {name: sha256_of(directory / name) for name in FILES}
         _check_networks(manifest, hashes)
         release = cls(directory, manifest, _digest(hashes))
@@ -247,6 +248,13 @@ def _digest(hashes: Mapping[str, str]) -> str:
     """SHA-256 of what `sha256sum` prints for these files, sorted by name."""
     text = "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ReleaseError(f"{file} is no UTF-8 text: {error}") from error
 
 
 def _check_networks(manifest: Manifest, hashes: Mapping[str, str]) -> None:

@@ -37,6 +37,26 @@ def test_list_shows_what_ships_and_says_what_is_away(tmp_path: Path) -> None:
     assert "Triton does not answer" in done.stderr
 
 
+def test_list_shows_the_others_where_one_is_damaged(tmp_path: Path) -> None:
+    releases = tmp_path / "data" / "releases"
+    shutil.copytree(RELEASES / NAME, releases / "mine")
+    (releases / "mine" / "release.json").write_bytes(b"\xff")
+    done = geotag(tmp_path, "list")
+    assert done.returncode == 0
+    assert NAME in done.stdout
+    assert "damaged: mine: " in done.stderr
+    assert "no UTF-8" in done.stderr
+
+
+def test_reader_that_has_seen_enough_is_no_failure(tmp_path: Path) -> None:
+    command = 'set -o pipefail; "$0" models show untrained | true'
+    geotag = Path(sys.executable).with_name("geotag")
+    done = subprocess.run(
+        ["bash", "-c", command, str(geotag)], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
 @pytest.mark.parametrize("which", [NAME, str(RELEASES / NAME)])
 def test_show(tmp_path: Path, which: str) -> None:
     release = Release.load(RELEASES / NAME)
@@ -60,6 +80,7 @@ def test_build(tmp_path: Path) -> None:
         (("show", "nosuch"), "no release nosuch is at hand: "),
         (("build", "nosuch"), "no release nosuch is at hand: "),
         (("build", NAME, "--target", "tpu"), "'tpu' is not one of"),
+        (("build", NAME, "--out", "taken/models"), "taken/models: Not a directory"),
         (("register", "empty"), "is not a release: no cells.parquet"),
         (("activate", NAME), "no database is known"),
         (("rollback",), "no database is known"),
@@ -70,6 +91,7 @@ def test_what_cannot_be_is_a_sentence_and_exit_code_2(
     tmp_path: Path, arguments: tuple[str, ...], sentence: str
 ) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "taken").touch()
     done = geotag(tmp_path, *arguments)
     assert done.returncode == 2
     assert sentence in done.stderr

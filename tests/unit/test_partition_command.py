@@ -1,5 +1,6 @@
 """`geotag partition build` and `tokens`."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,18 @@ def test_what_cannot_be_built_is_explained(
     with pytest.raises(UsageError, match=message):
         build(path, tmp_path / "out", **(SMALL | given))  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_there_already_and_a_column_of_no_numbers_are_explained(
+    tmp_path: Path, points: np.ndarray
+) -> None:
+    path = as_csv(tmp_path / "a.csv", points)
+    with pytest.raises(UsageError, match=r"a\.csv is there, and no folder: name another --out"):
+        build(path, path, **SMALL)  # type: ignore[arg-type]
+    dates = pa.array([datetime(2026, 1, 1, tzinfo=UTC).date()])
+    pq.write_table(pa.table({"lon": dates, "lat": [1.0]}), tmp_path / "a.parquet")
+    with pytest.raises(UsageError, match=r"a\.parquet: cannot be read"):
+        build(tmp_path / "a.parquet", tmp_path / "out", **SMALL)  # type: ignore[arg-type]
 
 
 def test_columns_can_be_named(tmp_path: Path, points: np.ndarray) -> None:

@@ -1,0 +1,31 @@
+"""`geotag demo` where the packages with its photographs cannot be had."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.errors import InstallFailed
+from geotag import demo
+
+
+@pytest.fixture
+def pip_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Python in a folder with a space in its name, whose pip says no; what it was asked."""
+    folder = tmp_path / "my project"
+    folder.mkdir()
+    python = folder / "python"
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "$(dirname "$0")/asked"\nexit 1\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.chdir(tmp_path)
+    return folder / "asked"
+
+
+def test_packages_that_cannot_be_had_are_said(pip_refuses: Path, tmp_path: Path) -> None:
+    with pytest.raises(InstallFailed, match=r"samples\.txt could not be downloaded") as refused:
+        demo.sample_folders(tmp_path)
+    assert "--photos FOLDER" in refused.value.advice
+    *_, requirements = pip_refuses.read_text().splitlines()
+    assert Path(requirements).is_file()  # wherever the command was started
+    assert not (tmp_path / "samples").exists()
