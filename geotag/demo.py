@@ -71,7 +71,7 @@ def _unpack(staging: Path) -> None:
         raise InstallFailed(
             f"the photographs of {_PACKAGES} could not be downloaded",
             "see above what pip says; with photographs of your own nothing is downloaded:"
-            " geotag demo --photos FOLDER",
+            " geotag demo FOLDER",
         )
 
 

@@ -25,7 +25,7 @@ def pip_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_packages_that_cannot_be_had_are_said(pip_refuses: Path, tmp_path: Path) -> None:
     with pytest.raises(InstallFailed, match=r"samples\.txt could not be downloaded") as refused:
         demo.sample_folders(tmp_path)
-    assert "--photos FOLDER" in refused.value.advice
+    assert "geotag demo FOLDER" in refused.value.advice
     *_, requirements = pip_refuses.read_text().splitlines()
     assert Path(requirements).is_file()  # wherever the command was started
     assert not (tmp_path / "samples").exists()
