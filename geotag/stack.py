@@ -11,6 +11,7 @@ import workers
 from db import migrate
 from deploy.errors import StackError
 from deploy.local import stack
+from deploy.local.folder import Folder
 from geotag import models
 from geotag.archives import own
 from geotag.context import Context, context
@@ -25,11 +26,12 @@ def up(settings: Settings, report: Report) -> tuple[Context, stack.Stack]:
     Raises:
         StackError: a server cannot be started; the error says what to do.
     """
-    if models.build_known(settings):
-        # Triton reads its repository when it starts.
-        report("the model repository has changed: Triton starts again")
-        with suppress(StackError):
-            stack.stop_service(settings.stack, "triton")
+    with Folder(settings.stack.data_dir).lock():  # another `up` may be waiting for Triton
+        if models.build_known(settings):
+            # Triton reads its repository when it starts.
+            report("the model repository has changed: Triton starts again")
+            with suppress(StackError):
+                stack.stop_service(settings.stack, "triton")
     running = stack.up(settings.stack, models.repository(settings), report=report)
     now = context()  # read again: `up` has written the addresses of what it started
     migrate.upgrade(now.engine)

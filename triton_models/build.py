@@ -13,10 +13,12 @@ They are a function of the release, the templates beside this file and the targe
 of all that is kept with them, so building again changes nothing.
 """
 
+import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -51,25 +53,26 @@ def build(release: Release, repository: Path, *, target: Target = "cpu", threads
     if target not in get_args(Target):
         raise ValueError(f"cannot build for {target!r}: known targets are {get_args(Target)}")
     fingerprint = _fingerprint(release, target, threads)
-    if built_as(release.name, repository) == fingerprint:
-        return False
-    repository.mkdir(parents=True, exist_ok=True)
-    staging = repository.with_name(f".{repository.name}.{release.name}")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
-    try:
-        _write_configs(release, staging, target, threads)
-        _write_versions(release, staging, target)
-        (staging / release.ensemble / FINGERPRINT).write_text(fingerprint)
-        # The ensemble comes last: its fingerprint says that the others are there.
-        for model in sorted(staging.iterdir(), key=lambda path: path.name == release.ensemble):
-            old = repository / model.name
-            if old.exists():
-                old.rename(staging / f"old_{model.name}")
-            model.rename(old)
-    finally:
+    with _locked(repository):
+        if built_as(release.name, repository) == fingerprint:
+            return False
+        repository.mkdir(exist_ok=True)
+        staging = repository.with_name(f".{repository.name}.{release.name}")
         shutil.rmtree(staging, ignore_errors=True)
-    return True
+        staging.mkdir()
+        try:
+            _write_configs(release, staging, target, threads)
+            _write_versions(release, staging, target)
+            (staging / release.ensemble / FINGERPRINT).write_text(fingerprint)
+            # The ensemble comes last: its fingerprint says that the others are there.
+            for model in sorted(staging.iterdir(), key=lambda path: path.name == release.ensemble):
+                old = repository / model.name
+                if old.exists():
+                    old.rename(staging / f"old_{model.name}")
+                model.rename(old)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        return True
 
 
 def built_as(name: str, repository: Path) -> str | None:
@@ -86,8 +89,18 @@ def built(repository: Path) -> list[str]:
 
 def remove(name: str, repository: Path) -> None:
     """Take a release's models out of a repository. A server that has them loaded keeps them."""
-    for kind in ("geotag", "inspect", *STEPS):
-        shutil.rmtree(repository / f"{kind}_{name}", ignore_errors=True)
+    with _locked(repository):
+        for kind in ("geotag", "inspect", *STEPS):
+            shutil.rmtree(repository / f"{kind}_{name}", ignore_errors=True)
+
+
+@contextmanager
+def _locked(repository: Path) -> Iterator[None]:
+    """One process at a time changes a repository; freed by the kernel when the process dies."""
+    repository.parent.mkdir(parents=True, exist_ok=True)
+    with repository.with_name(f".{repository.name}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _fingerprint(release: Release, target: Target, threads: int) -> str:

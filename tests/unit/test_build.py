@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,16 @@ def test_building_again_changes_nothing(repository: Path, tmp_path: Path) -> Non
     before = tree(repository)
     assert not build(Release.load(UNTRAINED), repository)
     assert tree(repository) == before
-    assert {path.name for path in tmp_path.iterdir()} == {"repository"}
+    assert {path.name for path in tmp_path.iterdir()} == {"repository", ".repository.lock"}
+
+
+def test_who_builds_at_once_takes_turns(tmp_path: Path) -> None:
+    release = Release.load(UNTRAINED)
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: build(release, tmp_path / "repository"), range(4)))
+
+    assert sorted(done) == [False, False, False, True]
+    assert built(tmp_path / "repository") == ["untrained"]
 
 
 def test_another_release_leaves_the_others_alone(repository: Path, second: Path) -> None:
@@ -232,7 +242,8 @@ def test_another_digest_target_or_other_threads_build_anew(
     assert config(repository, "segmentation_untrained").parameters["threads"].string_value == "2"
     assert build(changed, repository, target="gpu")
     assert not (repository / "segmentation_untrained/1/model.py").exists()
-    assert {path.name for path in tmp_path.iterdir()} == {"repository", "changed"}
+    left = {"repository", ".repository.lock", "changed"}
+    assert {path.name for path in tmp_path.iterdir()} == left
 
 
 def test_a_target_that_is_not_known_is_refused(tmp_path: Path) -> None:
