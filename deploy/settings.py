@@ -9,7 +9,15 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-Absolute = Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())]
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("there is no such user, or no home is known") from None
+
+
+Absolute = Annotated[Path, AfterValidator(_absolute)]
 
 
 def _like(pattern: str, example: str) -> AfterValidator:
@@ -62,6 +70,7 @@ class StackSettings(BaseSettings):
     shutdown_grace: float = Field(
         20.0,
         gt=0,
+        allow_inf_nan=False,
         description="the supervisor kills a worker that is still there 15 seconds after it.",
     )
     triton_venv: Absolute = Field(

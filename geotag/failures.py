@@ -39,7 +39,12 @@ def explain(error: Exception) -> Failure | None:
     from workers.errors import CredentialRefused, GeotagError, TransientError, UsageError
 
     if isinstance(error, UsageError):
-        return Failure(error.message, "geotag --help shows the commands", USAGE)
+        advice = "geotag --help shows the commands"
+        if str(getattr(error.__cause__, "filename", "")).endswith("stack.env"):
+            advice = (
+                "run geotag as the owner of the stack, or set GEOTAG_DATA_DIR to another folder"
+            )
+        return Failure(error.message, advice, USAGE)
     if isinstance(error, CredentialRefused):
         return Failure(error.message, "check GEOTAG_S3_ACCESS_KEY and GEOTAG_S3_SECRET_KEY", USAGE)
     if isinstance(error, TransientError):

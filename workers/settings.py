@@ -90,6 +90,7 @@ class WorkerSettings(BaseSettings):
     shutdown_grace: float = Field(
         20.0,
         gt=0,
+        allow_inf_nan=False,
         description="Seconds that a worker which is told to stop (SIGTERM) has to finish the chunk"
         " in its hands; what is left of it then goes back to the queue.",
     )

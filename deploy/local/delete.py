@@ -2,16 +2,22 @@
 
 import sys
 
+from pydantic import ValidationError
+
 from deploy.errors import StackError
 from deploy.local.stack import delete
 from deploy.settings import StackSettings
 
 
 def main() -> int:
-    """Delete the stack; 4 when that was not possible."""
-    settings = StackSettings()
+    """Delete the stack; 2 when a setting is wrong, 4 when that was not possible."""
     try:
+        settings = StackSettings()
         delete(settings)
+    except ValidationError as error:
+        wrong = error.errors(include_input=False)[0]  # the input may be a secret
+        print(f"GEOTAG_{str(wrong['loc'][0]).upper()}: {wrong['msg']}", file=sys.stderr)
+        return 2
     except StackError as error:
         print(f"{error.message}\n{error.advice}", file=sys.stderr)
         return 4

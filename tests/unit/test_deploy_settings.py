@@ -19,6 +19,22 @@ def test_the_data_folder_is_below_the_working_directory(tmp_path: Path) -> None:
     assert StackSettings().data_dir == tmp_path / ".geotag"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("data_dir", "~nobody-of-this-name/data", "no such user"),
+        ("shutdown_grace", "inf", "finite"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str
+) -> None:
+    monkeypatch.setenv(f"GEOTAG_{name.upper()}", value)
+
+    with pytest.raises(ValidationError, match=why):
+        StackSettings()
+
+
 def test_every_field_is_described() -> None:
     assert all(field.description for field in StackSettings.model_fields.values())
 

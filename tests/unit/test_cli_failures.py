@@ -1,0 +1,22 @@
+"""From an exception to what is printed, what to do about it, and the exit code."""
+
+import pytest
+
+from geotag import failures, settings
+from workers.errors import UsageError
+
+
+def test_a_stack_of_another_user(monkeypatch: pytest.MonkeyPatch, clean_environment: None) -> None:
+    def refused(**_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/data/stack.env")
+
+    monkeypatch.setattr(settings, "DatabaseSettings", refused)
+    with pytest.raises(UsageError) as raised:
+        settings.gather()
+
+    failure = failures.explain(raised.value)
+    assert failure is not None
+    assert failure.message == "/data/stack.env: Permission denied"
+    assert "owner of the stack" in failure.advice
+    assert "GEOTAG_DATA_DIR" in failure.advice
+    assert failure.exit_code == failures.USAGE
