@@ -110,9 +110,10 @@ def _missing(what: str, package: str) -> MissingPackage:
 def _data_folder(root: Path) -> str:
     """Can it be written, and is there room?"""
     there = next(path for path in (root, *root.parents) if path.exists())
-    if not os.access(there, os.W_OK | os.X_OK):
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise SystemUnsuitable(
-            f"{there} cannot be written", "choose another folder with GEOTAG_DATA_DIR"
+            f"{there} is no folder that can be written",
+            "choose another folder with GEOTAG_DATA_DIR",
         )
     free = shutil.disk_usage(there).free
     if free < FREE_BYTES:

@@ -56,15 +56,40 @@ class Folder:
             # Traversable for root's unprivileged PostgreSQL user, listed by nobody else.
             self.root.chmod(0o711 if os.geteuid() == 0 else 0o700)
             self.logs.chmod(0o700)
+            self._lock_file.touch()
         except OSError as error:
-            raise StackError(
-                f"the data folder {self.root} cannot be used: {error.strerror}",
-                "make it writable for you, or choose another one with GEOTAG_DATA_DIR",
-            ) from error
+            raise self._unusable(error) from error
+
+    def is_made(self) -> bool:
+        """Was a stack ever begun here, if only its Triton environment? By what only we make.
+
+        Raises StackError where that cannot be seen.
+        """
+        try:
+            names = {path.name for path in self.root.iterdir()}
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self._unusable(error) from error
+        if names <= {"triton-venv", ".triton-venv.lock"}:
+            return ".triton-venv.lock" in names
+        return self._lock_file.is_file() and self.logs.is_dir()  # the first that `create` makes
+
+    def _unusable(self, error: OSError) -> StackError:
+        return StackError(
+            f"the data folder {self.root} cannot be used: {error.strerror}",
+            "run geotag as the folder's owner, or choose another folder with GEOTAG_DATA_DIR",
+        )
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.root / "lock"
 
     def port(self, name: str) -> int:
         """The loopback port of `name`, chosen at the first call and the same ever after."""
-        known: dict[str, int] = _read_json(self.ports_file)
+        known: dict[str, int] = _read_json(
+            self.ports_file, "mend it, or delete it and let `geotag up` choose other ports"
+        )
         if name not in known:
             known[name] = ports.choose(taken=set(known.values()))
             write_file(self.ports_file, json.dumps(known, indent=1) + "\n", mode=0o644)
@@ -73,7 +98,9 @@ class Folder:
     def secret(self, name: str) -> str:
         """The random password of `name`, made at the first call; letters and digits only."""
         path = self.root / "secrets.json"
-        known: dict[str, str] = _read_json(path)
+        known: dict[str, str] = _read_json(
+            path, "mend it: it has the passwords of this stack's databases"
+        )
         if name not in known:
             known[name] = secrets.token_hex(20)
             write_file(path, json.dumps(known, indent=1) + "\n")
@@ -81,8 +108,12 @@ class Folder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder: two `geotag up` at once take turns."""
-        with locked(self.root / "lock"):
+        """Hold the folder, made if need be: two `geotag up` at once take turns.
+
+        Raises StackError as `create`.
+        """
+        self.create()
+        with locked(self._lock_file):
             yield
 
     def read_stack_env(self) -> dict[str, str]:
@@ -120,5 +151,14 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.exists() else {}
+def _read_json(path: Path, advice: str) -> Any:
+    """The object in a file, empty where there is none. Raises StackError for what is none."""
+    try:
+        known = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise StackError(f"{path} cannot be read: {error}", advice) from error
+    if not isinstance(known, dict):
+        raise StackError(f"{path} cannot be read: it is no JSON object", advice)
+    return known

@@ -70,7 +70,6 @@ def up(settings: StackSettings, model_repository: Path, *, report: Report = sile
     `model_repository` is the folder that Triton serves. Raises StackError.
     """
     folder = Folder(settings.data_dir)
-    folder.create()
     with folder.lock():
         existing = existing_servers(settings, folder)
         said = {name: ask_existing(name, check) for name, check in existing.items()}
@@ -142,7 +141,7 @@ def worker_programs(
 def down(settings: StackSettings) -> None:
     """Stop everything and wait for its end: workers first, PostgreSQL last. Data stays."""
     folder = Folder(settings.data_dir)
-    if not folder.root.exists():
+    if not folder.is_made():
         return
     with folder.lock():
         Supervisor(folder).shut_down()
@@ -150,11 +149,26 @@ def down(settings: StackSettings) -> None:
 
 
 def delete(settings: StackSettings) -> None:
-    """Stop everything and delete the data folder, databases included."""
-    down(settings)
+    """Stop everything and delete the data folder, databases included.
+
+    Raises StackError for a folder that holds other things, and where something stayed.
+    """
     folder = Folder(settings.data_dir)
-    shutil.rmtree(folder.root, ignore_errors=True)
-    shutil.rmtree(postgres.outside_folder(folder), ignore_errors=True)
+    root = folder.root.resolve()
+    outside = (Path.cwd(), Path(os.environ.get("HOME", "/")), python_prefix())
+    holds_others = any(place.resolve().is_relative_to(root) for place in outside)
+    if holds_others or (not folder.is_made() and folder.root.exists()):
+        raise StackError(
+            f"{folder.root} does not look like the data folder of a stack: nothing was deleted",
+            "set GEOTAG_DATA_DIR to the folder of the stack, or delete it by hand",
+        )
+    down(settings)
+    for path in (folder.root, postgres.outside_folder(folder)):
+        shutil.rmtree(path, ignore_errors=True)
+        if path.exists():
+            raise StackError(
+                f"{path} could not be deleted completely", "delete the rest of it as its owner"
+            )
 
 
 def status(settings: StackSettings) -> list[ServiceStatus]:

@@ -1,11 +1,15 @@
 import json
+import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from deploy.errors import StackError
+from deploy.local import stack
 from deploy.local.folder import Folder, write_file
+from deploy.settings import StackSettings
 
 
 def mode(path: Path) -> int:
@@ -68,13 +72,77 @@ def test_stack_env_round_trip(folder: Folder) -> None:
     assert Folder(folder.root / "none").read_stack_env() == {}
 
 
-def test_a_data_folder_that_is_a_file(tmp_path: Path) -> None:
-    (tmp_path / "data").write_text("")
+@pytest.mark.parametrize("below", ["file", "file/data"])
+@pytest.mark.parametrize(
+    "command", [stack.down, stack.delete, lambda s: stack.up(s, Path("models"))]
+)
+def test_a_data_folder_that_is_a_file(
+    tmp_path: Path, below: str, command: Callable[[StackSettings], object]
+) -> None:
+    (tmp_path / "file").write_text("")
 
     with pytest.raises(StackError, match="cannot be used") as raised:
-        Folder(tmp_path / "data").create()
+        command(StackSettings(data_dir=tmp_path / below, _env_file=None))
 
     assert "GEOTAG_DATA_DIR" in raised.value.advice
+
+
+@pytest.mark.parametrize("text", ['{"postgres": 20001,}', "[]", "\udcff"])
+def test_a_damaged_file_is_named(folder: Folder, text: str) -> None:
+    for name, ask in (("ports.json", folder.port), ("secrets.json", folder.secret)):
+        (folder.root / name).write_text(text, errors="surrogateescape")
+
+        with pytest.raises(StackError, match=f"{name} cannot be read") as raised:
+            ask("postgres")
+
+        assert raised.value.advice.startswith("mend it")
+
+
+def test_only_a_stack_is_deleted(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+    (tmp_path / "lock").mkdir()  # as /var has
+    (tmp_path / "photo.jpg").touch()
+    (tmp_path / "empty").mkdir()
+
+    for folder in (tmp_path, tmp_path / "empty"):
+        with pytest.raises(StackError, match="nothing was deleted"):
+            stack.delete(StackSettings(data_dir=folder, _env_file=None))
+
+    assert (tmp_path / "photo.jpg").exists()
+    assert (tmp_path / "empty").exists()
+
+
+def test_a_stack_is_deleted_wholly_or_said_to_be_there(
+    folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = StackSettings(data_dir=folder.root, _env_file=None)
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(StackError, match="not be deleted completely"):
+            stack.delete(settings)
+
+    stack.delete(settings)
+    assert not folder.root.exists()
+    stack.delete(settings)  # nothing to do, and no error
+
+    (folder.root / "triton-venv").mkdir(parents=True)
+    (folder.root / ".triton-venv.lock").touch()
+    stack.delete(settings)
+    assert not folder.root.exists()
+
+
+def test_a_stack_around_the_home_or_the_working_directory_is_not_deleted(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = StackSettings(data_dir=folder.root, _env_file=None)
+    with monkeypatch.context() as patched:
+        patched.setenv("HOME", str(folder.root))
+        with pytest.raises(StackError, match="nothing was deleted"):
+            stack.delete(settings)
+    monkeypatch.chdir(folder.logs)
+    with pytest.raises(StackError, match="nothing was deleted"):
+        stack.delete(settings)
+    assert folder.logs.exists()
 
 
 def test_ports_are_written_for_people(folder: Folder) -> None:
