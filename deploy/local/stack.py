@@ -7,6 +7,7 @@ itself, install `deploy/local/geotag.service`.
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 from collections.abc import Callable, Sequence
@@ -30,6 +31,11 @@ SERVERS = ("postgres", "s3", "broker", "triton")
 WORKERS = (
     *("worker-backfill", "worker-interactive", "worker-control", "worker-planning"),
     "beat",
+)
+# What of the caller's environment the workers are given: our settings, boto3's, and what the
+# credential env:PREFIX of an archive names.
+PASSED_ON = re.compile(
+    r"(GEOTAG|AWS)_\w+|\w+_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)", re.ASCII
 )
 # What a worker needs beyond its grace period to write, hand back and leave.
 WORKER_STOP_SECONDS = 15
@@ -115,9 +121,9 @@ def worker_programs(
     settings: StackSettings, folder: Folder, command: Sequence[str] | None = None, code: str = ""
 ) -> list[Program]:
     """The workers, each of one queue, so that none keeps another kind of work waiting; and beat."""
-    ours = {key: value for key, value in os.environ.items() if key.startswith("GEOTAG_")}
+    passed = {key: value for key, value in os.environ.items() if PASSED_ON.fullmatch(key)}
     geotag = str(python_prefix() / "bin" / "geotag")
-    environment = ours | folder.read_stack_env() | {"GEOTAG_DATA_DIR": str(folder.root)}
+    environment = passed | folder.read_stack_env() | {"GEOTAG_DATA_DIR": str(folder.root)}
     # Not read by anybody: another value is what has the supervisor start a worker anew.
     environment |= {"GEOTAG_CODE": code}
     copies = {"backfill": settings.worker_processes, "interactive": 1, "control": 1, "planning": 1}

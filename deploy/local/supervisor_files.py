@@ -80,7 +80,8 @@ def environment_list(variables: Mapping[str, str]) -> str:
         if quote in value or "\n" in value or value != value.strip("'\""):
             raise StackError(
                 f"the value of {name} has quotation marks or line breaks that cannot be passed on",
-                f"put {name} into the file .env, or choose another value",
+                "choose another value, or put it into a file: .env for GEOTAG_…, "
+                "that of boto3 for a credential",
             )
         pairs.append(f"{name}={quote}{escaped(value)}{quote}")
     return ",".join(pairs)

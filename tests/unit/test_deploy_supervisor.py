@@ -1,5 +1,6 @@
 import configparser
 import shlex
+import stat
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ from supervisor.datatypes import dict_of_key_value_pairs
 from deploy.errors import StackError
 from deploy.local.folder import Folder
 from deploy.local.program import Program
+from deploy.local.stack import worker_programs
+from deploy.local.supervision import Supervisor
 from deploy.local.supervisor_files import environment_list, program_text, supervisor_text
+from deploy.settings import StackSettings
 
 printable = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF, exclude_characters="'\""))
 
@@ -47,6 +51,33 @@ def test_a_program_with_odd_names(tmp_path: Path) -> None:
     assert options["stdout_logfile"] == str(folder.log("worker-%(process_num)d"))
     assert options["numprocs"] == "2"
     assert "user" not in options
+
+
+def test_workers_get_our_settings_and_the_credentials_of_archives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {
+        "GEOTAG_PATIENCE": "5",
+        "AWS_PROFILE": "reader",
+        "NAS_ACCESS_KEY_ID": "key",
+        "NAS_SECRET_ACCESS_KEY": "a%b/c+d==",
+        "NAS_SESSION_TOKEN": "token",
+    }
+    kept_out = {"PGPASSWORD": "x", "NAS_PASSWORD": "x", "_ACCESS_KEY_ID": "x", "PYTHONPATH": "x"}
+    for name, value in (given | kept_out).items():
+        monkeypatch.setenv(name, value)
+
+    settings = StackSettings(data_dir=tmp_path, _env_file=None)
+    workers = worker_programs(settings, Folder(tmp_path))
+
+    for program in workers:
+        assert given.items() <= program.environment.items()
+        assert not kept_out.keys() & program.environment.keys()
+        assert "a%b" not in " ".join(program.command)
+    Supervisor(Folder(tmp_path)).write_programs(workers, of=())
+    files = list((tmp_path / "supervisor.d").iterdir())
+    assert len(files) == len(workers)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
 def test_the_supervisor_listens_on_loopback_with_a_password(tmp_path: Path) -> None:
