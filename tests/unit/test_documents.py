@@ -56,7 +56,7 @@ def test_commands_page_has_every_command_and_every_option() -> None:
 
 def test_exit_codes_are_listed() -> None:
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", read("commands.md"), re.MULTILINE)}
-    ours = {value for name, value in vars(failures).items() if name.isupper()}
+    ours = {value for name, value in vars(failures).items() if name.isupper() and name[0] != "_"}
     assert listed == ours | {1}
 
 
