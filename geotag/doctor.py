@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -9,6 +10,9 @@ from deploy.local.doctor import Check, checks
 from geotag import failures
 from geotag.context import Context, context
 from geotag.output import console
+
+if TYPE_CHECKING:
+    from db.archives import ArchiveRecord
 
 
 def diagnose() -> int:
@@ -30,13 +34,16 @@ def diagnose() -> int:
 
 
 def _ledger(now: Context) -> Iterator[Check]:
+    from db.archives import registered
     from db.releases import active_release
 
     release: list[str] = []
+    archives: list[ArchiveRecord] = []
 
     def schema() -> str:
         found = active_release(now.engine)
         release.extend(found or ())
+        archives.extend(registered(now.engine))
         return "the schema is there"
 
     def active() -> str:
@@ -49,6 +56,25 @@ def _ledger(now: Context) -> Iterator[Check]:
     yield _check("active release", active)
     if release:
         yield _check("ensemble", lambda: _served(now, *release))
+    for archive in archives:
+        if archive.credentials != "settings":  # these are tried where S3 is asked
+            yield _credential(now, archive)
+
+
+def _credential(now: Context, archive: "ArchiveRecord") -> Check:
+    """Has this process what an archive's reference names? Whether it is right, S3 would know."""
+    from workers.credentials import session_of
+    from workers.errors import UsageError
+
+    worker = now.settings.worker
+    try:
+        session = session_of(archive.credentials, archive.region or worker.s3_region, worker)
+        found = session.get_credentials() is not None
+        detail = archive.credentials if found else "boto3 finds no credential"
+    except UsageError as error:
+        found, detail = False, error.message
+    advice = "" if found else "set it, and geotag up gives it to the workers: docs/archives.md"
+    return Check(f"archive {archive.name}", found, detail, advice)
 
 
 def _served(now: Context, name: str, digest: str) -> str:

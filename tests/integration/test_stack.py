@@ -270,6 +270,21 @@ def test_up_repairs_what_nobody_watches(
     assert double(variables) == [3.0, -4.0]
 
 
+def test_a_credential_reaches_the_workers_when_they_are_started_again(
+    settings: StackSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAS_SECRET_ACCESS_KEY", "for workers")
+
+    stack.start_workers(settings, command=WORKER)
+
+    having = {
+        name
+        for name, pid in pids(settings).items()
+        if psutil.Process(pid).environ().get("NAS_SECRET_ACCESS_KEY") == "for workers"
+    }
+    assert having == {name for name in pids(settings) if name.startswith(("worker", "beat"))}
+
+
 def test_one_stopped_server_is_not_a_stopped_stack(settings: StackSettings) -> None:
     stack.stop_service(settings, "broker")
     wrong = {check.name: check.detail for check in doctor.checks(settings) if not check.ok}

@@ -1,0 +1,25 @@
+"""What `geotag doctor` says of the credentials of archives."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from db.archives import ArchiveRecord
+from geotag.doctor import _credential
+from workers.settings import WorkerSettings
+
+
+@pytest.mark.parametrize(("secret", "ok"), [("secret", True), ("", False)])
+def test_a_credential_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch, secret: str, ok: bool
+) -> None:
+    monkeypatch.setenv("NAS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("NAS_SECRET_ACCESS_KEY", secret)
+    now: Any = SimpleNamespace(settings=SimpleNamespace(worker=WorkerSettings()))
+
+    check = _credential(now, ArchiveRecord("nas", "", "photos", credentials="env:NAS"))
+
+    assert (check.name, check.ok) == ("archive nas", ok)
+    assert ("NAS_SECRET_ACCESS_KEY must be set" in check.detail) is not ok
+    assert ("geotag up" in check.advice) is not ok
