@@ -123,11 +123,15 @@ def test_every_dependency_is_explained() -> None:
     assert set(listed) == requirement_names(named)
 
 
+LICENCES = ("License-Expression", "License")
+
+
 def licence(package: str) -> str:
     """What a package's metadata say of its licence."""
     about = metadata(package)
     classifiers = [c for c in about.get_all("Classifier") or () if c.startswith("License ::")]
-    return " / ".join(filter(None, [about["License-Expression"], about["License"], *classifiers]))
+    texts = [text for name in LICENCES for text in about.get_all(name) or ()]
+    return " / ".join([*texts, *classifiers])
 
 
 COPYLEFT = re.compile(r"(?<!L)GPL|(?<!Lesser )General Public License", re.IGNORECASE)
