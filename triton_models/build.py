@@ -56,7 +56,6 @@ def build(release: Release, repository: Path, *, target: Target = "cpu", threads
     with _locked(repository):
         if built_as(release.name, repository) == fingerprint:
             return False
-        repository.mkdir(exist_ok=True)
         staging = repository.with_name(f".{repository.name}.{release.name}")
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
@@ -97,7 +96,7 @@ def remove(name: str, repository: Path) -> None:
 @contextmanager
 def _locked(repository: Path) -> Iterator[None]:
     """One process at a time changes a repository; freed by the kernel when the process dies."""
-    repository.parent.mkdir(parents=True, exist_ok=True)
+    repository.mkdir(parents=True, exist_ok=True)
     with repository.with_name(f".{repository.name}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
