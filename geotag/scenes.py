@@ -29,9 +29,9 @@ def run(table: Path, photos: str, out: Path) -> None:
         UsageError: the table or no picture of it can be read, or `out` cannot be written or is
             there already.
     """
-    if out.exists():
-        raise UsageError(f"{out} is there already: choose another --out")
     try:
+        if out.exists():
+            raise UsageError(f"{out} is there already: choose another --out")
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {out}: {error.strerror or error}") from error

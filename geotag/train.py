@@ -1,7 +1,7 @@
 """`geotag train`: gives training the workers' decoding, shows its progress, names its errors."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,28 +22,31 @@ from geotag.context import Context, context
 from geotag.failures import INTERRUPTED, OK
 from geotag.output import console, errors
 from triton_models.networks.pretrained import WeightsError
-from triton_models.training import config, distributed
+from triton_models.training import checkpoint, config, distributed
 from triton_models.training.loop import Diverged, Report, Stopped
-from triton_models.training.pictures import BadPicture, Pictures, Pixels
+from triton_models.training.pictures import BadPicture, Pictures, PicturesUnavailable, Pixels
 from triton_models.training.plan import Plan, cost, plan
+from triton_models.training.run import check
 from triton_models.training.run import run as train
 from workers.archive import Archive, parse_s3_url
-from workers.errors import ObjectForbidden, ObjectMissing, PhotoError, UsageError
+from workers.errors import GeotagError, ObjectForbidden, ObjectMissing, PhotoError, UsageError
 from workers.photo import InputSpec, PhotoLimits, read_photo
 from workers.s3clients import Service, service_of
 from workers.settings import WorkerSettings
 from workers.sources import check_key
 
 
-def dry(path: Path, changes: Sequence[str]) -> None:
+def dry(path: Path, changes: Sequence[str], *, resume: bool = False) -> None:
     """Print what a run will be; raises UsageError."""
     with _named_errors():
         chosen = config.load(path, changes)
-        console.print(_table(plan(chosen, int(os.environ.get("WORLD_SIZE", "1")))))
+        planned = plan(chosen, int(os.environ.get("WORLD_SIZE", "1")))
+        check(planned, resume=resume)
+        console.print(_table(planned))
 
 
 def run(path: Path, changes: Sequence[str], *, resume: bool) -> int:
-    """Train; returns the exit code. Raises UsageError."""
+    """Train; returns the exit code. Raises UsageError, and GeotagError of an archive."""
     with _named_errors():
         chosen = config.load(path, changes)
         world = distributed.join(chosen.training.device)
@@ -53,12 +56,17 @@ def run(path: Path, changes: Sequence[str], *, resume: bool) -> int:
                 planned.network.image_size, planned.network.image_size, chosen.data.fit
             )
             pictures = pictures_of(chosen.data.folder, spec, context())
+            pictures = Pictures(_Travelling(pictures.fetch), pictures.decode)
             with _Bars(planned, world.size, shown=world.first) as bars:
                 found = train(
                     planned, pictures, world, resume=resume, made=bars.made, watch=bars.watch
                 )
-        except Stopped as stop:
-            _say(f"{stop}; geotag train {path} --resume goes on", world.first)
+        except (Stopped, PicturesUnavailable) as stop:
+            resumable = (chosen.out / checkpoint.FILE).exists()
+            _say(f"geotag train {path} --resume goes on", world.first and resumable)
+            if isinstance(stop, PicturesUnavailable):
+                raise stop.cause from stop
+            _say(str(stop), world.first)
             return INTERRUPTED
         finally:
             distributed.leave()
@@ -119,14 +127,28 @@ class _Decode:
 
 
 @dataclass(frozen=True)
+class _Travelling:
+    """What ends a run, as it travels from a reading process to the training one."""
+
+    fetch: Callable[[str], bytes]
+
+    def __call__(self, file: str) -> bytes:
+        try:
+            return self.fetch(file)
+        except GeotagError as error:
+            raise PicturesUnavailable(error) from error
+
+
+@dataclass(frozen=True)
 class _FromFolder:
     folder: Path
 
     def __call__(self, file: str) -> bytes:
         try:
             return (self.folder / file).read_bytes()
-        except OSError as error:
-            raise BadPicture(ObjectMissing.code, f"{file}: {error.strerror or error}") from error
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            why = getattr(error, "strerror", None) or error
+            raise BadPicture(ObjectMissing.code, f"{file}: {why}") from error
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,13 @@ def train(
 
     Ctrl-C stops after the step under way and keeps a checkpoint; --resume goes on from there to
     the same weights. For several GPUs: torchrun --nproc-per-node 8 --no-python geotag train …
-    Exit code 0: trained; 2: wrong usage or configuration, or no number came out; 130: stopped.
+    Exit code 0: trained; 2: wrong usage or configuration, or no number came out; 4: the archive
+    stayed away; 130: stopped.
     """
     from geotag.train import dry, run
 
     if dry_run:
-        dry(config, changes or ())
+        dry(config, changes or (), resume=resume)
     else:
         raise typer.Exit(run(config, changes or (), resume=resume))
 

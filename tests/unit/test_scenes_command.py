@@ -35,6 +35,7 @@ def test_scenes_that_are_known_are_kept_and_bad_pictures_have_none(
         ["bad.png", "", "1", "2", "", ""],
         ["none.png", "", "1", "2", "", ""],
         ["grey.png", "", "1", "2", "", ""],
+        ["nul\0.png", "", "1", "2", "", ""],
         ["held-out.png", "", "1", "2", "", "validation"],
     ]
     table = write(tmp_path / "table.csv", [header, lines[0], [], *lines[1:]])
@@ -44,7 +45,7 @@ def test_scenes_that_are_known_are_kept_and_bad_pictures_have_none(
     assert "labelled: none; left empty, as not sure: 1" in said
     assert "left empty, as held out: 1" in said
     assert "could not be used: 1 (not_an_image)" in said
-    assert "could not be used: 1 (object_missing)" in said
+    assert "could not be used: 2 (object_missing)" in said
     # A line may end early, or go on behind the last column.
     table = write(
         tmp_path / "table.csv",
@@ -84,6 +85,7 @@ def test_wrong_usage(tmp_path: Path) -> None:
         (tmp_path / "none.csv", ".", "out.csv", "none.csv: No such file"),
         (table, ".", "table.csv", "table.csv is there already"),
         (table, ".", "table.csv/out.csv", "out.csv: File exists"),
+        (table, ".", "x" * 300, "File name too long"),
     ):
         with pytest.raises(UsageError, match=says):
             scenes.run(path, photos, tmp_path / out)

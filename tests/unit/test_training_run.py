@@ -3,13 +3,14 @@
 import csv
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from triton_models.training.pictures import Pictures
 from triton_models.training.plan import plan
 from triton_models.training.run import material
 from workers.archive import Archive
-from workers.errors import UsageError
+from workers.errors import ArchiveUnavailable, UsageError
 from workers.settings import WorkerSettings
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -85,7 +86,7 @@ def test_a_run_killed_and_resumed_ends_with_the_weights_of_one_that_was_not(
         (tmp_path / "photographs" / name).write_bytes(b"no picture")
     text = path.read_text()
     path.write_text(text.replace("[network]", "[network]\nscenes = 0"))  # no export
-    killed = process(sys.executable, "-m", "tests.training_process", str(path), "8")
+    killed = process(sys.executable, "-m", "tests.training_process", str(path), "kill", "8")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(log(tmp_path / "run")) == 8
     assert not (tmp_path / "run" / "network.safetensors").exists()
@@ -177,6 +178,18 @@ def test_two_processes_learn_with_a_stem_of_which_an_early_map_is_used(tmp_path:
     assert len(log(tmp_path / "run")) == 10
 
 
+def test_where_one_of_two_processes_fails_both_keep_a_checkpoint_and_stop(tmp_path: Path) -> None:
+    path = training_files.write(tmp_path)
+    fixed = EXACT | {"training__micro_batch": "1"}
+    failed = process(
+        str(Path(sys.executable).parent / "torchrun"), "--standalone", "--nproc-per-node", "2",
+        "-m", "tests.training_process", str(path), "fail", "4", *map("=".join, fixed.items()),
+    )  # fmt: skip
+    assert failed.returncode == 1
+    assert "PicturesUnavailable: nobody answers" in failed.stderr
+    assert torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)["step"] == 4
+
+
 def test_a_signal_stops_after_the_step_and_keeps_a_checkpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +212,58 @@ def test_a_signal_stops_after_the_step_and_keeps_a_checkpoint(
     ours, theirs = weights(tmp_path / "run"), weights(tmp_path / "whole")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert "within 2500 km" in capsys.readouterr().out
+
+
+def outage(folder: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """From step 5 on, while it reads for `when`, the archive stays away; once."""
+    pictures_of, watched, away = command.pictures_of, command._Bars.watch, folder / "away"
+    splits = {file: split for file, *_, split in csv.reader((folder / "photographs.csv").open())}
+
+    def watch(bars: command._Bars, report: object) -> None:
+        watched(bars, report)  # type: ignore[arg-type]
+        if bars._progress.tasks[-1].completed == 5:
+            away.touch()
+
+    def of(*arguments: object) -> Pictures:
+        pictures = pictures_of(*arguments)  # type: ignore[arg-type]
+
+        def fetch(file: str) -> bytes:
+            if away.exists() and splits[file] == when:
+                raise ArchiveUnavailable(f"{file}: nobody answers")
+            return pictures.fetch(file)
+
+        return Pictures(fetch, pictures.decode)
+
+    monkeypatch.setattr(command, "pictures_of", of)
+    monkeypatch.setattr(command._Bars, "watch", watch)
+
+
+@pytest.mark.parametrize(("when", "stops"), [("train", range(5, 10)), ("validation", [10])])
+@pytest.mark.parametrize("processes", [0, 1])
+def test_an_outage_ends_a_run_with_its_message_and_a_checkpoint(
+    when: str,
+    stops: Sequence[int],
+    processes: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = training_files.write(tmp_path)
+    changes = ["network.scenes=0", f"data.processes={processes}"]
+    with monkeypatch.context() as patched:
+        outage(tmp_path, patched, when)
+        with pytest.raises(ArchiveUnavailable, match=r"^\d+\.png: nobody answers$"):
+            command.run(path, [*changes, "training.checkpoint_every=100"], resume=False)
+    assert not multiprocessing.active_children()
+    assert "--resume goes on" in capsys.readouterr().err
+    kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    assert kept["step"] in stops
+    assert command.run(path, changes, resume=True) == 0
+    train(path, out="whole", network__scenes="0")
+    ours, theirs = weights(tmp_path / "run"), weights(tmp_path / "whole")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    found = [(tmp_path / name / "validation.csv").read_text() for name in ("run", "whole")]
+    assert found[0] == found[1]
 
 
 def test_all_that_a_step_computes_with_is_on_the_device(tmp_path: Path) -> None:
@@ -253,6 +318,7 @@ def test_a_half_written_checkpoint_is_never_seen(tmp_path: Path) -> None:
         ("weights.vit=none.safetensors", "none.safetensors: No such file"),
         ("weights.stem=package", "the network has no stem"),
         ("training.learning_rate=1e30", "the loss is (nan|inf)"),
+        ("out=/dev/null/run", "out is a folder; /dev/null is a file"),
     ],
 )
 def test_what_is_wrong_is_said(change: str, says: str, tmp_path: Path) -> None:
@@ -261,6 +327,32 @@ def test_what_is_wrong_is_said(change: str, says: str, tmp_path: Path) -> None:
         pytest.skip("there is a GPU")
     with pytest.raises(UsageError, match=says):
         command.run(path, [change], resume=False)
+
+
+def test_every_seed_that_is_taken_is_used(tmp_path: Path) -> None:
+    path = training_files.write(tmp_path)
+    train(path, training__seed=str(2**63 - 1), training__epochs="1", network__scenes="0")
+    assert (tmp_path / "run" / "network.safetensors").is_file()
+
+
+@pytest.mark.parametrize("left", [0, 1000])
+def test_a_damaged_checkpoint_is_named(left: int, tmp_path: Path) -> None:
+    path = training_files.write(tmp_path)
+    Checkpoint(3, {"a": 1}, {"w": torch.ones(2)}, {}, {}).save(tmp_path)
+    file = tmp_path / "checkpoint.pt"
+    file.write_bytes(file.read_bytes()[:left])
+    for goes in (command.dry, command.run):
+        with pytest.raises(UsageError, match=r"checkpoint\.pt is damaged: delete it"):
+            goes(path, ["out=."], resume=True)
+
+
+def test_a_file_name_with_a_nul_is_a_bad_picture(tmp_path: Path) -> None:
+    path = training_files.write(tmp_path)
+    table = tmp_path / "photographs.csv"
+    table.write_text(table.read_text().replace("3.png", "3\0.png"))
+    assert command.run(path, ["network.scenes=0", "training.epochs=1"], resume=False) == 0
+    bad = (tmp_path / "run" / "bad.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[:2] for line in bad] == [["3\0.png", "object_missing"]]
 
 
 def test_without_a_segmentation_network_only_rgb_is_trained(tmp_path: Path) -> None:
@@ -312,6 +404,20 @@ def test_the_recipes_in_the_docs_are_configurations(tmp_path: Path) -> None:
         (["training"], "--set takes key=value"),
         (["out.x=3"], "out is no section"),
         (["data.fit=stretch"], r"data\.fit: .*'crop' or 'squash'"),
+        (["training.epochs=inf"], r"training\.epochs: .*finite"),
+        (["training.device=xyz"], r"training\.device: .*'auto', 'cpu' or 'cuda'"),
+        (["training.seed=-1"], r"training\.seed: .*greater than or equal to 0"),
+        (["training.seed=9223372036854775808"], r"training\.seed: .*less than 9223372036854775808"),
+        (["augmentation.area=[0.9, 0.1]"], r"augmentation\.area: .*0 < smallest ≤ largest ≤ 1"),
+        (["network.depth=-3"], "depth is a whole number from 0 on, not -3"),
+        (["network.heads=0"], "heads is a whole number from 1 on, not 0"),
+        (["network.dropout=2"], "dropout is a share from 0 to below 1"),
+        (["network.mlp_ratio=-1"], "mlp_ratio makes the MLP at least 1 wide"),
+        (["network.stem=efficientnet-lite0", "network.reductions=[0]"], "reductions are whole"),
+        (["network.stem=efficientnet-lite0", "network.reductions=[]"], "reductions are some of"),
+        (["out=config.toml"], "out is a folder; .*config.toml is a file"),
+        ([f"out={'x' * 300}"], "out: .*File name too long"),
+        (["data.cache=config.toml/maps"], "data.cache is a folder; .*config.toml is a file"),
     ],
 )
 def test_a_wrong_key_is_named(changes: list[str], says: str, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ no transformer layers on top, the heads read the mean of its last map: a plain c
 Modules inside a branch are named as timm names a ViT's, so that its weights load as they are.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast, get_args
@@ -79,6 +80,20 @@ class TransLocatorConfig:
         ):
             if value not in known:
                 raise ValueError(f"{name} is one of {known}, not {value!r}")
+        for least, names in (
+            (0, ("scenes", "depth")),
+            (1, ("width", "heads", "common", "patch_size", "crop_size", "image_size")),
+        ):
+            for name in names:
+                value = getattr(self, name)
+                if not isinstance(value, int) or value < least:
+                    raise ValueError(f"{name} is a whole number from {least} on, not {value!r}")
+        if not all(isinstance(side, int) and side > 0 for side in self.reductions):
+            raise ValueError(f"reductions are whole numbers from 1 on, not {self.reductions}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is a share from 0 to below 1, not {self.dropout!r}")
+        if not 1 <= self.mlp_ratio * self.width < math.inf:
+            raise ValueError(f"mlp_ratio makes the MLP at least 1 wide, not {self.mlp_ratio!r}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of {self.heads} heads")
         for side in (self.patch_size, *(self.reductions if self.stem != "patches" else ())):

@@ -7,6 +7,7 @@ state is saved; the step says where in the stream of photographs the run is.
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ FILE = "checkpoint.pt"
 
 # Keys that may differ between a run and its resumption: they change weights by rounding at most.
 _FREE = {"device", "log_every", "checkpoint_every", "validate_every", "compile"}
+
+# What torch raises of a file that is cut, changed or not its own.
+_DAMAGED = (EOFError, KeyError, RuntimeError, TypeError, UnpicklingError, ValueError)
 
 
 @dataclass
@@ -30,6 +34,8 @@ class Checkpoint:
     optimiser: dict[str, Any]
     bad: dict[str, tuple[str, str]]
     """Code and message of every file that could not be used so far."""
+    validated: bool = True
+    """Whether the validation that this step may ask for was made."""
 
     def save(self, folder: Path) -> None:
         """Write `checkpoint.pt`; whenever the process is killed, a whole one is there."""
@@ -46,7 +52,12 @@ class Checkpoint:
         path = folder / FILE
         if not path.is_file():
             raise ConfigError(f"{folder} has no checkpoint to resume from; start without --resume")
-        found = cls(**torch.load(path, map_location="cpu", weights_only=True))
+        try:
+            found = cls(**torch.load(path, map_location="cpu", weights_only=True))
+        except _DAMAGED as error:
+            raise ConfigError(
+                f"{path} is damaged: delete it, and start without --resume"
+            ) from error
         keys = found.recipe.keys() | recipe.keys()
         changed = sorted(k for k in keys if found.recipe.get(k) != recipe.get(k))
         if changed:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from triton_models.networks.backbones import Freeze
 
@@ -16,7 +16,7 @@ class ConfigError(ValueError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Data(_Section):
@@ -107,12 +107,22 @@ class Augmentation(_Section):
         0.2, ge=0, lt=1, description="Largest relative change of brightness, contrast, saturation."
     )
 
+    @field_validator("area")
+    @classmethod
+    def _shares(cls, area: tuple[float, float]) -> tuple[float, float]:
+        smallest, largest = area
+        if not 0 < smallest <= largest <= 1:
+            raise ValueError("0 < smallest ≤ largest ≤ 1 is asked for")
+        return area
+
 
 class Training(_Section):
     """[training]: how long, how fast, on what."""
 
-    epochs: float = Field(10.0, gt=0, description="How often every photograph is seen.")
-    batch: int = Field(256, ge=1, description="Photographs in one step, over all processes.")
+    epochs: float = Field(10.0, gt=0, le=1e6, description="How often every photograph is seen.")
+    batch: int = Field(
+        256, ge=1, le=2**20, description="Photographs in one step, over all processes."
+    )
     micro_batch: int = Field(
         32, ge=1, description="Photographs that one process holds at once; the rest accumulates."
     )
@@ -138,8 +148,12 @@ class Training(_Section):
         "fp32", description="bf16: matrix products in bfloat16; weights stay fp32."
     )
     compile: bool = Field(False, description="Compile the network with torch.compile.")
-    device: str = Field("auto", description="cpu, cuda, or auto: a GPU where there is one.")
-    seed: int = Field(0, description="Fixes initial weights, order, augmentation and dropout.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="cpu, cuda, or auto: a GPU where there is one."
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="Fixes initial weights, order, augmentation and dropout."
+    )
     checkpoint_every: int = Field(1000, ge=1, description="Steps between checkpoints.")
     validate_every: int = Field(0, ge=0, description="Steps between validations; 0: at the end.")
     log_every: int = Field(10, ge=1, description="Steps between lines of the logs.")

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import FrameType
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from triton_models.geocells import Hierarchy
 from triton_models.networks.translocator import TransLocator
@@ -27,7 +27,10 @@ from triton_models.training.logs import Logs, write_bad
 from triton_models.training.loss import counts, head_losses
 from triton_models.training.optimiser import make_optimiser, rate_at, set_rate
 from triton_models.training.photographs import HEADS, Photographs
+from triton_models.training.reading import reading
 from triton_models.training.validation import validate
+
+T = TypeVar("T")
 
 
 class Diverged(Exception):
@@ -35,7 +38,7 @@ class Diverged(Exception):
 
 
 class Stopped(Exception):
-    """The run was told to stop, wrote a checkpoint, and can be resumed."""
+    """The run was told to stop, or another of its processes failed; it wrote a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ class Trainer:
         self.optimiser = make_optimiser(self.network, config.training)
         self.learner = Learner(self.network, config.training.precision).to(world.device)
         self.step = 0
+        self.validated = True
         self.bad: dict[str, tuple[str, str]] = {}
         self._recipe = recipe(config, **material.digests)
         self._watch = watch
@@ -126,28 +130,30 @@ class Trainer:
         found = Checkpoint.load(self.config.out, self._recipe)
         self.network.load_state_dict(found.network)
         self.optimiser.load_state_dict(found.optimiser)
-        self.step, self.bad = found.step, found.bad
+        self.step, self.validated, self.bad = found.step, found.validated, found.bad
 
     def train(self) -> dict[str, float]:
         """Train to the end; returns what the last validation found.
 
-        Raises Stopped after SIGINT or SIGTERM, Diverged where the loss is no number.
+        Raises Stopped after SIGINT or SIGTERM, Diverged where the loss is no number, and what the
+        pictures raise, after a checkpoint of the last whole step.
         """
-        self.config.out.mkdir(parents=True, exist_ok=True)
         logs = Logs(self.config.out, self.step) if self.world.first else None
         try:
-            with self._stopping_at_signals():
-                return self._train(logs)
+            with self._stopping_at_signals(), self._batches() as batches:
+                return self._train(batches, logs)
         finally:
             if logs:
                 logs.close()
 
-    def _train(self, logs: Logs | None) -> dict[str, float]:
-        training, steps, found = self.config.training, self.schedule.steps, dict[str, float]()
-        batches = self._batches()
+    def _train(self, batches: Iterator[Batch], logs: Logs | None) -> dict[str, float]:
+        training, steps = self.config.training, self.schedule.steps
+        found = {} if self.validated else self._validate(logs)
         totals, seen, since = torch.zeros(len(HEADS)), 0, time.monotonic()
         while self.step < steps:
-            micro_batches = [next(batches) for _ in range(self.schedule.accumulate)]
+            micro_batches = self._or_all_stop(
+                lambda: [next(batches) for _ in range(self.schedule.accumulate)]
+            )
             totals += self._learn(micro_batches)
             self.step, seen = self.step + 1, seen + 1
             last = self.step == steps
@@ -162,6 +168,29 @@ class Trainer:
             if self._stop and not last:
                 raise Stopped(f"stopped after step {self.step} of {steps}")
         return found
+
+    def _or_all_stop(self, read: Callable[[], T]) -> T:
+        """What is read between two steps; where one process fails, all keep a checkpoint and stop.
+
+        The step before is whole, and whatever the error is, none waits for who failed.
+        """
+        try:
+            done = read()
+        except Exception:
+            self._any_failed(here=True)
+            raise
+        if self._any_failed(here=False):
+            raise Stopped(f"another process failed after step {self.step} of {self.schedule.steps}")
+        return done
+
+    def _any_failed(self, *, here: bool) -> bool:
+        """Whether one of the processes failed; if so, there is a checkpoint."""
+        if not self.world.sum(torch.tensor(float(here), device=self.world.device)):
+            return False
+        if self.step:
+            self._save()
+            self.world.gather(None)  # whoever leaves first has torchrun end the others
+        return True
 
     def _learn(self, micro_batches: list[Batch]) -> Tensor:
         """One step; returns the loss of each head over the whole batch, [4]."""
@@ -201,7 +230,7 @@ class Trainer:
             return self._trained.no_sync()
         return contextlib.nullcontext()
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> contextlib.AbstractContextManager[Iterator[Batch]]:
         """This process's micro-batches from the present step on."""
         schedule = self.schedule
         positions = Positions(
@@ -212,17 +241,13 @@ class Trainer:
             self.world.rank,
             self.world.size,
         )
-        return iter(self._loader(self.material.examples, batch_sampler=positions))
+        return self._reading(self.material.examples, batch_sampler=positions)
 
-    def _loader(self, examples: Examples, **how: object) -> DataLoader[Batch]:
-        return DataLoader(
-            examples,
-            collate_fn=collate,
-            num_workers=self.config.data.processes,
-            pin_memory=self.world.device.type == "cuda",
-            worker_init_fn=_leave_signals_to_the_trainer,
-            **how,  # type: ignore[arg-type]
-        )
+    def _reading(
+        self, examples: Examples, **how: object
+    ) -> contextlib.AbstractContextManager[Iterator[Batch]]:
+        pinned = self.world.device.type == "cuda"
+        return reading(examples, collate, self.config.data.processes, pin_memory=pinned, **how)
 
     def _report(self, logs: Logs | None, losses: Tensor, steps: int, seconds: float) -> None:
         training = self.config.training
@@ -257,20 +282,26 @@ class Trainer:
                 network=self.network.state_dict(),
                 optimiser=self.optimiser.state_dict(),
                 bad=self.bad,
+                validated=self.validated,
             ).save(self.config.out)
             write_bad(self.config.out, self.bad)
 
     def _validate(self, logs: Logs | None) -> dict[str, float]:
-        """Measure in the first process, while the others wait at the next exchange."""
-        if not logs or not len(self.material.validation):
-            return {}
-        loader = self._loader(
-            self.material.validation_examples, batch_size=self.schedule.micro_batch
-        )
-        batches = map(self._note, loader)
-        found = validate(self.learner, batches, self.material.validation, self.material.hierarchy)
-        logs.validation(self.step, found)
+        """Measure in the first process, while the others wait for it."""
+        self.validated = False
+        found = self._or_all_stop(self._measure if self.world.first else dict[str, float])
+        self.validated = True
+        if logs:
+            logs.validation(self.step, found)
         return found
+
+    def _measure(self) -> dict[str, float]:
+        photographs, examples = self.material.validation, self.material.validation_examples
+        if not len(photographs):
+            return {}
+        with self._reading(examples, batch_size=self.schedule.micro_batch) as batches:
+            noted = map(self._note, batches)
+            return validate(self.learner, noted, photographs, self.material.hierarchy)
 
     @contextlib.contextmanager
     def _stopping_at_signals(self) -> Iterator[None]:
@@ -289,13 +320,6 @@ class Trainer:
                 signal.signal(number, handler)
 
 
-def _leave_signals_to_the_trainer(_worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal, but the trainer needs its readers to the end
-    of the step."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
 def _mixed(seed: int, step: int, rank: int) -> int:
-    """A seed of its own for every step and process."""
-    return (seed * 1_000_003 + step) * 4_099 + rank
+    """A seed of its own for every step and process, as large as torch takes them."""
+    return ((seed * 1_000_003 + step) * 4_099 + rank) % 2**64

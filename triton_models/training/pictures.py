@@ -27,9 +27,19 @@ class BadPicture(Exception):
         return BadPicture, (self.code, self.message)
 
 
+class PicturesUnavailable(Exception):
+    """No picture can be had (now): a run stops, and can be resumed. `cause` says why."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
 @dataclass(frozen=True)
 class Pictures:
     """A way to files (by the names in the CSV), and one to pixels; both may raise BadPicture.
+
+    In training, what is no single picture's fault is raised as PicturesUnavailable.
 
     They are copied into the reading processes: connections are to be opened lazily.
     """

@@ -1,7 +1,9 @@
 """What a run will be, before anything is read or trained: `geotag train --dry-run` prints it."""
 
 import hashlib
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,6 +51,8 @@ class Plan:
 
 def plan(config: Config, processes: int = 1) -> Plan:
     """Read the tables and work out the run; raises ConfigError where something is wrong."""
+    _check_folder("out", config.out)
+    _check_folder("data.cache", config.data.cache)
     try:
         hierarchy = read_partitions(config.data.partitions)
     except (OSError, ValueError, KeyError) as error:
@@ -67,11 +71,25 @@ def plan(config: Config, processes: int = 1) -> Plan:
     return Plan(config, network, hierarchy, training, validation, schedule, segmenter)
 
 
+def _check_folder(key: str, folder: Path) -> None:
+    """Refuse a folder that cannot be made, without making it; raises ConfigError."""
+    try:
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+    except OSError as error:
+        raise ConfigError(f"{key}: {folder}: {error.strerror}") from error
+    if not there.is_dir():
+        raise ConfigError(f"{key} is a folder; {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{key}: {there} cannot be written to")
+
+
 def _network(config: Config, hierarchy: Hierarchy) -> tuple[TransLocatorConfig, Segmenter | None]:
     sizes = {name: len(p) for name, p in zip(LEVELS, hierarchy.partitions, strict=True)}
     changes: dict[str, Any] = {"scenes": len(config.data.scenes)} | config.network.changes
     try:
         network = preset(config.network.preset, **sizes, **changes)
+        with torch.device("meta"):
+            TransLocator(network)  # whatever else cannot be built is found before it matters
         if network.branches == "rgb":
             return network, None
         if config.data.segmentation is None:

@@ -6,7 +6,8 @@ import torch
 
 from triton_models.networks.pretrained import WeightsError, load_stem, load_vit
 from triton_models.networks.translocator import TransLocator, TransLocatorConfig
-from triton_models.training import checkpoint, trained
+from triton_models.training import trained
+from triton_models.training.checkpoint import FILE, Checkpoint, recipe
 from triton_models.training.config import ConfigError, Weights
 from triton_models.training.distributed import World
 from triton_models.training.examples import Examples
@@ -30,8 +31,11 @@ def run(
     `made` is told how many more pictures have their class map; `watch`, how far training is.
     Raises ConfigError, WeightsError, Diverged and Stopped.
     """
-    if not resume and (plan.config.out / checkpoint.FILE).exists():
-        raise ConfigError(f"{plan.config.out} holds a run: --resume it, or set another out")
+    check(plan, resume=resume)
+    try:
+        plan.config.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"out: {error.filename}: {error.strerror}") from error
     network = initial_network(plan.network, plan.config.weights, plan.config.training.seed)
     maps = class_maps(plan, pictures, world, made)
     trainer = Trainer(plan.config, network, material(plan, pictures, maps), world, watch)
@@ -41,6 +45,14 @@ def run(
     if world.first:
         trained.write(trainer.network, plan)
     return found
+
+
+def check(plan: Plan, *, resume: bool) -> None:
+    """Refuse to overwrite a run, or to go on where this one never was; raises ConfigError."""
+    if resume:
+        Checkpoint.load(plan.config.out, recipe(plan.config, **plan.digests))
+    elif (plan.config.out / FILE).exists():
+        raise ConfigError(f"{plan.config.out} holds a run: --resume it, or set another out")
 
 
 def initial_network(config: TransLocatorConfig, weights: Weights, seed: int) -> TransLocator:

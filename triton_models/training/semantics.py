@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as onnx_errors
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from triton_models.training.config import ConfigError
 from triton_models.training.pictures import BadPicture, Pictures, Pixels
+from triton_models.training.reading import reading
 
 _KEY = 32  # bytes of a SHA-256
 _BATCH = 8
@@ -138,19 +139,17 @@ class ClassMaps:
             seen.update(path.read_text(encoding="utf-8").split("\n")[:-1])
         missing = [file for file in dict.fromkeys(files) if file not in seen]
         made(len(files) - len(missing))
-        loader: DataLoader[_Read] = DataLoader(
-            _Reading(missing, pictures), _BATCH, num_workers=processes, collate_fn=list
-        )
         with (
+            reading(_Reading(missing, pictures), list, processes, batch_size=_BATCH) as batches,
             _Appending(self.folder, writer, self._size) as out,
             (self.folder / f"seen-{place}-{writer}.txt").open("a", encoding="utf-8") as names,
         ):
-            for batch in loader:
-                read = [item for item in batch if item[2] is not None]
-                new = {sha256: pixels for _, sha256, pixels in read if sha256 not in self}
+            for batch in batches:
+                read = {sha256: pixels for _, sha256, pixels in batch if pixels is not None}
+                new = {sha256: pixels for sha256, pixels in read.items() if sha256 not in self}
                 if new:
                     out.append(list(new), segmenter(np.stack(list(new.values()))))
-                names.writelines(f"{file}\n" for file, _, _ in read)
+                names.writelines(f"{file}\n" for file, _, pixels in batch if pixels is not None)
                 names.flush()
                 made(len(batch))
         self._load()
