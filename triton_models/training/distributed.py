@@ -42,6 +42,12 @@ class World:
         distributed.all_gather_object(things, thing)
         return things
 
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            gpu = self.device.index
+            distributed.barrier(device_ids=None if gpu is None else [gpu])
+
 
 def join(device: str) -> World:
     """Join the processes that `torchrun` started; without it this is the only one.

@@ -189,7 +189,7 @@ class Trainer:
             return False
         if self.step:
             self._save()
-            self.world.gather(None)  # whoever leaves first has torchrun end the others
+            self.world.wait()  # whoever leaves first has torchrun end the others
         return True
 
     def _learn(self, micro_batches: list[Batch]) -> Tensor:

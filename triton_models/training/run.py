@@ -44,6 +44,8 @@ def run(
     found = trainer.train()
     if world.first:
         trained.write(trainer.network, plan)
+    # A process that ends right after a sum aborts where gloo's threads still hold its tensors.
+    world.wait()
     return found
 
 
@@ -90,7 +92,7 @@ def class_maps(
         writer=world.rank,
         made=made,
     )
-    world.gather(None)  # the others' maps are wanted too
+    world.wait()  # the others' maps are wanted too
     return ClassMaps(data.cache, plan.segmenter.sha256, data.fit, plan.network.image_size)
 
 
