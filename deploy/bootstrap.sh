@@ -28,11 +28,11 @@ if [ -x .venv/bin/python ] && [ -e "$stamp" ]; then
 fi
 
 supported() {
-    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null
+    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' 2>/dev/null
 }
 
 find_python() {
-    for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3}; do
+    for candidate in ${PYTHON:-python3.12 python3.11 python3}; do
         if command -v "$candidate" >/dev/null && supported "$candidate"; then
             command -v "$candidate"
             return
@@ -59,8 +59,8 @@ if [ ! -x .venv/bin/python ] || ! supported .venv/bin/python; then
     fi
     if [ -z "$python" ]; then
         found=$("${PYTHON:-python3}" --version 2>&1) || found="no usable ${PYTHON:-python3}"
-        fail "Python 3.11, 3.12 or 3.13 is needed; found: $found" \
-            "install one of them beside it, or name it: make demo PYTHON=/path/to/python3.13"
+        fail "Python 3.11 or 3.12 is needed; found: $found" \
+            "install one of them beside it, or name it: make demo PYTHON=/path/to/python3.12"
     fi
     version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
     # Debian and Ubuntu keep what `venv` needs in a package of its own.

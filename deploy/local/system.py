@@ -13,7 +13,9 @@ from deploy.errors import InstallFailed, MissingPackage, SystemUnsuitable
 from deploy.local.program import Report
 
 APT_INSTALL = Path(__file__).parents[1] / "apt-install.sh"
-PYTHON_RANGE = ((3, 11), (3, 14))  # Triton's Python backend has stubs up to CPython 3.13.
+# Triton's Python backend has a stub for CPython 3.13, too. But with numpy 2 it hands on empty
+# tensors, and for 3.13 there is no numpy 1.
+PYTHON_RANGE = ((3, 11), (3, 13))
 GLIBC = (2, 35)  # What the tritonserver binary of nvidia-pytriton 0.7.0 was linked against.
 
 
@@ -71,8 +73,8 @@ def libpython_name() -> str:
 
 
 def has_libpython() -> bool:
-    """Is the interpreter's shared library there? CPython 3.13's comes with the Triton wheel."""
-    if sys.version_info[:2] == (3, 13) or own_libpython() is not None:
+    """Is the interpreter's shared library there?"""
+    if own_libpython() is not None:
         return True
     found = find_library(f"python{sys.version_info.major}.{sys.version_info.minor}")
     return found == libpython_name()
