@@ -64,14 +64,16 @@ def _ledger(now: Context) -> Iterator[Check]:
 def _credential(now: Context, archive: "ArchiveRecord") -> Check:
     """Has this process what an archive's reference names? Whether it is right, S3 would know."""
     from workers.credentials import session_of
-    from workers.errors import UsageError
+    from workers.errors import ArchiveUnavailable, UsageError
+    from workers.s3errors import s3_errors
 
     worker = now.settings.worker
     try:
-        session = session_of(archive.credentials, archive.region or worker.s3_region, worker)
-        found = session.get_credentials() is not None
+        with s3_errors(archive.name):
+            session = session_of(archive.credentials, archive.region or worker.s3_region, worker)
+            found = session.get_credentials() is not None
         detail = archive.credentials if found else "boto3 finds no credential"
-    except UsageError as error:
+    except (UsageError, ArchiveUnavailable) as error:
         found, detail = False, error.message
     advice = "" if found else "set it, and geotag up gives it to the workers: docs/archives.md"
     return Check(f"archive {archive.name}", found, detail, advice)

@@ -29,7 +29,14 @@ from triton_models.training.plan import Plan, cost, plan
 from triton_models.training.run import check
 from triton_models.training.run import run as train
 from workers.archive import Archive, parse_s3_url
-from workers.errors import GeotagError, ObjectForbidden, ObjectMissing, PhotoError, UsageError
+from workers.errors import (
+    GeotagError,
+    ObjectChanged,
+    ObjectForbidden,
+    ObjectMissing,
+    PhotoError,
+    UsageError,
+)
 from workers.photo import InputSpec, PhotoLimits, read_photo
 from workers.s3clients import Service, service_of
 from workers.settings import WorkerSettings
@@ -171,7 +178,7 @@ class _FromS3:
         try:
             found = self._archive.head(self.bucket, key)
             return self._archive.fetch(found, self.settings.max_bytes).data
-        except (ObjectMissing, ObjectForbidden, PhotoError) as error:
+        except (ObjectChanged, ObjectMissing, ObjectForbidden, PhotoError) as error:
             raise BadPicture(error.code, error.message) from error
 
 

@@ -14,6 +14,7 @@ import pytest
 from db import archives
 from db.archives import ArchiveRecord
 from deploy.local import stack as local_stack
+from deploy.local.stack import PASSED_ON
 from geotag.context import Context
 from geotag.settings import Settings, gather
 
@@ -47,8 +48,8 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def clean_environment() -> Iterator[None]:
-    """No GEOTAG_ variable of the caller's reaches a test; the test stack has its own folder."""
-    kept = {name: value for name, value in os.environ.items() if name.startswith("GEOTAG_")}
+    """No setting of the caller's reaches a test; the test stack has its own folder."""
+    kept = {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)}
     for name in kept:
         del os.environ[name]
     os.environ["GEOTAG_DATA_DIR"] = str(DATA_DIR)
@@ -59,7 +60,7 @@ def clean_environment() -> Iterator[None]:
     os.environ["GEOTAG_LOST_AFTER"] = "3"
     os.environ["GEOTAG_RELEASE"] = "untrained"  # the tiny one: it loads and answers at once
     yield
-    for name in [name for name in os.environ if name.startswith("GEOTAG_")]:
+    for name in [name for name in os.environ if PASSED_ON.fullmatch(name)]:
         del os.environ[name]
     os.environ.update(kept)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from db import archives, planning, runs
 from db.archives import ArchiveRecord
@@ -119,8 +119,8 @@ def located(engine: Engine, object_version_id: int, name: str, **changes: object
     )
 
 
-def someone_waits(engine: Engine) -> bool:
-    """Whether a session waits for a lock of another."""
-    with engine.connect() as connection:
-        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
-        return bool(connection.execute(waiting).scalar_one())
+def someone_waits(connection: Connection) -> bool:
+    """Whether a session waits for a lock of this one."""
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid()"
+    found = connection.execute(text(f"{waiting} = ANY (pg_blocking_pids(pid))"))
+    return bool(found.scalar_one())

@@ -75,6 +75,10 @@ class Folder:
             return ".triton-venv.lock" in names
         return self._lock_file.is_file() and self.logs.is_dir()  # the first that `create` makes
 
+    def is_sign(self, path: Path) -> bool:
+        """Is this one of those by which `is_made` knows the folder?"""
+        return path in (self._lock_file, self.logs, self.root / ".triton-venv.lock")
+
     def _unusable(self, error: OSError) -> StackError:
         return StackError(
             f"the data folder {self.root} cannot be used: {error.strerror}",

@@ -169,8 +169,14 @@ def delete(settings: StackSettings) -> None:
             "set GEOTAG_DATA_DIR to the folder of the stack, or delete it by hand",
         )
     down(settings)
-    for path in (folder.root, postgres.outside_folder(folder)):
-        shutil.rmtree(path, ignore_errors=True)
+    # Last what it is known by for a stack's: who is interrupted here can begin again.
+    things = sorted(folder.root.glob("*"), key=folder.is_sign)
+    for path in (*things, folder.root, postgres.outside_folder(folder)):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
         if path.exists():
             raise StackError(
                 f"{path} could not be deleted completely", "delete the rest of it as its owner"

@@ -3,6 +3,7 @@
 import configparser
 import io
 import os
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -71,16 +72,19 @@ def program_text(program: Program, folder: Folder) -> str:
 def environment_list(variables: Mapping[str, str]) -> str:
     """`NAME="value",…` as supervisor splits it.
 
-    Raises StackError for a value that it cannot express: a line break, both kinds of quotation
-    mark, or one at an end (supervisor strips those).
+    Raises StackError for a value that it cannot express: a line break or another control
+    character, what begins a comment, both kinds of quotation mark, or one at an end (supervisor
+    strips those).
     """
     pairs = []
     for name, value in sorted(variables.items()):
         quote = "'" if '"' in value else '"'
-        if quote in value or "\n" in value or value != value.strip("'\""):
+        says = value.isprintable() and not re.search(r"\s[;#]", value)
+        if quote in value or not says or value != value.strip("'\""):
             raise StackError(
-                f"the value of {name} has quotation marks or line breaks that cannot be passed on",
-                "choose another value, or put it into a file: .env for GEOTAG_…, "
+                f"the value of {name} has quotation marks, line breaks or the like that cannot be"
+                " passed on",
+                "unset it, choose another value, or put it into a file: .env for GEOTAG_…, "
                 "that of boto3 for a credential",
             )
         pairs.append(f"{name}={quote}{escaped(value)}{quote}")

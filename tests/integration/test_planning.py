@@ -258,7 +258,7 @@ def test_one_planner_at_a_time_decides_what_is_current(
         with engine.begin() as connection:
             connection.execute(text(other), {"id": str(archive)})
             ours = threads.submit(step, engine, run, archive)
-            until(lambda: ours.done() or someone_waits(engine))
+            until(lambda: ours.done() or someone_waits(connection))
             assert not ours.done()
         ours.result(60)
 

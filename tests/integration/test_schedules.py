@@ -481,7 +481,7 @@ def test_archive_that_is_removed_at_this_moment_is_not_scheduled(engine: Engine)
             removing.execute(gone, {"name": archive})
             plan = Plan("0 22 * * *", "Europe/Berlin")
             adding = threads.submit(schedules.add, engine, archive, plan, BEGIN)
-            until(lambda: adding.done() or someone_waits(engine))
+            until(lambda: adding.done() or someone_waits(removing))
         with pytest.raises(ScheduleRefused, match="no archive"):
             adding.result(60)
 

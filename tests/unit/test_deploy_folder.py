@@ -116,10 +116,18 @@ def test_a_stack_is_deleted_wholly_or_said_to_be_there(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = StackSettings(data_dir=folder.root, _env_file=None)
+    (folder.root / "postgres" / "another's").mkdir(parents=True)
+    really = shutil.rmtree
+
+    def refuses_another_s(path: Path, ignore_errors: bool) -> None:
+        if not list(path.rglob("another's")):
+            really(path, ignore_errors)
+
     with monkeypatch.context() as patched:
-        patched.setattr(shutil, "rmtree", lambda *_, **__: None)
-        with pytest.raises(StackError, match="not be deleted completely"):
+        patched.setattr(shutil, "rmtree", refuses_another_s)
+        with pytest.raises(StackError, match="postgres could not be deleted completely"):
             stack.delete(settings)
+    assert folder.is_made()  # or else who owns the rest could not go on
 
     stack.delete(settings)
     assert not folder.root.exists()

@@ -1,5 +1,6 @@
 """What `geotag doctor` says of the credentials of archives."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,3 +24,16 @@ def test_a_credential_that_is_missing(
     assert (check.name, check.ok) == ("archive nas", ok)
     assert ("NAS_SECRET_ACCESS_KEY must be set" in check.detail) is not ok
     assert ("geotag up" in check.advice) is not ok
+
+
+def test_a_profile_of_which_half_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "credentials").write_text("[half]\naws_access_key_id = key\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    now: Any = SimpleNamespace(settings=SimpleNamespace(worker=WorkerSettings()))
+
+    check = _credential(now, ArchiveRecord("nas", "", "photos", credentials="profile:half"))
+
+    assert not check.ok
+    assert "geotag up" in check.advice

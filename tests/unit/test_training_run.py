@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from triton_models.training.loop import Trainer
 from triton_models.training.pictures import Pictures
 from triton_models.training.plan import plan
 from triton_models.training.run import material
-from workers.archive import Archive
+from workers.archive import Archive, ArchiveObject, Fetched
 from workers.errors import ArchiveUnavailable, UsageError
 from workers.settings import WorkerSettings
 
@@ -342,7 +343,7 @@ def test_a_damaged_checkpoint_is_named(left: int, tmp_path: Path) -> None:
     file = tmp_path / "checkpoint.pt"
     file.write_bytes(file.read_bytes()[:left])
     for goes in (command.dry, command.run):
-        with pytest.raises(UsageError, match=r"checkpoint\.pt is damaged: delete it"):
+        with pytest.raises(UsageError, match=r"checkpoint\.pt cannot be read: "):
             goes(path, ["out=."], resume=True)
 
 
@@ -431,6 +432,8 @@ def test_pictures_come_from_s3_too(
 ) -> None:
     """moto's S3 over HTTP; a missing object is a bad picture, as a missing file is.
 
+    So is one that is replaced while it is read.
+
     With a ledger: tests/integration/test_training.py.
     """
     path = training_files.write(tmp_path)
@@ -446,10 +449,20 @@ def test_pictures_come_from_s3_too(
         archive.upload("bucket", f"a/{k}.png", tmp_path / "photographs" / f"{k}.png")
     fixed = ["network.scenes=0", "training.epochs=1"]
     changes = [*fixed, "data.folder=s3://bucket/a", "out=s3", "data.processes=1"]
+    fetch = Archive.fetch
+
+    def replaced(self: Archive, obj: ArchiveObject, limit: int) -> Fetched:
+        return fetch(self, replace(obj, etag="before") if obj.key == "a/1.png" else obj, limit)
+
+    monkeypatch.setattr(Archive, "fetch", replaced)
     assert command.run(path, changes, resume=False) == 0
     bad = (tmp_path / "s3" / "bad.csv").read_text().splitlines()[1:]
-    assert [line.split(",")[:2] for line in bad] == [["0.png", "object_missing"]]
-    (tmp_path / "photographs" / "0.png").unlink()
+    assert sorted(line.split(",")[:2] for line in bad) == [
+        ["0.png", "object_missing"],
+        ["1.png", "object_changed"],
+    ]
+    for k in (0, 1):
+        (tmp_path / "photographs" / f"{k}.png").unlink()
     assert command.run(path, [*fixed, "out=folder"], resume=False) == 0
     ours, theirs = weights(tmp_path / "s3"), weights(tmp_path / "folder")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

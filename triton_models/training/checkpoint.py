@@ -56,7 +56,7 @@ class Checkpoint:
             found = cls(**torch.load(path, map_location="cpu", weights_only=True))
         except _DAMAGED as error:
             raise ConfigError(
-                f"{path} is damaged: delete it, and start without --resume"
+                f"{path} cannot be read: {error}; if it is damaged, start without it and --resume"
             ) from error
         keys = found.recipe.keys() | recipe.keys()
         changed = sorted(k for k in keys if found.recipe.get(k) != recipe.get(k))

@@ -8,7 +8,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import TypeVar
 
@@ -64,6 +64,15 @@ class Report:
     bad: int
 
 
+@dataclass
+class _Unreported:
+    """The steps since the last line of the log: their losses by head, summed, [4]."""
+
+    losses: Tensor = field(default_factory=lambda: torch.zeros(len(HEADS)))
+    steps: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How a run is cut into steps, and each step into micro-batches."""
@@ -117,6 +126,8 @@ class Trainer:
         self.bad: dict[str, tuple[str, str]] = {}
         self._recipe = recipe(config, **material.digests)
         self._watch = watch
+        self._logs: Logs | None = None
+        self._unreported = _Unreported()
         self._asked = False  # a signal asked this process to stop
         self._stop = False  # all processes know, and stop after this step
         self._trained: nn.Module = self.learner
@@ -138,31 +149,33 @@ class Trainer:
         Raises Stopped after SIGINT or SIGTERM, Diverged where the loss is no number, and what the
         pictures raise, after a checkpoint of the last whole step.
         """
-        logs = Logs(self.config.out, self.step) if self.world.first else None
+        self._logs = Logs(self.config.out, self.step) if self.world.first else None
         try:
             with self._stopping_at_signals(), self._batches() as batches:
-                return self._train(batches, logs)
+                return self._train(batches)
         finally:
-            if logs:
-                logs.close()
+            if self._logs:
+                self._logs.close()
 
-    def _train(self, batches: Iterator[Batch], logs: Logs | None) -> dict[str, float]:
-        training, steps = self.config.training, self.schedule.steps
-        found = {} if self.validated else self._validate(logs)
-        totals, seen, since = torch.zeros(len(HEADS)), 0, time.monotonic()
+    def _train(self, batches: Iterator[Batch]) -> dict[str, float]:
+        training, steps, found = self.config.training, self.schedule.steps, dict[str, float]()
+        if not self.validated:
+            found = self._validate()
+            self._save()
+        self._unreported = _Unreported()
         while self.step < steps:
             micro_batches = self._or_all_stop(
                 lambda: [next(batches) for _ in range(self.schedule.accumulate)]
             )
-            totals += self._learn(micro_batches)
-            self.step, seen = self.step + 1, seen + 1
+            self._unreported.losses += self._learn(micro_batches)
+            self._unreported.steps += 1
+            self.step += 1
             last = self.step == steps
             checkpoint = last or self._stop or self.step % training.checkpoint_every == 0
             if checkpoint or self.step % training.log_every == 0:
-                self._report(logs, totals / seen, seen, time.monotonic() - since)
-                totals, seen, since = torch.zeros(len(HEADS)), 0, time.monotonic()
+                self._report()
             if last or (training.validate_every and self.step % training.validate_every == 0):
-                found = self._validate(logs)
+                found = self._validate()
             if checkpoint:
                 self._save()
             if self._stop and not last:
@@ -188,6 +201,7 @@ class Trainer:
         if not self.world.sum(torch.tensor(float(here), device=self.world.device)):
             return False
         if self.step:
+            self._report()  # weights that are no numbers are not kept
             self._save()
             self.world.wait()  # whoever leaves first has torchrun end the others
         return True
@@ -249,17 +263,20 @@ class Trainer:
         pinned = self.world.device.type == "cuda"
         return reading(examples, collate, self.config.data.processes, pin_memory=pinned, **how)
 
-    def _report(self, logs: Logs | None, losses: Tensor, steps: int, seconds: float) -> None:
-        training = self.config.training
-        loss = sum(
-            getattr(training, head) * x for head, x in zip(HEADS, losses.tolist(), strict=True)
-        )
+    def _report(self) -> None:
+        """Log the mean of the steps since the last time; raises Diverged where it is no number."""
+        told, self._unreported = self._unreported, _Unreported()
+        if not told.steps:
+            return
+        training, losses = self.config.training, (told.losses / told.steps).tolist()
+        loss = sum(getattr(training, head) * x for head, x in zip(HEADS, losses, strict=True))
         if not math.isfinite(loss):
             raise Diverged(f"the loss is {loss} at step {self.step}: lower training.learning_rate")
-        speed = steps * training.batch / max(seconds, 1e-9)
-        if logs:
-            logs.step(
-                dict(zip(HEADS, losses.tolist(), strict=True))
+        seconds = max(time.monotonic() - told.since, 1e-9)
+        speed = told.steps * training.batch / seconds
+        if self._logs:
+            self._logs.step(
+                dict(zip(HEADS, losses, strict=True))
                 | {
                     "step": self.step,
                     "epoch": self.step * training.batch / len(self.material.training),
@@ -286,13 +303,13 @@ class Trainer:
             ).save(self.config.out)
             write_bad(self.config.out, self.bad)
 
-    def _validate(self, logs: Logs | None) -> dict[str, float]:
+    def _validate(self) -> dict[str, float]:
         """Measure in the first process, while the others wait for it."""
         self.validated = False
         found = self._or_all_stop(self._measure if self.world.first else dict[str, float])
         self.validated = True
-        if logs:
-            logs.validation(self.step, found)
+        if self._logs:
+            self._logs.validation(self.step, found)
         return found
 
     def _measure(self) -> dict[str, float]:

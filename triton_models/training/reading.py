@@ -1,5 +1,6 @@
 """Pictures are read ahead in processes of their own, which end with the block that reads."""
 
+import gc
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,11 +23,14 @@ def reading(
     `how`: what torch's DataLoader is told besides. The iterator raises PicturesUnavailable as the
     dataset did; another error of a reading process has torch's text about it for a message.
     """
+    # What is garbage already must not be collected in a reading process: the threads of an ONNX
+    # Runtime session are not there any more, and to end it would wait for them for ever.
+    gc.collect()
     loader = DataLoader(
         _Batches(dataset, collate),
         collate_fn=_as_it_is,
         num_workers=processes,
-        worker_init_fn=_leave_signals_to_the_trainer,
+        worker_init_fn=_begin_to_read,
         **how,
     )
     batches: Any = iter(loader)
@@ -39,6 +43,7 @@ def reading(
             batches._shutdown_workers()
             for process in batches._workers:
                 process.kill()  # it may still wait for an archive
+                process.join()
 
 
 class _Batches(Dataset[Item]):
@@ -71,8 +76,12 @@ def _checked(batch: Batch | PicturesUnavailable) -> Batch:
     return batch
 
 
-def _leave_signals_to_the_trainer(_worker: int) -> None:
-    """Ctrl-C reaches every process of the terminal, but the trainer needs its readers to the end
-    of the step."""
+def _begin_to_read(_worker: int) -> None:
+    """Leave to the trainer what is the trainer's: its objects, and signals.
+
+    Ctrl-C reaches every process of the terminal, but the trainer needs its readers to the end of
+    the step.
+    """
+    gc.freeze()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
