@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from db.releases import active_release
-from geotag import models
 from geotag.context import Context, context
+from geotag.releases import lifecycle
+from workers.chunks.triton_client import TritonClient
 from workers.errors import GeotagError
-from workers.locator import Locator
 
 
 @dataclass
@@ -49,14 +49,14 @@ def main() -> None:
         spans = []
         for name in given.releases * given.rounds:
             began = time.monotonic()
-            models.activate(now, name)
+            lifecycle.activate(now, name)
             spans.append((began, time.monotonic()))
             time.sleep(1)
     finally:
         stop.set()
         for client in clients:
             client.join()
-        models.activate(now, first)
+        lifecycle.activate(now, first)
     during = [
         seconds
         for asked, seconds in seen.answers
@@ -77,7 +77,7 @@ def ask(now: Context, seen: Seen, stop: threading.Event) -> None:
     picture = np.zeros((256, 256, 3), np.uint8)
     while not stop.is_set():
         name, digest = active_release(now.engine) or ("", "")
-        with closing(Locator(now.settings.worker, name, digest)) as locator:
+        with closing(TritonClient(now.settings.worker, name, digest)) as locator:
             for _ in range(20):
                 began = time.monotonic()
                 try:

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from triton_models.confidence import Calibration
-from triton_models.decoding import Decoder, Singles
-from triton_models.distance import great_circle_km
-from triton_models.gazetteer import cities
-from triton_models.geocells import Hierarchy
-from triton_models.partitioning import Limits, build_hierarchy
-from triton_models.published import load_hierarchy
-from triton_models.regions import MOST_CELLS, top
+from triton_models.answer.confidence import Calibration
+from triton_models.answer.decoding import Decoder, Singles
+from triton_models.answer.regions import MOST_CELLS, top
+from triton_models.cells.distance import great_circle_km
+from triton_models.cells.gazetteer import cities
+from triton_models.cells.geocells import Hierarchy
+from triton_models.cells.partitioning import Limits, build_hierarchy
+from triton_models.cells.published import load_hierarchy
 
 SPREADS_KM = {"one town": 5.0, "one country": 1500.0, "the whole world": 1e9}
 

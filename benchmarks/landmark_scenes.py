@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.landmarks import LIMITS, SPEC
-from triton_models.landmarks.scenes import SCENES, read_labels
-from triton_models.release import RELEASES, Release
-from triton_models.reliability import wilson
-from triton_models.serving import Locator
-from workers.photo import read_photo
+from triton_models.fitting.reliability import wilson
+from triton_models.landmarks.scenes import read_labels
+from triton_models.release.release import RELEASES, Release
+from triton_models.release.serving import ReleaseRunner
+from triton_models.scenes.classes import SCENES
+from workers.photo.reading import read_photo
 
 
 def share(right: np.ndarray) -> dict:
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--release", type=Path, default=RELEASES / "landmarks")
     parser.add_argument("--out", type=Path, help="a JSON file")
     arguments = parser.parse_args()
-    locator = Locator(Release.load(arguments.release))
+    locator = ReleaseRunner(Release.load(arguments.release))
     labels = [x for x in read_labels() if x.part == "test" and x.file.startswith("camera/")]
     pictures = (read_photo((arguments.photos / x.file).read_bytes(), SPEC, LIMITS) for x in labels)
     said = [SCENES[int(locator(picture.pixels).scene.argmax())] for picture in pictures]

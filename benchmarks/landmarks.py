@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from triton_models.distance import great_circle_km
+from triton_models.cells.distance import great_circle_km
+from triton_models.fitting.reliability import wilson
 from triton_models.landmarks.photographs import Photographs, read_photographs
-from triton_models.release import RELEASES, Release
-from triton_models.reliability import wilson
-from triton_models.serving import Locator
+from triton_models.release.release import RELEASES, Release
+from triton_models.release.serving import ReleaseRunner
 from workers.errors import PhotoError
-from workers.photo import InputSpec, PhotoLimits, read_photo
+from workers.photo.reading import InputSpec, PhotoLimits, read_photo
 
 SPEC = InputSpec(256, 256, "squash")
 LIMITS = PhotoLimits(max_bytes=1 << 28, max_pixels=1 << 28, decode_seconds=60)
@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--only", type=Path, help="landmarks that a fold held out; no camera then")
     parser.add_argument("--out", type=Path, help="a JSON file")
     arguments = parser.parse_args()
-    locator = Locator(Release.load(arguments.release))
+    locator = ReleaseRunner(Release.load(arguments.release))
 
     def ask(data: bytes):
         return locator(read_photo(data, SPEC, LIMITS).pixels)

@@ -28,10 +28,10 @@ from deploy.local import stack
 from deploy.local.folder import Folder
 from deploy.local.supervision import Supervisor
 from geotag.context import Context
-from geotag.run import source_of
+from geotag.machine.stack import up
+from geotag.runs.run import source_of
 from geotag.settings import gather
-from geotag.stack import up
-from workers.app import BACKFILL
+from workers.broker.app import BACKFILL
 
 PROJECT = Path(__file__).parent.parent
 EARLY = (
@@ -61,7 +61,7 @@ def main() -> None:
 def measure(context: Context, objects: int, photos: Path) -> None:
     """Upload, run, sample, print."""
     pictures = [path.read_bytes() for path in sorted(photos.rglob("*.jpg"))]
-    context.archive.ensure_bucket("benchmark")
+    context.s3.ensure_bucket("benchmark")
     endpoint = context.settings.worker.s3_endpoint or ""
     archives.add(
         context.engine, ArchiveRecord("benchmark", endpoint, "benchmark", allow_private=True)
@@ -69,7 +69,7 @@ def measure(context: Context, objects: int, photos: Path) -> None:
 
     def put(numbered: tuple[int, bytes]) -> None:
         number, picture = numbered
-        context.archive.upload("benchmark", f"{number:06}.jpg", picture + f"#{number}".encode())
+        context.s3.upload("benchmark", f"{number:06}.jpg", picture + f"#{number}".encode())
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(put, enumerate(islice(cycle(pictures), objects))))

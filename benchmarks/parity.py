@@ -6,8 +6,8 @@
 
 Each release is compared with itself in another place: the ONNX files on one thread, the ensemble of
 the local Triton, and the PyTorch modules: those of `untrained` are made here; for another release,
-FOLDER holds `segmentation.pt` and its JSON file, which `triton_models.segmenting train` wrote, and
-`translocator.pt`, which `triton_models.landmarks release` left in its work folder. Logits: the
+FOLDER holds `segmentation.pt` and its JSON file, which `triton_models.segmentation train` wrote,
+and `translocator.pt`, which `triton_models.landmarks release` left in its work folder. Logits: the
 largest difference as a share of the largest logit. Times are of the processors, for one photograph
 at a time, decoded already: on an idle machine they are what it takes, and on a busy one not much
 more.
@@ -28,15 +28,15 @@ from torch import nn
 
 from deploy import model_control
 from deploy.local import stack as local_stack
-from geotag import models
 from geotag.context import Context, context
-from geotag.pictures import prepared
-from triton_models import untrained
-from triton_models.export import LOCATOR_OUTPUTS, relative_difference
+from geotag.releases import lifecycle
+from geotag.releases.pictures import prepared
 from triton_models.networks.segmentation import ServedSegmentation
 from triton_models.networks.translocator import TransLocatorConfig
-from triton_models.release import Release
-from triton_models.segmenting import student
+from triton_models.release import untrained
+from triton_models.release.export import LOCATOR_OUTPUTS, relative_difference
+from triton_models.release.release import Release
+from triton_models.segmentation import student
 
 NAMES = ("CLASS_MAP", *LOCATOR_OUTPUTS)
 
@@ -56,9 +56,9 @@ def main() -> None:
     print("| release | MB | in | CPU ms | against ONNX Runtime: logits | pixels of another class |")
     print("|---|---|---|---|---|---|")
     for name in given.releases:
-        release = models.find(now.settings, name)
-        models.record(now, release)
-        models.serve(now, release.name, release.digest)
+        release = lifecycle.find(now.settings, name)
+        lifecycle.record(now, release)
+        lifecycle.serve(now, release.name, release.digest)
         model_control.load(now.settings.worker.triton_url, release.inspection)
         _paths, pictures = prepared(now.settings.worker, release, given.photographs, given.count)
         size = sum(
@@ -82,7 +82,7 @@ def main() -> None:
                     f" {milliseconds:.1f} | {logits:.1e} | {pixels:.1e} |",
                     flush=True,
                 )
-        models.retire(now)
+        lifecycle.retire(now)
 
 
 def timed(

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from triton_models.distance import Floats, from_vectors, to_unit_vectors
-from triton_models.gazetteer import cities
-from triton_models.partitioning import Limits, build_partition, read_leaves
+from triton_models.cells.distance import Floats, from_vectors, to_unit_vectors
+from triton_models.cells.gazetteer import cities
+from triton_models.cells.partitioning import Limits, build_partition, read_leaves
 
 LIMITS = {
     "coarse_50_5000": Limits(50, 5000),

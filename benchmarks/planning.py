@@ -38,10 +38,10 @@ from db.planning import ListedObject, ListedPage
 from db.runs import Cursor
 from deploy.local.folder import Folder
 from deploy.local.postgres import Postgres
-from workers.archive import Archives
-from workers.backfill import Planner
+from workers.planning.planner import Planner
+from workers.planning.sources import DONE, Source
+from workers.s3.service import S3Services
 from workers.settings import WorkerSettings
-from workers.sources import DONE, Source
 
 _PAGE = 1000
 _CHUNK = 32
@@ -178,7 +178,7 @@ def night(
             there = [obj for obj in objects if obj is not None]
             yield ListedPage(there, 0, cursor)
 
-    planner = Planner(engine, Archives(WorkerSettings()), _CHUNK)
+    planner = Planner(engine, S3Services(WorkerSettings()), _CHUNK)
     wal = wal_bytes(engine)
     clock, ours, theirs = time.perf_counter(), time.process_time(), servers_seconds(server)
     done = planner.plan(Source(archive.url, archive, pages, ""), "backfill")

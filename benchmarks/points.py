@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from geotag.evaluate import run_evaluation
-from triton_models.decoding import Decoder, Floats, Singles
-from triton_models.distance import great_circle_km
-from triton_models.published import load_hierarchy
+from geotag.evaluation.evaluate import run_evaluation
+from triton_models.answer.decoding import Decoder, Floats, Singles
+from triton_models.cells.distance import great_circle_km
+from triton_models.cells.published import load_hierarchy
 
 SPREADS_KM = (10.0, 100.0, 500.0, 2000.0)
 KM_PER_DEGREE = 111.195  # of a great circle: 6371.0088 km * pi / 180

@@ -24,16 +24,16 @@ from rich.progress import track
 
 from benchmarks.points import COLUMNS
 from geotag.context import context
-from geotag.evaluate import run_evaluation
-from geotag.models import find
-from geotag.pictures import decoded
-from triton_models.decoding import Decoded, evidence
-from triton_models.distance import great_circle_km
+from geotag.evaluation.evaluate import run_evaluation
+from geotag.releases.lifecycle import find
+from geotag.releases.pictures import decoded
+from triton_models.answer.decoding import Decoded, evidence
+from triton_models.answer.radii import RADII_KM
+from triton_models.cells.distance import great_circle_km
 from triton_models.evaluation.compare import mcnemar_exact
-from triton_models.export import LOCATOR_OUTPUTS
-from triton_models.quantise import quantise
-from triton_models.radii import RADII_KM
-from triton_models.release import Release
+from triton_models.release.export import LOCATOR_OUTPUTS
+from triton_models.release.quantise import quantise
+from triton_models.release.release import Release
 
 RADIUS = 2  # the 200 km of CONFIDENCE
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from triton_models.landmarks.scenes import PARTS, SCENES, commonest, read_labels
-from triton_models.segmenting.photographs import read
-from triton_models.training.scene_labels import SIZE, SURE, SceneLabeller
+from triton_models.landmarks.scenes import PARTS, commonest, read_labels
+from triton_models.scenes.classes import SCENES
+from triton_models.scenes.labeller import SIZE, SURE, SceneLabeller
+from triton_models.segmentation.photographs import read
 
 
 def main() -> None:

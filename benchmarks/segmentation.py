@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from triton_models.segmenting.classes import CLASSES, grouped, target
-from triton_models.segmenting.maps import Maps
-from triton_models.segmenting.photographs import Photograph, read
-from triton_models.segmenting.teacher import Teacher, class_map
+from triton_models.segmentation.classes import CLASSES, grouped, target
+from triton_models.segmentation.maps import Maps
+from triton_models.segmentation.photographs import Photograph, read
+from triton_models.segmentation.teacher import Teacher, class_map
 from triton_models.training.semantics import Segmenter
 
 POINTS = Path(__file__).parent / "results" / "segmentation-points.csv"

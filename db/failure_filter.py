@@ -87,7 +87,7 @@ class Comparison:
 class Not:
     """The opposite."""
 
-    part: "Filter"
+    part: "FailureFilter"
 
     def __str__(self) -> str:
         return f"not ({self.part})"
@@ -98,7 +98,7 @@ class Joined:
     """Filters joined by `and` or by `or`."""
 
     operator: str
-    parts: tuple["Filter", ...]
+    parts: tuple["FailureFilter", ...]
 
     def __str__(self) -> str:
         return f" {self.operator} ".join(
@@ -106,16 +106,16 @@ class Joined:
         )
 
 
-Filter = Comparison | Not | Joined
+FailureFilter = Comparison | Not | Joined
 
 
-def to_sql(asked: Filter) -> tuple[str, dict[str, object]]:
+def to_sql(asked: FailureFilter) -> tuple[str, dict[str, object]]:
     """A condition over the view `current_failure`, and the parameters that it names."""
     parameters: dict[str, object] = {}
     return _condition(asked, parameters), parameters
 
 
-def _condition(asked: Filter, parameters: dict[str, object]) -> str:
+def _condition(asked: FailureFilter, parameters: dict[str, object]) -> str:
     if isinstance(asked, Not):
         return f"(NOT {_condition(asked.part, parameters)})"
     if isinstance(asked, Joined):
@@ -139,7 +139,7 @@ def _written(value: Value) -> str:
     return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
 
 
-def parse(text: str) -> Filter:
+def parse(text: str) -> FailureFilter:
     """Read a filter.
 
     Raises:
@@ -162,7 +162,7 @@ class _Parser:
         self._next = 0
         self._depth = 0
 
-    def filter(self) -> Filter:
+    def filter(self) -> FailureFilter:
         asked = self._joined("or")
         if self._token.kind != "end":
             raise self._error("expected and, or, or the end")
@@ -204,8 +204,8 @@ class _Parser:
     def _error(self, problem: str, token: _Token | None = None) -> FilterError:
         return FilterError(problem, self._text, (token or self._token).column)
 
-    def _joined(self, operator: str) -> Filter:
-        def part() -> Filter:
+    def _joined(self, operator: str) -> FailureFilter:
+        def part() -> FailureFilter:
             return self._joined("and") if operator == "or" else self._one()
 
         parts = [part()]
@@ -213,7 +213,7 @@ class _Parser:
             parts.append(part())
         return parts[0] if len(parts) == 1 else Joined(operator, tuple(parts))
 
-    def _one(self) -> Filter:
+    def _one(self) -> FailureFilter:
         self._depth += 1
         if self._depth > _DEEPEST:
             raise self._error(f"nested more than {_DEEPEST} deep")

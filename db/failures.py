@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, TextClause, text
 
 from db import planning
 from db.engine import sql
-from db.failure_filter import Filter, to_sql
+from db.failure_filter import FailureFilter, to_sql
 
 _ANY = "/* filter */ true"
 """What a filter takes the place of in the statements below; they run as they stand, too."""
@@ -68,7 +68,7 @@ class Retry:
 
 
 def failure_groups(
-    engine: Engine, by: str, asked: Filter | None = None, *, any_release: bool = False
+    engine: Engine, by: str, asked: FailureFilter | None = None, *, any_release: bool = False
 ) -> list[FailureGroup]:
     """Failures counted by `code`, or by code within each `archive` or `day`; the most first.
 
@@ -84,7 +84,7 @@ def failure_groups(
 
 
 def list_failures(
-    engine: Engine, asked: Filter | None = None, *, any_release: bool = False
+    engine: Engine, asked: FailureFilter | None = None, *, any_release: bool = False
 ) -> Iterator[Failure]:
     """The failures themselves, by archive and key; memory is flat in their number."""
     statement, given = _filtered("list_failures", asked)
@@ -94,7 +94,7 @@ def list_failures(
 
 
 def retry(
-    engine: Engine, asked: Filter, source: str, *, chunk_size: int, dry_run: bool = False
+    engine: Engine, asked: FailureFilter, source: str, *, chunk_size: int, dry_run: bool = False
 ) -> Retry:
     """Plan the matching failures of the active release again; quarantined ones alone in a chunk.
 
@@ -147,7 +147,7 @@ def _plan(connection: Connection, source: str, chunk_size: int) -> int:
     return run_id
 
 
-def _filtered(name: str, asked: Filter | None) -> tuple[TextClause, dict[str, object]]:
+def _filtered(name: str, asked: FailureFilter | None) -> tuple[TextClause, dict[str, object]]:
     """A statement with the filter in its place, and the filter's parameters."""
     if asked is None:
         return sql(name), {}

@@ -54,7 +54,7 @@ class RunProgress:
 
 
 @dataclass(frozen=True)
-class Filter:
+class ResultFilter:
     """Which results to read; None is no restriction."""
 
     run_id: int | None = None
@@ -157,7 +157,7 @@ def is_registered(engine: Engine, release: str) -> bool:
         )
 
 
-def stream_results(engine: Engine, which: Filter) -> Iterator[ResultRow]:
+def stream_results(engine: Engine, which: ResultFilter) -> Iterator[ResultRow]:
     """The results that match, by archive and key; memory is flat in their number."""
     given = {
         "run_id": which.run_id,

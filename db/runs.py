@@ -198,7 +198,7 @@ def room(engine: Engine, run_id: int) -> int | None:
 
 
 @contextmanager
-def plan_hold(engine: Engine, run_id: int) -> Iterator[None]:
+def plan_lease(engine: Engine, run_id: int) -> Iterator[None]:
     """Hold a run's planning for as long as this process lives, or until the block is left.
 
     It is there so that the work is not done twice, and so that others see that a planner died;

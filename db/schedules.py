@@ -33,7 +33,7 @@ class NotPaused(Exception):
 
 
 @dataclass(frozen=True)
-class Plan:
+class ScheduleSpec:
     """What is wanted for an archive's nights.
 
     Args:
@@ -54,7 +54,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Schedule(Plan):
+class Schedule(ScheduleSpec):
     """An archive's schedule as it stands, with the night it is due for and the last one."""
 
     archive: str = ""
@@ -114,7 +114,7 @@ def caught_up(cron: str, timezone: str, due: datetime, now: datetime) -> tuple[d
     raise ScheduleRefused(f"cron {cron!r} has no next night")
 
 
-def add(engine: Engine, archive: str, plan: Plan, now: datetime) -> datetime:
+def add(engine: Engine, archive: str, plan: ScheduleSpec, now: datetime) -> datetime:
     """Schedule an archive; returns its first night.
 
     Raises:

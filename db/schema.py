@@ -330,14 +330,17 @@ run_seen = Table(
     Column("object_version_id", BigInteger, primary_key=True, autoincrement=False),
 )
 
-_REGIONS = tuple(f"region_{level}" for level in (50, 80, 95))
-"""Credible regions: the fewest cells of mixed level whose probability reaches 50, 80, 95 %."""
+REGION_LEVELS = (50, 80, 95)
+"""Credible regions: the fewest cells of mixed level whose probability reaches so many per cent."""
 
+RADII_KM = (1, 25, 200, 750, 2500)
+"""Radii of the calibrated probabilities; the column `confidence` is the one at 200 km."""
+
+SCENES = ("indoor", "natural", "urban")
+
+_REGIONS = tuple(f"region_{level}" for level in REGION_LEVELS)
 _PARTITIONS = ("coarse", "middle", "fine")
-_SCENES = ("indoor", "natural", "urban")
-
-_RADII = ("confidence_1_km", "confidence_25_km", "confidence_750_km", "confidence_2500_km")
-"""Calibrated probabilities at the other radii; `confidence` itself is the one at 200 km."""
+_RADII = tuple(f"confidence_{radius}_km" for radius in RADII_KM if radius != 200)
 
 geotag = Table(
     "geotag",
@@ -361,7 +364,7 @@ geotag = Table(
     *(Column(f"{name}_cells", ARRAY(Text), nullable=False) for name in _REGIONS),
     *(Column(f"{name}_probabilities", ARRAY(REAL), nullable=False) for name in _REGIONS),
     Column("scene", Text, nullable=False),
-    *(Column(f"scene_{name}", REAL, nullable=False) for name in _SCENES),
+    *(Column(f"scene_{name}", REAL, nullable=False) for name in SCENES),
     Column("run_id", BigInteger, ForeignKey(run.c.id), nullable=False),
     Column("code_version", Text, nullable=False),
     _now("at"),
@@ -379,14 +382,14 @@ geotag = Table(
     ),
     *(_probability(name) for name in ("confidence", *_RADII)),
     *(_probability(f"{name}_probability") for name in _PARTITIONS),
-    *(_probability(f"scene_{name}") for name in _SCENES),
+    *(_probability(f"scene_{name}") for name in SCENES),
     *(
         CheckConstraint(
             f"({name}_cell IS NULL) = ({name}_probability IS NULL)", name=f"{name}_is_paired"
         )
         for name in ("coarse", "middle")
     ),
-    CheckConstraint("scene IN ('indoor', 'natural', 'urban')", name="scene_exists"),
+    CheckConstraint(f"scene IN {SCENES}", name="scene_exists"),
     *(
         CheckConstraint(
             f"cardinality({name}_cells) = cardinality({name}_probabilities)"

@@ -56,7 +56,7 @@ class ModelNotLoaded(StackError):
         super().__init__(
             message,
             "Triton's log says more; a server of your own must run with"
-            " --model-control-mode=explicit, or have what geotag models build makes loaded",
+            " --model-control-mode=explicit, or have what geotag releases build makes loaded",
         )
 
 

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from celery import Celery
     from sqlalchemy import Engine
 
-    from workers.archive import Archive, Archives
-    from workers.backfill import Planner
-    from workers.publisher import Publisher
+    from workers.broker.publisher import Publisher
+    from workers.planning.planner import Planner
+    from workers.s3.service import S3Service, S3Services
 
 
 @dataclass
@@ -31,36 +31,36 @@ class Context:
     @cached_property
     def app(self) -> "Celery":
         """The broker."""
-        from workers.app import make_app
+        from workers.broker.app import make_app
 
         return make_app(self.settings.worker)
 
     @cached_property
-    def archive(self) -> "Archive":
+    def s3(self) -> "S3Service":
         """The S3 service that the settings name: what is uploaded goes there."""
-        from workers.archive import Archive
+        from workers.s3.service import S3Service
 
-        return Archive(self.settings.worker)
+        return S3Service(self.settings.worker)
 
     @cached_property
-    def archives(self) -> "Archives":
+    def s3_services(self) -> "S3Services":
         """The S3 services of the registered archives."""
-        from workers.archive import Archives
+        from workers.s3.service import S3Services
 
-        return Archives(self.settings.worker)
+        return S3Services(self.settings.worker)
 
     def publisher(self) -> "Publisher":
         """Moves what is planned to the broker."""
-        from workers.publisher import Publisher
+        from workers.broker.publisher import Publisher
 
         worker = self.settings.worker
         return Publisher(self.engine, self.app, worker.most_queued, worker.lost_after)
 
     def planner(self) -> "Planner":
         """Plans runs into the ledger."""
-        from workers.backfill import Planner
+        from workers.planning.planner import Planner
 
-        return Planner(self.engine, self.archives, self.settings.worker.chunk_size)
+        return Planner(self.engine, self.s3_services, self.settings.worker.chunk_size)
 
 
 def context() -> Context:

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings
 
 from db.settings import DatabaseSettings
 from deploy.settings import StackSettings
-from geotag import failures
+from geotag import exits
 from geotag.cli import app
 from geotag.settings import DECLARED, CommandSettings
 from workers.settings import WorkerSettings
@@ -65,14 +65,14 @@ output, everything else to standard error. `make help` lists the few commands ar
 
 | code | meaning |
 |---|---|
-| {failures.OK} | done: of a run, every object is geotagged or abstained |
+| {exits.OK} | done: of a run, every object is geotagged or abstained |
 | 1 | a fault of ours: the traceback is printed, please report it |
-| {failures.USAGE} | wrong usage, a wrong setting, or something named that is not there; nothing was geotagged |
-| {failures.SOME_FAILED} | every object has an outcome, and some failed or are in quarantine (now or in an earlier run) |
-| {failures.SERVICE_AWAY} | a service stayed away or cannot be started, or `geotag doctor` found something wrong; what was queued stays queued |
-| {failures.INTERRUPTED} | interrupted with Ctrl-C; a run that was queued goes on |
+| {exits.USAGE} | wrong usage, a wrong setting, or something named that is not there; nothing was geotagged |
+| {exits.SOME_FAILED} | every object has an outcome, and some failed or are in quarantine (now or in an earlier run) |
+| {exits.SERVICE_AWAY} | a service stayed away or cannot be started, or `geotag doctor` found something wrong; what was queued stays queued |
+| {exits.INTERRUPTED} | interrupted with Ctrl-C; a run that was queued goes on |
 
-The codes are in `geotag/failures.py`.
+The codes are in `geotag/exits.py`.
 """  # noqa: E501 - a table's row is one line
 
 
@@ -160,8 +160,9 @@ def commands(parent: Any = None, name: str = "geotag") -> Iterator[tuple[str, An
         command, info_name=name, parent=parent, terminal_width=WIDTH, color=False
     )
     yield context.command_path, command, context
-    for nested in getattr(command, "commands", ()):
-        yield from commands(context, nested)
+    for nested, below in getattr(command, "commands", {}).items():
+        if not below.hidden:
+            yield from commands(context, nested)
 
 
 PAGES = {"settings.md": settings_page, "commands.md": commands_page}

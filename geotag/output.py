@@ -25,6 +25,12 @@ class _Tables(Console):
 console = _Tables()
 errors = Console(stderr=True)
 
+
+def progress_line(line: str) -> None:
+    """Print a line about long work to standard error."""
+    errors.print(f"[dim]{line}[/dim]", highlight=False)
+
+
 _WIDE = 110  # columns, from which a table shows coordinates
 _OTHERS = 36  # columns that confidence, scene, state and the gaps take
 

@@ -26,7 +26,7 @@ class CommandSettings(BaseSettings):
     release: str = Field(
         "landmarks",
         description="Release that `geotag up` registers, and makes active unless somebody chose"
-        " another (`geotag models activate`).",
+        " another (`geotag releases activate`).",
     )
     wait_seconds: float = Field(
         180.0,

@@ -68,7 +68,7 @@ def clean_environment() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def running(clean_environment: None) -> Iterator[Context]:
     """A running stack with an empty ledger and two backfill workers; stopped at the end."""
-    from geotag.stack import up
+    from geotag.machine.stack import up
 
     os.environ["GEOTAG_WORKER_PROCESSES"] = "2"
     settings = gather()
@@ -108,7 +108,7 @@ def triton_url(running: Context) -> str:
 def bucket(running: Context) -> str:
     """A new, empty bucket, registered as an archive of the same name."""
     name = f"test-{uuid.uuid4().hex[:12]}"
-    running.archive.ensure_bucket(name)
+    running.s3.ensure_bucket(name)
     register(running, name)
     return name
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from tests import training_files
 from tests.training_files import CONFIG, SIZE
-from triton_models.geocells import write_tables
-from triton_models.partitioning import Limits, build_hierarchy
+from triton_models.cells.geocells import write_tables
+from triton_models.cells.partitioning import Limits, build_hierarchy
 
 PLACES = ((2.35, 48.86), (-0.13, 51.51), (151.21, -33.86), (-58.38, -34.60))
 """Longitude and latitude of Paris, London, Sydney and Buenos Aires."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from db.reads import Filter, ResultRow, stream_results
+from db.reads import ResultFilter, ResultRow, stream_results
 from deploy.local.folder import Folder
 from geotag.context import Context
 
@@ -18,12 +18,12 @@ from geotag.context import Context
 def upload(context: Context, bucket: str, files: Mapping[str, bytes]) -> None:
     """Put files into the archive, under their names."""
     for name, data in files.items():
-        context.archive.upload(bucket, name, data)
+        context.s3.upload(bucket, name, data)
 
 
 def results(context: Context, bucket: str) -> dict[str, ResultRow]:
     """What is recorded of a bucket's objects, by key."""
-    return {row.key: row for row in stream_results(context.engine, Filter(bucket=bucket))}
+    return {row.key: row for row in stream_results(context.engine, ResultFilter(bucket=bucket))}
 
 
 def inferences(context: Context) -> int:

@@ -9,8 +9,8 @@ import onnx
 from onnx import TensorProto, helper
 from PIL import Image
 
-from triton_models.geocells import Hierarchy, write_tables
-from triton_models.partitioning import Limits, build_hierarchy
+from triton_models.cells.geocells import Hierarchy, write_tables
+from triton_models.cells.partitioning import Limits, build_hierarchy
 
 SIZE = 16
 CLASSES = ("dark", "dim", "light", "bright")

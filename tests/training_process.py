@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 
 from geotag.context import context
-from geotag.train import pictures_of
+from geotag.training.train import pictures_of
 from triton_models.training import config, distributed
 from triton_models.training.loop import Report
 from triton_models.training.pictures import Pictures, PicturesUnavailable
 from triton_models.training.plan import plan
 from triton_models.training.run import run
-from workers.photo import InputSpec
+from workers.photo.reading import InputSpec
 
 
 def train(

@@ -7,7 +7,7 @@ from random import Random
 
 from tests.faults.worker import MARKER
 from tests.images import bad_files, good_files
-from workers.archive import Archive
+from workers.s3.service import S3Service
 
 _COPIES = 0.15
 _BAD = 0.08
@@ -45,7 +45,7 @@ def contents(rng: Random, bucket: str, objects: int, poison: int = 0) -> Content
     )
 
 
-def upload(archive: Archive, bucket: str, files: Mapping[str, bytes]) -> None:
+def upload(archive: S3Service, bucket: str, files: Mapping[str, bytes]) -> None:
     """Put the files into a bucket, several at once."""
     archive.ensure_bucket(bucket)
     with ThreadPoolExecutor(8) as threads:

@@ -23,7 +23,7 @@ from geotag.settings import gather
 from tests.conftest import PROJECT
 from tests.faults.proxy import Proxy
 from tests.stack_helpers import inferences, until
-from workers.archive import Archive
+from workers.s3.service import S3Service
 
 WORKERS = 3
 CHUNK = 4
@@ -54,7 +54,7 @@ class Site:
 
     broker: str
     context: Context
-    s3: Archive
+    s3: S3Service
     proxy: Proxy
     _before: int = field(default=0, init=False)
 
@@ -147,7 +147,7 @@ def running_site(broker: str) -> Iterator[Site]:
 
 
 def _start(broker: str, environment: pytest.MonkeyPatch) -> Site:
-    from geotag.stack import up
+    from geotag.machine.stack import up
 
     settings = gather()
     direct, _running = up(settings, lambda line: print(line, file=sys.stderr))
@@ -163,7 +163,7 @@ def _start(broker: str, environment: pytest.MonkeyPatch) -> Site:
     )
     stack.start_workers(settings.stack, command=(*command, "worker"))
     environment.setenv("GEOTAG_S3_ENDPOINT", proxy.url)
-    return Site(broker, context(), direct.archive, proxy)
+    return Site(broker, context(), direct.s3, proxy)
 
 
 def _database_folder(folder: Folder) -> Path:

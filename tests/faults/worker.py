@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from workers import pipeline
+from workers.chunks import pipeline
 
 MARKER = b"kill your reader"
 read_photo = pipeline.read_photo

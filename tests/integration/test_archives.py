@@ -18,7 +18,7 @@ from tests.stack_helpers import parsed, results, upload
 def loose(running: Context) -> str:
     """A bucket that nobody registered, with a photograph and what is none in two folders."""
     name = f"loose-{uuid.uuid4().hex[:12]}"
-    running.archive.ensure_bucket(name)
+    running.s3.ensure_bucket(name)
     picture = good_files()["plain.jpg"]
     names = ("2026/a.jpg", "2026/thumbs/a.jpg", "2025/b.jpg", "2026/c.png")
     upload(running, name, {key: picture + key.encode() for key in names})
@@ -116,7 +116,7 @@ def test_vanished_objects_leave_the_results_and_come_back(
     files = {f"{n}.jpg": picture + f"{bucket}{n}".encode() for n in range(3)}
     upload(running, bucket, files)
     assert geotag("run", bucket).returncode == 0
-    running.archive._clients.s3.delete_object(Bucket=bucket, Key="1.jpg")
+    running.s3._clients.s3.delete_object(Bucket=bucket, Key="1.jpg")
     gone = geotag("run", bucket)
     assert "1 objects that were there have vanished" in gone.stderr
     assert set(results(running, bucket)) == {"0.jpg", "2.jpg"}

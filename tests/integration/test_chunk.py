@@ -17,7 +17,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DataError, OperationalError
 
 from db import archives, ledger, planning
-from db.holds import ChunkHeldElsewhere, Hold
+from db.leases import ChunkLeasedElsewhere, Lease
 from db.ledger import Result
 from db.planning import PlannedChunk
 from db.reads import failure_codes
@@ -25,21 +25,21 @@ from geotag.context import Context
 from tests.images import good_files
 from tests.ledger_helpers import new_run, planned, sha
 from tests.stack_helpers import results, scalar, until, upload
-from workers import locator, tasks
-from workers.app import BACKFILL, PROCESS_CHUNK, make_app
-from workers.archive import Archive
-from workers.chunk import record_fault
+from workers.broker.app import BACKFILL, PROCESS_CHUNK, make_app
+from workers.chunks import tasks, triton_client
+from workers.chunks.context import WorkerContext
+from workers.chunks.pipeline import Pipeline
+from workers.chunks.shutdown import Deadline
+from workers.chunks.work import record_fault
 from workers.errors import InferenceTimeout, InferenceUnavailable
-from workers.pipeline import Pipeline
+from workers.s3.service import S3Service
 from workers.settings import WorkerSettings
-from workers.shutdown import Deadline
-from workers.workplace import Workplace
 
 
 class Anyplace:
     """The workplace of whichever worker is at it: Celery shares a task with every application."""
 
-    now: Workplace
+    now: WorkerContext
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.now, name)
@@ -63,8 +63,8 @@ class Worker:
         monkeypatch.setattr(tasks, "publish", self._publish)
         self.place = self.new_place()
 
-    def new_place(self, **changes: Any) -> Workplace:
-        self.place = Workplace(self.settings.model_copy(update=changes), self.database)
+    def new_place(self, **changes: Any) -> WorkerContext:
+        self.place = WorkerContext(self.settings.model_copy(update=changes), self.database)
         return self.place
 
     def _publish(
@@ -105,7 +105,7 @@ def chunk_of(context: Context, bucket: str, files: Mapping[str, bytes]) -> Plann
     archive_id = archives.by_name(context.engine, bucket).id
     objects = [
         planning.ListedObject(archive_id, obj.key, obj.etag, obj.size, obj.last_modified)
-        for page in context.archive.list_objects(bucket)
+        for page in context.s3.list_objects(bucket)
         for obj in page.objects
     ]
     run = new_run(context.engine)
@@ -120,11 +120,11 @@ def chunk(running: Context, bucket: str) -> PlannedChunk:
     return chunk_of(running, bucket, {f"{i}.jpg": picture + f"{bucket}{i}".encode() for i in "012"})
 
 
-def hold_of(context: Context, chunk: PlannedChunk) -> Hold | None:
+def hold_of(context: Context, chunk: PlannedChunk) -> Lease | None:
     """A hold on a chunk; None while the session of the one before is still ending."""
     try:
-        return Hold(context.engine, chunk.chunk_id)
-    except ChunkHeldElsewhere:
+        return Lease(context.engine, chunk.chunk_id)
+    except ChunkLeasedElsewhere:
         return None
 
 
@@ -169,7 +169,7 @@ def test_chunk_is_done_and_its_message_goes(
 def test_chunk_that_another_holds_comes_again(
     running: Context, worker: Worker, chunk: PlannedChunk
 ) -> None:
-    hold = Hold(running.engine, chunk.chunk_id)
+    hold = Lease(running.engine, chunk.chunk_id)
     try:
         worker.deliver(chunk)
     finally:
@@ -209,7 +209,7 @@ def test_archive_that_is_away_is_waited_for(
     away = place.settings.model_copy(
         update={"s3_endpoint": "http://127.0.0.1:1", "s3_tries": 1, "s3_timeout": 1.0}
     )
-    place.archives = SimpleNamespace(of=lambda _archive: Archive(away))
+    place.archives = SimpleNamespace(of=lambda _archive: S3Service(away))
     worker.deliver(chunk)
     assert worker.sent == [(chunk.chunk_id, chunk.delivery)]
     assert still_to_do(running, chunk) == [0, 0, 0]
@@ -324,12 +324,12 @@ def test_triton_that_serves_another_build_of_the_release_condemns_nothing(
     running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Same name, other weights: the ledger knows no such digest, so nothing can be recorded."""
-    said = locator._prediction
+    said = triton_client._prediction
 
     def another(*arguments: Any) -> Any:
         return replace(said(*arguments), release_digest="f" * 64)
 
-    monkeypatch.setattr(locator, "_prediction", another)
+    monkeypatch.setattr(triton_client, "_prediction", another)
     worker.deliver(chunk)
     assert still_to_do(running, chunk) == [0, 0, 0]
 
@@ -407,7 +407,7 @@ def test_results_that_are_refused_together_are_written_after_the_geotag_they_sha
 def test_fault_is_not_recorded_where_another_worker_goes_on(running: Context) -> None:
     run_id, (chunk,) = planned(running.engine, ["a.jpg", "b.jpg", "c.jpg"])
     place: Any = SimpleNamespace(engine=running.engine, deadline=Deadline())
-    other = Hold(running.engine, chunk.chunk_id)
+    other = Lease(running.engine, chunk.chunk_id)
     try:
         ledger.begin_chunk(running.engine, chunk.chunk_id, chunk.delivery)
         ids = list(chunk.object_version_ids)
@@ -445,7 +445,7 @@ def test_chunk_that_killed_a_worker_is_left_to_the_publisher_in_parts(
 
 def test_hold_that_has_ended_claims_nothing(running: Context, chunk: PlannedChunk) -> None:
     """A thread may be under way with an object of a chunk that was handed back."""
-    hold = Hold(running.engine, chunk.chunk_id)
+    hold = Lease(running.engine, chunk.chunk_id)
     hold.let_go()
     assert not hold.claim(
         sha(running.settings.command.bucket), running.settings.command.release

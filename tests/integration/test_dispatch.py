@@ -10,14 +10,14 @@ from sqlalchemy import Engine, text
 
 from db import dispatch, ledger
 from db.engine import sql
-from db.holds import Hold
+from db.leases import Lease
 from db.ledger import Result
 from db.planning import PlannedChunk
 from db.reads import run_progress
 from geotag.context import Context
 from tests.ledger_helpers import new_archive
 from tests.stack_helpers import until
-from workers.app import BACKFILL, INTERACTIVE
+from workers.broker.app import BACKFILL, INTERACTIVE
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 PATIENCE = 30.0
@@ -268,7 +268,7 @@ def test_paused_run_is_taken_back_and_goes_on_when_resumed(engine: Engine) -> No
     run_id = run_of(engine, 6)
     finished, held, *waiting = publish(engine, 4)
     finish(engine, finished)
-    hold = Hold(engine, held.chunk_id)
+    hold = Lease(engine, held.chunk_id)
     try:
         dispatch.pause_run(engine, run_id, NOW)
         assert ledger.begin_chunk(engine, held.chunk_id, held.delivery) is not None
@@ -315,7 +315,7 @@ def test_cancelled_run_ends_and_its_objects_stay_pending(engine: Engine) -> None
     run_id = run_of(engine, 4, objects=2)
     finished, held, *waiting = publish(engine, 3)
     finish(engine, finished)
-    hold = Hold(engine, held.chunk_id)
+    hold = Lease(engine, held.chunk_id)
     try:
         dispatch.cancel_run(engine, run_id, NOW)
         assert not run_progress(engine, run_id)[0].finished  # a worker is at its last chunk
@@ -333,7 +333,7 @@ def test_cancelled_run_ends_and_its_objects_stay_pending(engine: Engine) -> None
 def test_chunk_that_is_handed_back_after_its_run_was_cancelled_is_ended(engine: Engine) -> None:
     run_id = run_of(engine, 1, objects=2)
     (chunk,) = publish(engine, 1)
-    hold = Hold(engine, chunk.chunk_id)
+    hold = Lease(engine, chunk.chunk_id)
     ledger.begin_chunk(engine, chunk.chunk_id, chunk.delivery)
     ledger.open_attempts(engine, chunk.chunk_id, chunk.object_version_ids, "worker")
     done = Result(chunk.object_version_ids[0], "failed", "corrupt", "")
@@ -378,7 +378,7 @@ def test_chunks_that_the_broker_lost_are_published_again(engine: Engine) -> None
     run_of(engine, 8)
     finished, held, *others = publish(engine, 6)
     finish(engine, finished)
-    hold = Hold(engine, held.chunk_id)
+    hold = Lease(engine, held.chunk_id)
     try:
         assert not dispatch.any_overdue(engine, BACKFILL, NOW + timedelta(seconds=29), PATIENCE)
         assert lost(engine, 29, 0) == 0  # a message takes a moment
@@ -411,7 +411,7 @@ def test_a_broker_that_nobody_reads_is_not_flooded(engine: Engine) -> None:
 def test_chunk_whose_worker_was_killed_is_found_by_its_heartbeat(engine: Engine) -> None:
     run_of(engine, 1)
     (chunk,) = publish(engine, 1)
-    hold = Hold(engine, chunk.chunk_id)
+    hold = Lease(engine, chunk.chunk_id)
     ledger.begin_chunk(engine, chunk.chunk_id, chunk.delivery)
     with engine.begin() as connection:
         connection.execute(
@@ -429,7 +429,7 @@ def test_chunk_whose_worker_was_killed_is_found_by_its_heartbeat(engine: Engine)
 def test_a_worker_that_begins_during_a_sweep_is_not_disturbed(engine: Engine) -> None:
     run_of(engine, 1)
     (chunk,) = publish(engine, 1)
-    hold = Hold(engine, chunk.chunk_id)  # after the sweep has looked, before it takes back
+    hold = Lease(engine, chunk.chunk_id)  # after the sweep has looked, before it takes back
     try:
         assert dispatch.recall(engine, [chunk.chunk_id]) == 0
         assert ledger.begin_chunk(engine, chunk.chunk_id, chunk.delivery) is not None

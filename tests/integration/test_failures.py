@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from sqlalchemy import Engine, create_engine, make_url, text
 
 from db import ledger, migrate, schema
-from db.failure_filter import Comparison, Filter, Joined, Not, parse
+from db.failure_filter import Comparison, FailureFilter, Joined, Not, parse
 from db.failures import Failure, failure_groups, list_failures, retry
 from db.ledger import Result
 from deploy.local import stack
@@ -159,7 +159,7 @@ def test_filter_finds(failed: Engine, where: str, found: list[str]) -> None:
     assert keys(failed, where) == found
 
 
-def holds(asked: Filter, row: Failure) -> bool:
+def holds(asked: FailureFilter, row: Failure) -> bool:
     """What a filter says of a failure, worked out in Python."""
     if isinstance(asked, Not):
         return not holds(asked.part, row)
@@ -189,7 +189,7 @@ def holds(asked: Filter, row: Failure) -> bool:
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(asked=FILTERS)
 def test_whatever_is_asked_postgresql_answers_as_python_would(
-    failed: Engine, asked: Filter
+    failed: Engine, asked: FailureFilter
 ) -> None:
     """Also of hostile texts: nothing is changed, and no filter is an error."""
     everything = list(list_failures(failed))

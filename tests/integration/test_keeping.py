@@ -24,7 +24,7 @@ from tests.stack_helpers import (
     until,
     upload,
 )
-from workers.app import BACKFILL, queued
+from workers.broker.app import BACKFILL, queued
 
 OBJECTS = 40
 

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from db import ledger, planning
 from db.copy import Value, stage
 from db.engine import is_away
-from db.holds import ChunkHeldElsewhere, Claim, Hold
+from db.leases import ChunkLeasedElsewhere, Claim, Lease
 from db.ledger import Content, Result
 from db.planning import PlannedChunk
 from geotag.context import Context
@@ -257,9 +257,9 @@ def test_object_handed_back_did_not_kill(engine: Engine) -> None:
 
 
 @pytest.fixture
-def held(engine: Engine) -> Iterator[tuple[Hold, int]]:
+def held(engine: Engine) -> Iterator[tuple[Lease, int]]:
     _run_id, (chunk,) = planned(engine, ["a.jpg"])
-    hold = Hold(engine, chunk.chunk_id)
+    hold = Lease(engine, chunk.chunk_id)
     try:
         yield hold, chunk.chunk_id
     finally:
@@ -268,14 +268,14 @@ def held(engine: Engine) -> Iterator[tuple[Hold, int]]:
 
 def test_hold_is_exclusive_until_let_go(engine: Engine) -> None:
     _run_id, (chunk,) = planned(engine, ["a.jpg"])
-    hold = Hold(engine, chunk.chunk_id)
-    with pytest.raises(ChunkHeldElsewhere):
-        Hold(engine, chunk.chunk_id)
+    hold = Lease(engine, chunk.chunk_id)
+    with pytest.raises(ChunkLeasedElsewhere):
+        Lease(engine, chunk.chunk_id)
     hold.let_go()
     until(lambda: _can_hold(engine, chunk.chunk_id))
 
 
-def test_hold_ends_with_its_session(engine: Engine, held: tuple[Hold, int]) -> None:
+def test_hold_ends_with_its_session(engine: Engine, held: tuple[Lease, int]) -> None:
     hold, chunk_id = held
     kill_session_of(engine, chunk_id)
     until(lambda: _can_hold(engine, chunk_id))
@@ -289,23 +289,23 @@ def test_hold_ends_with_its_session(engine: Engine, held: tuple[Hold, int]) -> N
 
 def _can_hold(engine: Engine, chunk_id: int) -> bool:
     try:
-        Hold(engine, chunk_id).let_go()
-    except ChunkHeldElsewhere:
+        Lease(engine, chunk_id).let_go()
+    except ChunkLeasedElsewhere:
         return False
     return True
 
 
-def test_refused_holds_leave_no_connection_behind(engine: Engine, held: tuple[Hold, int]) -> None:
+def test_refused_holds_leave_no_connection_behind(engine: Engine, held: tuple[Lease, int]) -> None:
     _hold, chunk_id = held
     for _ in range(50):  # more than the pool has
-        with pytest.raises(ChunkHeldElsewhere):
-            Hold(engine, chunk_id)
+        with pytest.raises(ChunkLeasedElsewhere):
+            Lease(engine, chunk_id)
 
 
 def test_claim_of_new_bytes_then_busy_then_known(engine: Engine) -> None:
     _run_id, (one, other) = planned(engine, ["a.jpg", "b.jpg"], chunk_size=1)
     name = f"claimed {one.chunk_id}"
-    first, second = Hold(engine, one.chunk_id), Hold(engine, other.chunk_id)
+    first, second = Lease(engine, one.chunk_id), Lease(engine, other.chunk_id)
     try:
         assert first.claim(sha(name), "untrained") == Claim(held=True, state=None)
         assert second.claim(sha(name), "untrained") == Claim(held=False, state=None)
@@ -328,7 +328,7 @@ def test_bytes_claimed_for_two_objects_are_given_up_at_once(engine: Engine) -> N
     """A session's locks count: one that is taken twice and undone once is still there."""
     _run_id, (one, other) = planned(engine, ["a.jpg", "b.jpg"], chunk_size=1)
     name = f"claimed {one.chunk_id}"
-    first, second = Hold(engine, one.chunk_id), Hold(engine, other.chunk_id)
+    first, second = Lease(engine, one.chunk_id), Lease(engine, other.chunk_id)
     try:
         assert first.claim(sha(name), "untrained").held
         assert first.claim(sha(name), "untrained").held
@@ -342,7 +342,7 @@ def test_bytes_claimed_for_two_objects_are_given_up_at_once(engine: Engine) -> N
 def test_claim_ends_with_its_session(engine: Engine) -> None:
     _run_id, (one, other) = planned(engine, ["a.jpg", "b.jpg"], chunk_size=1)
     name = f"claimed {one.chunk_id}"
-    first, second = Hold(engine, one.chunk_id), Hold(engine, other.chunk_id)
+    first, second = Lease(engine, one.chunk_id), Lease(engine, other.chunk_id)
     try:
         assert first.claim(sha(name), "untrained").held
         kill_session_of(engine, one.chunk_id)
@@ -352,7 +352,7 @@ def test_claim_ends_with_its_session(engine: Engine) -> None:
         second.let_go()
 
 
-def test_threads_share_a_hold(engine: Engine, held: tuple[Hold, int]) -> None:
+def test_threads_share_a_hold(engine: Engine, held: tuple[Lease, int]) -> None:
     hold, chunk_id = held
     with ThreadPoolExecutor(8) as threads:
         names = [f"{chunk_id} {number % 5}" for number in range(40)]

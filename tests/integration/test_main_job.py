@@ -16,8 +16,8 @@ from tests.stack_helpers import (
     until,
     upload,
 )
-from workers.app import BACKFILL, queued
-from workers.uploads import folder_prefix
+from workers.broker.app import BACKFILL, queued
+from workers.planning.uploads import folder_prefix
 
 SIDECARS = {"notes.txt": b"about these pictures", "plain.jpg.xmp": b"<x:xmpmeta/>", "folder/": b""}
 

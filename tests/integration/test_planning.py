@@ -20,9 +20,9 @@ from db.runs import Cursor, PlannedElsewhere, RunStopped, Totals
 from geotag.context import Context
 from tests.ledger_helpers import listed, new_archive, new_run, planned, someone_waits
 from tests.stack_helpers import until
-from workers.backfill import Planner
-from workers.objects import s3_url
-from workers.sources import DONE, Source
+from workers.planning.planner import Planner
+from workers.planning.sources import DONE, Source
+from workers.s3.objects import s3_url
 
 
 @pytest.fixture
@@ -204,8 +204,8 @@ def test_two_planners_of_one_source_open_one_run(engine: Engine) -> None:
 
 def test_of_two_planners_of_one_run_one_goes_on(engine: Engine) -> None:
     run, archive = new_run(engine), new_archive(engine)
-    with runs.plan_hold(engine, run.id):
-        with pytest.raises(PlannedElsewhere), runs.plan_hold(engine, run.id):
+    with runs.plan_lease(engine, run.id):
+        with pytest.raises(PlannedElsewhere), runs.plan_lease(engine, run.id):
             pass
         ahead = plan(engine, run, listed(archive, ["a.jpg"])).run
     # One that lost its hold without knowing finds that the run moved on, and records nothing.
@@ -290,7 +290,7 @@ def test_run_whose_planner_still_publishes_is_not_begun_again(engine: Engine) ->
     """Whoever reset it could not plan it: it would be planned by nobody."""
     source, archive = f"test {uuid.uuid4()}", new_archive(engine)
     run = plan(engine, runs.open_run(engine, source, "backfill"), listed(archive, ["a.jpg"])).run
-    with runs.plan_hold(engine, run.id):
+    with runs.plan_lease(engine, run.id):
         planning.close_plan(engine, run)
         with pytest.raises(PlannedElsewhere):
             runs.open_run(engine, source, "backfill")
@@ -503,7 +503,7 @@ def archive(engine: Engine) -> Iterator[RegisteredArchive]:
 
 @pytest.fixture
 def planner(running: Context) -> Planner:
-    return Planner(running.engine, running.archives, 2)
+    return Planner(running.engine, running.s3_services, 2)
 
 
 class Killed(BaseException):

@@ -19,7 +19,7 @@ MARKER = b"kill your reader"
 # `geotag worker`, but for a decoder that dies of the marker, as one does of a hostile file.
 WORKER = f"""
 import os, signal
-from workers import pipeline
+from workers.chunks import pipeline
 
 read_photo = pipeline.read_photo
 
@@ -29,7 +29,7 @@ def deadly(data, *rest):
     return read_photo(data, *rest)
 
 pipeline.read_photo = deadly
-from geotag.worker import work
+from geotag.machine.worker import work
 work("backfill", 1, "INFO")
 """
 

@@ -23,7 +23,7 @@ from deploy.settings import StackSettings
 from geotag.context import Context
 from tests.images import good_files
 from tests.stack_helpers import distinct_pictures, outcomes_of, results, scalar, until, upload
-from workers.app import (
+from workers.broker.app import (
     BACKFILL,
     INTERACTIVE,
     QUEUES,

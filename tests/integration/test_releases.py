@@ -19,16 +19,16 @@ from db.releases import activations, active_release, registered_releases
 from deploy import model_control
 from deploy.errors import ModelNotLoaded
 from deploy.local import stack as local_stack
-from geotag import models
 from geotag.context import Context
-from geotag.stack import up
+from geotag.machine.stack import up
+from geotag.releases import lifecycle
 from tests.conftest import Geotag
 from tests.images import good_files
 from tests.stack_helpers import distinct_pictures, results, upload
-from triton_models.build import build
-from triton_models.release import RELEASES, Release, ReleaseError, sha256_of, write_release
+from triton_models.release.build import build
+from triton_models.release.release import RELEASES, Release, ReleaseError, sha256_of, write_release
+from workers.chunks.triton_client import Prediction, TritonClient
 from workers.errors import GeotagError, ReleaseNotServed
-from workers.locator import Locator, Prediction
 
 NAME, SECOND, THIRD = "untrained", "second", "third"
 
@@ -72,9 +72,9 @@ def third(tmp_path_factory: pytest.TempPathFactory) -> Release:
 def now(running: Context, second: Release, third: Release) -> Iterator[Context]:
     """A stack that knows three releases, of which `untrained` is active."""
     for release in (second, third):
-        models.register(running, release.directory)
+        lifecycle.register(running, release.directory)
     yield running
-    models.activate(running, NAME)
+    lifecycle.activate(running, NAME)
 
 
 def renamed(directory: Path, copy: Path) -> Release:
@@ -140,19 +140,19 @@ def test_no_answer_mixes_two_releases_and_none_is_missing(now: Context, second: 
     asked = pictures()
     stored: dict[str, list[np.ndarray]] = {}
     for name in (NAME, SECOND, THIRD):
-        models.activate(now, name)
-        with closing(Locator(now.settings.worker, name, digests[name])) as locator:
+        lifecycle.activate(now, name)
+        with closing(TritonClient(now.settings.worker, name, digests[name])) as locator:
             stored[name] = [figures(locator.locate(picture)) for picture in asked]
     for ours, theirs in zip(stored[SECOND], stored[THIRD], strict=True):
         assert not np.allclose(ours, theirs, rtol=0.02)  # or a mixture might not be seen
-    models.activate(now, NAME)
+    lifecycle.activate(now, NAME)
 
     answers: list[tuple[str, int, Prediction]] = []
     faults: list[Exception] = []
     stop = threading.Event()
 
     def ask(client: int) -> None:
-        locators: dict[str, Locator] = {}
+        locators: dict[str, TritonClient] = {}
         turn = client
         while not stop.is_set():
             turn = (turn + 1) % len(asked)
@@ -160,7 +160,7 @@ def test_no_answer_mixes_two_releases_and_none_is_missing(now: Context, second: 
                 name, digest = active_release(now.engine) or ("", "")
                 locator = locators.get(name)
                 if locator is None:
-                    locator = locators[name] = Locator(now.settings.worker, name, digest)
+                    locator = locators[name] = TritonClient(now.settings.worker, name, digest)
                 answers.append((name, turn, locator.locate(asked[turn])))
             except (GeotagError, SQLAlchemyError) as error:
                 faults.append(error)
@@ -173,7 +173,7 @@ def test_no_answer_mixes_two_releases_and_none_is_missing(now: Context, second: 
     try:
         for name in (SECOND, THIRD, NAME, SECOND, NAME, SECOND, THIRD):
             before = len(answers)
-            models.activate(now, name)
+            lifecycle.activate(now, name)
             while len(answers) < before + 20 and not faults:
                 stop.wait(0.05)
     finally:
@@ -194,8 +194,8 @@ def test_a_run_under_way_ends_with_the_release_that_it_began_with(
     local_stack.stop_service(now.settings.stack, "worker-backfill")
     try:
         assert geotag("run", f"s3://{bucket}/", "--no-wait").returncode == 0
-        models.activate(now, SECOND)
-        models.activate(now, THIRD)  # untrained is neither active nor the one before
+        lifecycle.activate(now, SECOND)
+        lifecycle.activate(now, THIRD)  # untrained is neither active nor the one before
         assert served(now) >= {NAME, SECOND, THIRD}
     finally:
         local_stack.start_service(now.settings.stack, "worker-backfill")
@@ -204,7 +204,7 @@ def test_a_run_under_way_ends_with_the_release_that_it_began_with(
     rows = results(now, bucket)
     assert {row.release for row in rows.values()} == {NAME}
     assert len(rows) == 5
-    models.activate(now, SECOND)
+    lifecycle.activate(now, SECOND)
     assert NAME not in served(now)  # nobody needs it any more
 
 
@@ -232,21 +232,21 @@ def test_triton_with_another_release_of_that_name_is_refused(
 ) -> None:
     """A server of somebody else's: its repository is not ours to mend."""
     impostor = renamed(RELEASES / NAME, tmp_path / SECOND)
-    repository = models.repository(now.settings)
+    repository = lifecycle.repository(now.settings)
     build(impostor, repository)
     url = now.settings.worker.triton_url
     model_control.load(url, second.ensemble)
     stack = now.settings.stack.model_copy(update={"triton_url": url})
     elsewhere = Context(replace(now.settings, stack=stack))
     with pytest.raises(ReleaseNotServed, match=f"digest {impostor.digest[:12]}"):
-        models.activate(elsewhere, SECOND)
+        lifecycle.activate(elsewhere, SECOND)
     assert active_release(now.engine) != (SECOND, second.digest)
-    models.activate(now, SECOND)  # our own is mended
+    lifecycle.activate(now, SECOND)  # our own is mended
     assert (active_release(now.engine) or ("",))[0] == SECOND
 
 
 def test_up_leaves_what_somebody_chose(now: Context) -> None:
-    models.activate(now, SECOND)
+    lifecycle.activate(now, SECOND)
     said: list[str] = []
     up(now.settings, said.append)
     assert (active_release(now.engine) or ("",))[0] == SECOND
@@ -258,7 +258,7 @@ def test_a_shipped_releases_name_is_not_taken(now: Context, tmp_path: Path) -> N
     manifest = json.loads((other / "release.json").read_text()) | {"provenance": {}}
     (other / "release.json").write_text(json.dumps(manifest))
     with pytest.raises(ReleaseError, match="untrained is the name of another release, which ships"):
-        models.register(now, other)
+        lifecycle.register(now, other)
 
 
 def test_unloading_what_is_not_loaded_is_no_error_and_loading_what_is_not_there_is(

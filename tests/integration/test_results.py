@@ -15,7 +15,7 @@ import pytest
 from db.reads import ResultRow
 from deploy.local import stack
 from geotag.context import Context
-from geotag.run import run, source_of
+from geotag.runs.run import run, source_of
 from tests.conftest import PROJECT, Geotag, register
 from tests.images import good_files
 from tests.stack_helpers import parsed, results, until, upload
@@ -49,7 +49,7 @@ def nothing_is_left_to_do() -> None:
 def ledger(running: Context) -> Iterator[Ledger]:
     """Made once: these tests only read."""
     bucket = f"test-{uuid.uuid4().hex[:12]}"
-    running.archive.ensure_bucket(bucket)
+    running.s3.ensure_bucket(bucket)
     register(running, bucket)
     upload(running, bucket, {"good.jpg": good_files()["gps.jpg"], ODD_KEY: b"no picture"})
     finished, _seconds = run(running, source_of(running, f"s3://{bucket}"))

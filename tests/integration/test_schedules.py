@@ -22,14 +22,14 @@ from db.engine import sql
 from db.monitoring import ledger_samples
 from db.planning import ListedPage
 from db.reads import run_progress
-from db.schedules import NotPaused, NotScheduled, Plan, ScheduleRefused
-from geotag import schedules as schedule_commands
+from db.schedules import NotPaused, NotScheduled, ScheduleRefused, ScheduleSpec
 from geotag.context import Context
+from geotag.schedules import schedule as schedule_commands
 from tests.ledger_helpers import ENDPOINT, listed, new_archive, someone_waits
 from tests.stack_helpers import until
-from workers.app import BrokerUnavailable
+from workers.broker.app import BrokerUnavailable
 from workers.errors import ArchiveUnavailable, UsageError
-from workers.keeper import Keeper
+from workers.planning.control_loop import ControlLoop
 
 BERLIN = ZoneInfo("Europe/Berlin")
 BEGIN = datetime(2026, 10, 10, 12, 0, tzinfo=UTC)
@@ -61,7 +61,7 @@ def archive_of(engine: Engine) -> str:
 def scheduled(engine: Engine, cron: str = "0 22 * * *", **plan: Any) -> str:
     """The name of a new archive that is scheduled from `BEGIN` on."""
     archive = archive_of(engine)
-    schedules.add(engine, archive, Plan(cron, "Europe/Berlin", **plan), BEGIN)
+    schedules.add(engine, archive, ScheduleSpec(cron, "Europe/Berlin", **plan), BEGIN)
     return archive
 
 
@@ -93,7 +93,7 @@ class Planner:
         self.fails: Exception | None = None
 
     def resume(self, run_id: int, *, publish: Callable[[], object]) -> None:
-        with runs.plan_hold(self.engine, run_id):
+        with runs.plan_lease(self.engine, run_id):
             with self.engine.connect() as connection:
                 query = text("SELECT planned_at FROM geotag.run WHERE id = :id")
                 if connection.execute(query, {"id": run_id}).scalar_one() is not None:
@@ -202,7 +202,7 @@ def test_two_beats_and_a_month_of_nights(
     days = [(BEGIN + timedelta(days=n)).date() for n in range(33)]
     expected = Expected([clock_time(day, *hour) for day in days], BEGIN)
     clients = Clients(engine)
-    keeper = Keeper(clients)
+    keeper = ControlLoop(clients)
     now = BEGIN
 
     def twice(do: Callable[[datetime], object]) -> None:
@@ -374,7 +374,7 @@ def test_night_holds_what_is_to_be_tried_again_of_an_earlier_nights_finished_chu
 
 
 def planned(engine: Engine, archive: str, night: schedules.Night) -> list[str]:
-    """Plan a night over six objects, as `workers.backfill.Planner` does; the keys that it holds."""
+    """Plan a night over six objects, as `Planner` does; return the keys that it holds."""
     run = runs.run_to_plan(engine, night.run_id)
     room = runs.room(engine, night.run_id)
     with engine.connect() as connection:
@@ -479,7 +479,7 @@ def test_archive_that_is_removed_at_this_moment_is_not_scheduled(engine: Engine)
         with engine.begin() as removing:
             gone = text("UPDATE geotag.archive SET removed_at = now() WHERE name = :name")
             removing.execute(gone, {"name": archive})
-            plan = Plan("0 22 * * *", "Europe/Berlin")
+            plan = ScheduleSpec("0 22 * * *", "Europe/Berlin")
             adding = threads.submit(schedules.add, engine, archive, plan, BEGIN)
             until(lambda: adding.done() or someone_waits(removing))
         with pytest.raises(ScheduleRefused, match="no archive"):
@@ -525,10 +525,10 @@ def test_what_cannot_be_scheduled_is_said(engine: Engine) -> None:
     archive = scheduled(engine)
     other = archive_of(engine)
     for name, plan, said in (
-        (archive, Plan("0 22 * * *", "UTC"), "has a schedule"),
-        ("no-such", Plan("0 22 * * *", "UTC"), "no archive no-such"),
-        (other, Plan("0 22 * * *", "UTC", release="no-such"), "no release no-such"),
-        (other, Plan("whenever", "UTC"), "five fields"),
+        (archive, ScheduleSpec("0 22 * * *", "UTC"), "has a schedule"),
+        ("no-such", ScheduleSpec("0 22 * * *", "UTC"), "no archive no-such"),
+        (other, ScheduleSpec("0 22 * * *", "UTC", release="no-such"), "no release no-such"),
+        (other, ScheduleSpec("whenever", "UTC"), "five fields"),
     ):
         with pytest.raises(ScheduleRefused, match=said):
             schedules.add(engine, name, plan, BEGIN)
@@ -545,12 +545,14 @@ def test_planner_that_died_is_followed_by_another(engine: Engine) -> None:
     scheduled(engine)
     now = at("2026-10-10 22:00+02:00")
     (night,) = schedules.start_due(engine, now)
-    with runs.plan_hold(engine, night.run_id):
+    with runs.plan_lease(engine, night.run_id):
         assert schedules.next_plan(engine, now) is None  # it is being planned
     clients = Clients(engine)
-    assert until(lambda: Keeper(clients).plan(now)) == night.run_id  # when that session has ended
+    assert (
+        until(lambda: ControlLoop(clients).plan(now)) == night.run_id
+    )  # when that session has ended
     assert clients.plans.planned == {night.run_id: 1}
-    assert Keeper(clients).plan(now) is None
+    assert ControlLoop(clients).plan(now) is None
 
 
 def test_who_looks_for_a_run_to_plan_is_in_no_planners_way(engine: Engine) -> None:
@@ -559,7 +561,7 @@ def test_who_looks_for_a_run_to_plan_is_in_no_planners_way(engine: Engine) -> No
     given = {"now": dispatch.clock(engine) + timedelta(hours=1)}
     with engine.begin() as looking:
         assert looking.execute(sql("next_plan"), given).scalar_one() == run.id
-        with runs.plan_hold(engine, run.id):
+        with runs.plan_lease(engine, run.id):
             assert looking.execute(sql("next_plan"), given).scalar_one_or_none() is None
 
 
@@ -568,7 +570,7 @@ def test_run_that_cannot_be_planned_says_why_and_lets_others_go_first(engine: En
     now = at("2026-10-10 22:00+02:00")
     (night,) = schedules.start_due(engine, now)
     clients = Clients(engine)
-    keeper = Keeper(clients)
+    keeper = ControlLoop(clients)
     waits = []
     for _try in range(8):
         clients.plans.fails = ArchiveUnavailable("S3 is away")
@@ -623,7 +625,7 @@ def test_planning_process_that_is_told_to_stop_leaves_the_run_to_another(engine:
     now = at("2026-10-10 22:00+02:00")
     (night,) = schedules.start_due(engine, now)
     clients = Clients(engine)
-    keeper = Keeper(clients)
+    keeper = ControlLoop(clients)
 
     def terminate() -> int:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -659,5 +661,5 @@ def test_tick_starts_nights_even_if_the_broker_is_away(engine: Engine) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clients, "round", away)
         with pytest.raises(BrokerUnavailable):
-            Keeper(clients).tick(at("2026-10-10 22:00+02:00"))
+            ControlLoop(clients).tick(at("2026-10-10 22:00+02:00"))
     assert len(nights_of(engine, archive)) == 1

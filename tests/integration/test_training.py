@@ -17,7 +17,7 @@ def test_only_a_registered_archive_is_trained_on(
     path = training_files.write(tmp_path)
     pictures = {f"a/{file.name}": file.read_bytes() for file in tmp_path.glob("photographs/*")}
     loose = f"loose-{bucket}"
-    running.archive.ensure_bucket(loose)
+    running.s3.ensure_bucket(loose)
     for name in (bucket, loose):
         upload(running, name, pictures)
     asked = ["train", str(path), "--set", "network.scenes=0", "--set", "training.epochs=1"]

@@ -13,10 +13,10 @@ from tritonclient.utils import InferenceServerException
 
 from deploy import model_control
 from tests.stack_helpers import until
-from triton_models import untrained
-from triton_models.export import LOCATOR_OUTPUTS, PIXELS, TOLERANCE, relative_difference
 from triton_models.networks.translocator import TransLocatorConfig
-from triton_models.release import RELEASES, Release
+from triton_models.release import untrained
+from triton_models.release.export import LOCATOR_OUTPUTS, PIXELS, TOLERANCE, relative_difference
+from triton_models.release.release import RELEASES, Release
 
 pytestmark = pytest.mark.integration
 

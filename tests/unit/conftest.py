@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from moto.server import ThreadedMotoServer
 
-from workers.archive import Archive
+from workers.s3.service import S3Service
 from workers.settings import WorkerSettings
 
 
@@ -22,15 +22,15 @@ def endpoint() -> Iterator[str]:
 
 
 @pytest.fixture
-def archive(endpoint: str) -> Archive:
+def archive(endpoint: str) -> S3Service:
     settings = WorkerSettings(
         s3_endpoint=endpoint, s3_access_key="key", s3_secret_key="secret", s3_tries=1
     )
-    return Archive(settings)
+    return S3Service(settings)
 
 
 @pytest.fixture
-def bucket(archive: Archive) -> str:
+def bucket(archive: S3Service) -> str:
     name = f"bucket-{uuid.uuid4().hex[:12]}"
     archive.ensure_bucket(name)
     return name

@@ -9,7 +9,7 @@ import pytest
 
 from deploy import model_control
 from deploy.errors import ModelNotLoaded
-from geotag import models
+from geotag.releases import lifecycle
 
 
 @pytest.fixture
@@ -28,19 +28,21 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return "old"
 
     releases = [SimpleNamespace(name=name, digest=name) for name in ("old", "new")]
-    monkeypatch.setattr(models, "activation", activation)
-    monkeypatch.setattr(models, "release_before", before)
-    monkeypatch.setattr(models, "directories", lambda _settings: {})
-    monkeypatch.setattr(models, "registered_releases", lambda _engine: releases)
-    monkeypatch.setattr(models, "active_release", lambda _engine: ("new", "new"))
-    monkeypatch.setattr(models, "serve", lambda _now, name, _digest: seen.append(f"serve {name}"))
+    monkeypatch.setattr(lifecycle, "activation", activation)
+    monkeypatch.setattr(lifecycle, "release_before", before)
+    monkeypatch.setattr(lifecycle, "directories", lambda _settings: {})
+    monkeypatch.setattr(lifecycle, "registered_releases", lambda _engine: releases)
+    monkeypatch.setattr(lifecycle, "active_release", lambda _engine: ("new", "new"))
     monkeypatch.setattr(
-        models, "activate_release", lambda _engine, name, by: seen.append(f"activate {name}")
+        lifecycle, "serve", lambda _now, name, _digest: seen.append(f"serve {name}")
     )
-    monkeypatch.setattr(models, "needed", lambda _now: {"old": "", "new": ""})
-    monkeypatch.setattr(models, "built", lambda _folder: ["new", "old", "older", "oldest"])
-    monkeypatch.setattr(models, "remove", lambda name, _folder: seen.append(f"remove {name}"))
-    monkeypatch.setattr(models, "repository", lambda _settings: None)
+    monkeypatch.setattr(
+        lifecycle, "activate_release", lambda _engine, name, by: seen.append(f"activate {name}")
+    )
+    monkeypatch.setattr(lifecycle, "needed", lambda _now: {"old": "", "new": ""})
+    monkeypatch.setattr(lifecycle, "built", lambda _folder: ["new", "old", "older", "oldest"])
+    monkeypatch.setattr(lifecycle, "remove", lambda name, _folder: seen.append(f"remove {name}"))
+    monkeypatch.setattr(lifecycle, "repository", lambda _settings: None)
     return seen
 
 
@@ -56,7 +58,7 @@ def test_a_rollback_chooses_its_target_under_the_lock(
 ) -> None:
     """Another activation just before it would else be undone, or rolled back to itself."""
     monkeypatch.setattr(model_control, "unload", lambda _url, _model: None)
-    assert models.rollback(context()) == ("new", "old", "old")
+    assert lifecycle.rollback(context()) == ("new", "old", "old")
     assert events[:4] == ["lock", "read before", "serve old", "activate old"]
     assert events[-1] == "unlock"
     assert events.count("lock") == 1  # the session's lock is not taken twice
@@ -71,7 +73,7 @@ def test_an_activation_stands_where_triton_does_not_unload_another(
 
     monkeypatch.setattr(model_control, "unload", unload)
     said: list[str] = []
-    assert models.activate(context(), "old", said.append) == ("new", "old")
+    assert lifecycle.activate(context(), "old", said.append) == ("new", "old")
     assert "activate old" in events
     assert [e for e in events if e.startswith("remove")] == ["remove oldest"]  # older: next time
     assert len(said) == 1

@@ -10,7 +10,7 @@ from celery.worker.consumer.delayed_delivery import DelayedDelivery
 from kombu import Connection
 from kombu.utils.imports import symbol_by_name
 
-from workers.app import (
+from workers.broker.app import (
     BACKFILL,
     INTERACTIVE,
     PROCESS_CHUNK,
@@ -21,7 +21,7 @@ from workers.app import (
     publish,
     queued,
 )
-from workers.consumer import Consumer, DeclareQueues
+from workers.broker.consumer import Consumer, DeclareQueues
 from workers.settings import WorkerSettings
 
 

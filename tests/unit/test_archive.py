@@ -15,7 +15,6 @@ import pytest
 
 from db.archives import ArchiveRecord
 from tests.unit.test_archive_objects import ODD_KEYS
-from workers.archive import Archive, ArchiveObject, Archives
 from workers.errors import (
     ArchiveUnavailable,
     BucketUnknown,
@@ -30,8 +29,9 @@ from workers.errors import (
     TransientError,
     UsageError,
 )
-from workers.s3clients import Service
-from workers.s3errors import s3_error, tried
+from workers.s3.clients import S3Access
+from workers.s3.errors import s3_error, tried
+from workers.s3.service import ArchiveObject, S3Service, S3Services
 from workers.settings import WorkerSettings
 
 MEGABYTE = 2**20
@@ -43,7 +43,7 @@ def archive_at(endpoint, *, waits=None, **settings):
     """An archive that records its waits instead of waiting."""
     values = {"s3_access_key": "key", "s3_secret_key": "secret", "s3_timeout": 5, **settings}
     waits = [] if waits is None else waits
-    return Archive(WorkerSettings(s3_endpoint=endpoint, **values), sleep=waits.append)
+    return S3Service(WorkerSettings(s3_endpoint=endpoint, **values), sleep=waits.append)
 
 
 @pytest.fixture
@@ -445,9 +445,9 @@ def test_an_endpoint_that_must_be_public_and_is_not_is_not_asked(asked, monkeypa
     monkeypatch.setenv("ALPS_SECRET_ACCESS_KEY", "secret")
     with Misbehaving(OK) as server:
         for endpoint in (server.endpoint, server.endpoint.replace("http://", "https://")):
-            service = Service(endpoint, "us-east-1", "env:ALPS", allow_private=False)
+            service = S3Access(endpoint, "us-east-1", "env:ALPS", allow_private=False)
             with pytest.raises(EndpointRefused):
-                ASKED[asked](Archive(WorkerSettings(s3_tries=1), service))
+                ASKED[asked](S3Service(WorkerSettings(s3_tries=1), service))
         assert server.requests == 0
 
 
@@ -456,15 +456,15 @@ def test_the_settings_credential_goes_to_the_settings_endpoint_only():
         settings = WorkerSettings(
             s3_endpoint="http://127.0.0.1:1", s3_access_key="k", s3_secret_key="s"
         )
-        service = Service(server.endpoint, "us-east-1", "settings", allow_private=True)
+        service = S3Access(server.endpoint, "us-east-1", "settings", allow_private=True)
         for ask in ASKED.values():
             with pytest.raises(UsageError, match="GEOTAG_S3_ENDPOINT"):
-                ask(Archive(settings, service))
+                ask(S3Service(settings, service))
         assert server.requests == 0
 
 
 def test_archives_share_the_clients_of_a_service():
-    archives = Archives(WorkerSettings(s3_endpoint="http://127.0.0.1:1"))
+    archives = S3Services(WorkerSettings(s3_endpoint="http://127.0.0.1:1"))
     first = ArchiveRecord("a", "http://127.0.0.1:1", "a")
     assert archives.of(first) is archives.of(replace(first, name="b", bucket="b"))
     assert archives.of(first) is not archives.of(replace(first, credentials="env:X"))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.errors import UsageError
-from workers.objects import ArchiveObject, Skip, parse_s3_url, s3_url, triage
+from workers.s3.objects import ArchiveObject, Skip, parse_s3_url, s3_url, triage
 
 ODD_KEYS = [
     "with space.jpg", "a+b.jpg", "100%.jpg", "%2F.jpg", "q?x=1#f.jpg", "a&b=c;d.jpg", "~*'().jpg",

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from triton_models.calibration import Scored
-from triton_models.confidence import Calibration
-from triton_models.decoding import Decoder
-from triton_models.partitioning import Limits, build_hierarchy
+from triton_models.answer.confidence import Calibration
+from triton_models.answer.decoding import Decoder
+from triton_models.cells.partitioning import Limits, build_hierarchy
+from triton_models.fitting.calibration import Scored
 from triton_models.training import assessment
-from triton_models.training.assessment import FOLDS, Answer, assess
+from triton_models.training.assessment import FOLDS, ScoredAnswer, assess
 from triton_models.training.photographs import NO_LABEL
 
 PLACES = ((2.35, 48.86), (151.21, -33.86), (-58.38, -34.60))
@@ -24,7 +24,7 @@ HIERARCHY, _ = build_hierarchy(
 )
 
 
-def answers() -> list[Answer]:
+def answers() -> list[ScoredAnswer]:
     """Three of four are sure and right, the others as sure and wrong."""
     partitions, found = HIERARCHY.partitions, []
     for k in range(COUNT):
@@ -37,7 +37,7 @@ def answers() -> list[Answer]:
             heads.append(logits)
         scene = np.eye(3, dtype=np.float32)[[k % 3]]
         label = NO_LABEL if k % 2 else k % 3
-        found.append(Answer(*heads, *place, scene, label))
+        found.append(ScoredAnswer(*heads, *place, scene, label))
     return found
 
 
@@ -54,7 +54,7 @@ def test_every_answer_is_read_with_a_calibration_fitted_on_the_other_folds(
         marked = replace(found.calibration, abstain_below=len(fitted) / 10)
         return replace(found, calibration=marked)
 
-    def reading(decoder: Decoder, answer: Answer) -> tuple[Calibration | None, Answer]:
+    def reading(decoder: Decoder, answer: ScoredAnswer) -> tuple[Calibration | None, ScoredAnswer]:
         return decoder.calibration, answer
 
     monkeypatch.setattr(assessment, "fit", noting)

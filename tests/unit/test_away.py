@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from workers import away
-from workers.away import Away
-from workers.shutdown import Deadline
+from workers.chunks import circuit_breaker
+from workers.chunks.circuit_breaker import CircuitBreaker
+from workers.chunks.shutdown import Deadline
 
 
 class Clock(Deadline):
@@ -37,8 +37,8 @@ class AtOnce(Executor):
         return done
 
 
-def process_at(clock: Clock) -> Away:
-    return Away(clock, AtOnce())
+def process_at(clock: Clock) -> CircuitBreaker:
+    return CircuitBreaker(clock, AtOnce())
 
 
 class Service:
@@ -58,7 +58,7 @@ class Service:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(away, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(circuit_breaker, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 
@@ -110,7 +110,7 @@ def test_service_that_hangs_does_not_keep_a_worker_that_must_stop() -> None:
     deadline, hung = Deadline(), threading.Event()
     with ThreadPoolExecutor(1) as threads, deadline.heeding_sigterm(0.5):
         os.kill(os.getpid(), signal.SIGTERM)
-        assert not Away(deadline, threads).answers(hung.wait)
+        assert not CircuitBreaker(deadline, threads).answers(hung.wait)
         hung.set()  # it had not been asked out by then: it would hang for ever
 
 

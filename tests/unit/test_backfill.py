@@ -11,9 +11,9 @@ import pytest
 from db.archives import RegisteredArchive
 from db.planning import ListedObject, ListedPage, PlannedChunk, PlannedPage, Whole
 from db.runs import Cursor, Run, RunStopped, Totals
-from workers.backfill import Planned, Planner
 from workers.errors import ArchiveUnavailable
-from workers.sources import CursorRefused, Source
+from workers.planning.planner import Planned, Planner
+from workers.planning.sources import CursorRefused, Source
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 ARCHIVE = RegisteredArchive("a", "", "b", id=3)

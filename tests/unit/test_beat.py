@@ -6,8 +6,8 @@ import pytest
 from celery import Celery
 from pydantic import SecretStr
 
-from workers.app import TICKS, at_broker, make_app, queued
-from workers.beat import Scheduler
+from workers.broker.app import TICKS, at_broker, make_app, queued
+from workers.broker.beat import Scheduler
 from workers.settings import WorkerSettings
 
 
@@ -59,7 +59,7 @@ def test_beat_outlives_its_broker(
 
     scheduler = Scheduler(app)
     with monkeypatch.context() as outage:
-        outage.setattr("workers.beat.queued", away)
+        outage.setattr("workers.broker.beat.queued", away)
         tick(scheduler)
     assert "Message Error" in caplog.text
     tick(scheduler)

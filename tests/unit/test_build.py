@@ -15,8 +15,8 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
-from triton_models.build import DECODING, STEPS, Target, build, built, built_as, remove
-from triton_models.release import RELEASES, Release
+from triton_models.release.build import DECODING, STEPS, Target, build, built, built_as, remove
+from triton_models.release.release import RELEASES, Release
 
 UNTRAINED = RELEASES / "untrained"
 KIND_GPU, KIND_CPU = 1, 2  # model_config.proto, ModelInstanceGroup.Kind
@@ -268,8 +268,8 @@ for name in ("pyarrow", "s2sphere", "torch", "pydantic"):
     sys.modules[name] = None
 from pathlib import Path
 import numpy as np
-from triton_models import decoding
-assert Path(decoding.__file__).parent == Path("triton_models").resolve(), decoding.__file__
+from triton_models.answer import decoding
+assert Path(decoding.__file__).parent == Path("triton_models/answer").resolve()
 decoder = decoding.Decoder.load(Path("decoder.npz"))
 heads = (decoder.coarse_tokens, decoder.middle_tokens, decoder.fine_tokens, "ABC")
 logits = [np.zeros((1, len(head)), np.float32) for head in heads]
@@ -285,9 +285,8 @@ print(decoder.decode(*logits).cells[2])
         check=True,
     )
     assert run.stdout.strip() == Release.load(UNTRAINED).hierarchy.fine.tokens[5]
-    assert {path.name for path in (version / "triton_models").glob("*.py")} == {
-        path.name for path in DECODING
-    }
+    package = version / "triton_models"
+    assert {str(path.relative_to(package)) for path in package.rglob("*.py")} == set(DECODING)
 
 
 def test_the_saved_decoder_is_the_releases(repository: Path) -> None:

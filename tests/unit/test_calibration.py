@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triton_models.calibration import (
+from triton_models.answer.confidence import Calibration
+from triton_models.answer.decoding import REGION_LEVELS, Decoded, Decoder
+from triton_models.cells.distance import Floats, from_vectors, great_circle_km
+from triton_models.cells.geocells import Hierarchy
+from triton_models.cells.partitioning import Limits, build_hierarchy
+from triton_models.fitting.calibration import (
     CalibrationError,
     Scored,
     abstention_threshold,
@@ -16,12 +21,7 @@ from triton_models.calibration import (
     fit_prior_weight,
     minimise,
 )
-from triton_models.confidence import Calibration
-from triton_models.decoding import REGION_LEVELS, Decoded, Decoder
-from triton_models.distance import Floats, from_vectors, great_circle_km
-from triton_models.geocells import Hierarchy
-from triton_models.partitioning import Limits, build_hierarchy
-from triton_models.reliability import Flags, assess_confidence, assess_regions
+from triton_models.fitting.reliability import Flags, assess_confidence, assess_regions
 
 SCENE = np.zeros((1, 3), np.float32)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from geotag import failures, settings
+from geotag import exits, settings
 from workers.errors import UsageError
 
 
@@ -14,9 +14,9 @@ def test_a_stack_of_another_user(monkeypatch: pytest.MonkeyPatch, clean_environm
     with pytest.raises(UsageError) as raised:
         settings.gather()
 
-    failure = failures.explain(raised.value)
+    failure = exits.explain(raised.value)
     assert failure is not None
     assert failure.message == "/data/stack.env: Permission denied"
     assert "owner of the stack" in failure.advice
     assert "GEOTAG_DATA_DIR" in failure.advice
-    assert failure.exit_code == failures.USAGE
+    assert failure.exit_code == exits.USAGE

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from workers.credentials import session_of
 from workers.errors import UsageError
+from workers.s3.credentials import session_of
 from workers.settings import WorkerSettings
 
 SETTINGS = WorkerSettings(s3_access_key="ours", s3_secret_key=SecretStr("hidden"))

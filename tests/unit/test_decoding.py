@@ -1,5 +1,6 @@
 """From logits to an answer: by hand on four cells, and by simulation on 12,893."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triton_models import s2cells
-from triton_models.confidence import Calibration
-from triton_models.decoding import REGION_LEVELS, STANDALONE, Decoder
-from triton_models.distance import Floats, from_vectors, great_circle_km
-from triton_models.geocells import Hierarchy, Partition, overlaps
-from triton_models.partitioning import Limits, build_hierarchy
-from triton_models.published import load_hierarchy
-from triton_models.radii import RADII_KM
+from triton_models.answer.confidence import Calibration
+from triton_models.answer.decoding import REGION_LEVELS, Decoder
+from triton_models.answer.radii import RADII_KM
+from triton_models.cells import s2cells
+from triton_models.cells.distance import Floats, from_vectors, great_circle_km
+from triton_models.cells.geocells import Hierarchy, Partition, overlaps
+from triton_models.cells.partitioning import Limits, build_hierarchy
+from triton_models.cells.published import load_hierarchy
 
 PUBLISHED = Path(__file__).parents[3] / "shared" / "partitions"
 SCENE = np.zeros((1, 3), np.float32)
@@ -196,15 +197,17 @@ def test_calibration_and_json() -> None:
 
 def test_it_stands_alone(small: Hierarchy, tmp_path: Path) -> None:
     """Copied beside Triton's model.py it runs with NumPy and nothing of ours."""
-    import triton_models.decoding as module
+    import triton_models.answer
 
     Decoder.from_hierarchy(small).save(tmp_path / "decoder.npz")
-    for name in STANDALONE:
-        (tmp_path / name).write_text((Path(module.__file__).parent / name).read_text())
+    package = tmp_path / "triton_models"
+    shutil.copytree(Path(triton_models.answer.__file__).parent, package / "answer")
+    (package / "__init__.py").touch()
     script = (
-        "import sys, decoding; decoding.Decoder.load('decoder.npz'); "
-        "print([m for m in sys.modules if m.split('.')[0] in "
-        "('triton_models', 'pyarrow', 's2sphere', 'shapely')])"
+        "import sys; from triton_models.answer.decoding import Decoder; "
+        "Decoder.load('decoder.npz'); "
+        "print([m for m in sys.modules if m.split('.')[0] in ('pyarrow', 's2sphere', 'shapely')"
+        " or m.startswith('triton_models.') and not m.startswith('triton_models.answer')])"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True

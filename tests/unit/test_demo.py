@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from deploy.errors import InstallFailed
-from geotag import demo
+from geotag.machine import demo
 
 
 @pytest.fixture

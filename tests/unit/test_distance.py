@@ -6,7 +6,7 @@ from geographiclib.geodesic import Geodesic
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triton_models.distance import (
+from triton_models.cells.distance import (
     EARTH_RADIUS_KM,
     from_vectors,
     great_circle_km,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from db.archives import ArchiveRecord
-from geotag.doctor import _credential
+from geotag.machine.doctor import _credential
 from workers.settings import WorkerSettings
 
 

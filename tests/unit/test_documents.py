@@ -10,10 +10,10 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-import geotag.watch
-import workers.app
+import geotag.runs.watch
+import workers.broker.app
 from db.reads import ResultRow, RunProgress
-from geotag import failures
+from geotag import exits
 from geotag.documents import DOCS, PAGES, commands
 from geotag.settings import DECLARED
 from workers.errors import GeotagError, PhotoError, UsageError
@@ -56,7 +56,7 @@ def test_commands_page_has_every_command_and_every_option() -> None:
 
 def test_exit_codes_are_listed() -> None:
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", read("commands.md"), re.MULTILINE)}
-    ours = {value for name, value in vars(failures).items() if name.isupper() and name[0] != "_"}
+    ours = {value for name, value in vars(exits).items() if name.isupper() and name[0] != "_"}
     assert listed == ours | {1}
 
 
@@ -67,8 +67,8 @@ def subclasses(root: type) -> Iterator[type]:
 
 
 def test_every_error_code_is_listed() -> None:
-    assert issubclass(workers.app.BrokerUnavailable, GeotagError)  # both must have been imported
-    assert issubclass(geotag.watch.ServiceStayedAway, GeotagError)
+    assert issubclass(workers.broker.app.BrokerUnavailable, GeotagError)  # imported
+    assert issubclass(geotag.runs.watch.ServiceStayedAway, GeotagError)
     ours = {
         error.__dict__["code"]
         for error in subclasses(GeotagError)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.endpoints import check_address, check_endpoint, endpoint_parts
 from workers.errors import ArchiveUnavailable, EndpointRefused
+from workers.s3.endpoints import check_address, check_endpoint, endpoint_parts
 
 PUBLIC = "93.184.215.14"
 

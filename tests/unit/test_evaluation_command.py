@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from db.reads import ResultRow
-from geotag.evaluate import run_evaluation
+from geotag.evaluation.evaluate import run_evaluation
 from workers.errors import UsageError
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from triton_models.evaluation.matching import known_truths, match
-from triton_models.evaluation.predictions import Answer, read_predictions
+from triton_models.evaluation.predictions import AnswerState, read_predictions
 from triton_models.evaluation.published_results import (
     BENCHMARKS,
     benchmark_named,
@@ -153,13 +153,13 @@ def test_states_of_our_results(tmp_path: Path) -> None:
     )
     found = read_predictions(written(tmp_path, text))
     assert [(key, row.answer) for key, row in found.rows.items()] == [
-        ("f/1", Answer.ANSWERED),
-        ("f/2", Answer.ABSTAINED),
-        ("f/3", Answer.FAILED),
-        ("f/4", Answer.FAILED),
-        ("f/6", Answer.INVALID),
-        ("f/7", Answer.ANSWERED),
-        ("f/8", Answer.INVALID),
+        ("f/1", AnswerState.ANSWERED),
+        ("f/2", AnswerState.ABSTAINED),
+        ("f/3", AnswerState.FAILED),
+        ("f/4", AnswerState.FAILED),
+        ("f/6", AnswerState.INVALID),
+        ("f/7", AnswerState.ANSWERED),
+        ("f/8", AnswerState.INVALID),
     ]
     assert [(r.reason, r.line, r.effect) for r in found.remarks] == [
         ("pending", 6, Effect.LEFT_OUT),
@@ -198,9 +198,9 @@ def test_predictions_that_contradict_each_other_are_a_miss(tmp_path: Path) -> No
     text = THEIRS + "a,1,1,1,1,0\na,1,1,1,1,0\nb,1,1,1,1,0\nb,1,2,1,1,111\nc,1,,1,,\n"
     found = read_predictions(written(tmp_path, text))
     assert {key: row.answer for key, row in found.rows.items()} == {
-        "a": Answer.ANSWERED,
-        "b": Answer.INVALID,
-        "c": Answer.ABSTAINED,
+        "a": AnswerState.ANSWERED,
+        "b": AnswerState.INVALID,
+        "c": AnswerState.ABSTAINED,
     }
     assert found.truths is not None
     assert found.truths.ids == ("a", "b", "c")
@@ -220,7 +220,7 @@ def test_systems_are_scored_on_the_same_photographs(tmp_path: Path) -> None:
     two = read_predictions(written(tmp_path, "file,lat,lon\nx/b,2,2\nx/c,3,3\n", "two.csv"))
     matched = match(known_truths(None, [one, two]), [one, two])
     assert matched.truths.ids == ("a", "b")
-    assert matched.systems[1].answers == (Answer.MISSING, Answer.ANSWERED)
+    assert matched.systems[1].answers == (AnswerState.MISSING, AnswerState.ANSWERED)
     assert [(r.reason, r.id) for r in matched.remarks] == [("no_truth", "x/c")]
 
 
@@ -230,7 +230,7 @@ def test_an_id_matches_as_it_is_before_it_matches_without_its_folder(tmp_path: P
     matched = match(truths, [found])
     # x/a is the id of a truth; x/x/a is, without its folder, the same one, elsewhere.
     assert matched.truths.ids == ("x/a",)
-    assert matched.systems[0].answers == (Answer.INVALID,)
+    assert matched.systems[0].answers == (AnswerState.INVALID,)
 
 
 def test_nothing_to_match_is_said_with_an_example(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import IFDRational
 
 from tests.images import encode, gps_exif, scene, with_jpeg_segment
-from workers import exif
+from workers.photo.reading import exif
 
 GPS = ExifTags.GPS
 PHOTO = ExifTags.Base

@@ -8,8 +8,14 @@ import onnxruntime
 import pytest
 import torch
 
-from triton_models import untrained
-from triton_models.export import (
+from triton_models.networks.segmentation import (
+    Segmentation,
+    SegmentationConfig,
+    ServedSegmentation,
+)
+from triton_models.networks.translocator import ServedLocator, TransLocator, TransLocatorConfig
+from triton_models.release import untrained
+from triton_models.release.export import (
     BATCHES,
     LOCATOR_OUTPUTS,
     ExportMismatch,
@@ -18,13 +24,7 @@ from triton_models.export import (
     relative_difference,
     verify,
 )
-from triton_models.networks.segmentation import (
-    Segmentation,
-    SegmentationConfig,
-    ServedSegmentation,
-)
-from triton_models.networks.translocator import ServedLocator, TransLocator, TransLocatorConfig
-from triton_models.release import RELEASES, Release
+from triton_models.release.release import RELEASES, Release
 
 # torch.export's own use of something it deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")

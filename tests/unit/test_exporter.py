@@ -8,13 +8,13 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from workers.errors import UsageError
-from workers.exporter import Counted, serve
+from workers.telemetry.exporter import Counted, serve
 
 COUNTS = """
 import os, signal, sys
-from workers.exporter import share_counters
+from workers.telemetry.exporter import share_counters
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
-from workers import metrics
+from workers.telemetry import metrics
 metrics.OBJECTS.labels("failed", "corrupt").inc(3)
 metrics.CHUNKS.inc()
 with metrics.stage("read"):

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from db.failure_filter import Comparison, Joined
 from db.failures import Retry
-from geotag import failed_objects
-from geotag.advice import ADVICE
-from geotag.failed_objects import asked_for, try_again
+from geotag.failures import failed_objects
+from geotag.failures.advice import ADVICE
+from geotag.failures.failed_objects import asked_for, try_again
 from geotag.output import no_formula, write_csv
 from tests.unit.test_errors import LEAVES
-from workers.app import BrokerUnavailable
+from workers.broker.app import BrokerUnavailable
 from workers.errors import PermanentError, TransientError, UsageError
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from db.failure_filter import (
     FIELDS,
     Comparison,
-    Filter,
+    FailureFilter,
     FilterError,
     Joined,
     Not,
@@ -37,12 +37,12 @@ def comparisons(draw: st.DrawFn) -> Comparison:
     return Comparison(name, operator, (f"{value}%" if operator == "like" else value,))
 
 
-def joined(parts: st.SearchStrategy[Filter]) -> st.SearchStrategy[Filter]:
+def joined(parts: st.SearchStrategy[FailureFilter]) -> st.SearchStrategy[FailureFilter]:
     several = st.lists(parts, min_size=2, max_size=3).map(tuple)
     return st.builds(Joined, st.sampled_from(["and", "or"]), several) | st.builds(Not, parts)
 
 
-FILTERS: st.SearchStrategy[Filter] = st.recursive(comparisons(), joined, max_leaves=6)
+FILTERS: st.SearchStrategy[FailureFilter] = st.recursive(comparisons(), joined, max_leaves=6)
 
 # Every word and sign of a condition; whatever was typed is none of them.
 OURS = re.compile(
@@ -52,12 +52,12 @@ OURS = re.compile(
 
 
 @given(FILTERS)
-def test_written_out_and_read_again_is_the_same(asked: Filter) -> None:
+def test_written_out_and_read_again_is_the_same(asked: FailureFilter) -> None:
     assert to_sql(parse(str(asked))) == to_sql(asked)
 
 
 @given(FILTERS)
-def test_nothing_but_parameters_reaches_sql(asked: Filter) -> None:
+def test_nothing_but_parameters_reaches_sql(asked: FailureFilter) -> None:
     sql, parameters = to_sql(asked)
     assert OURS.fullmatch(sql)
     assert set(re.findall(r":(p[0-9]+)", sql)) == set(parameters)

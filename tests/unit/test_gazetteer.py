@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from triton_models.gazetteer import cities, gazetteer_hierarchy
+from triton_models.cells.gazetteer import cities, gazetteer_hierarchy
 
 
 def test_places_are_on_earth() -> None:

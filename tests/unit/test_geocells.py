@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from triton_models import s2cells
-from triton_models.distance import from_vectors
-from triton_models.geocells import (
+from triton_models.cells import s2cells
+from triton_models.cells.distance import from_vectors
+from triton_models.cells.geocells import (
     Hierarchy,
     Partition,
     cell_table,

@@ -6,7 +6,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
-from triton_models.halving import FEWEST, round_to_half, store_halves
+from triton_models.release.halving import FEWEST, round_to_half, store_halves
 
 
 def test_what_is_large_is_rounded_to_what_fp16_holds_and_what_is_small_is_kept():

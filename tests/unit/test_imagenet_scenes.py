@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from triton_models.landmarks.imagenet_scenes import CLASSES, VOTES, scene_probabilities
-from triton_models.landmarks.scenes import SCENES
+from triton_models.scenes.classes import SCENES
+from triton_models.scenes.imagenet import CLASSES, VOTES, scene_probabilities
 
 
 def test_no_class_votes_twice() -> None:

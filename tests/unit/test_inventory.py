@@ -15,32 +15,32 @@ from pydantic import SecretStr
 
 from db.archives import RegisteredArchive
 from db.planning import ListedPage
-from workers import inventory as inventories
-from workers.archive import Archives
 from workers.errors import UsageError
-from workers.inventory import inventory
+from workers.planning import inventory as inventories
+from workers.planning.inventory import inventory
+from workers.planning.sources import CursorRefused, Source
+from workers.s3.service import S3Services
 from workers.settings import WorkerSettings
-from workers.sources import CursorRefused, Source
 
 SCHEMA = "Bucket, Key, VersionId, IsLatest, IsDeleteMarker, Size, LastModifiedDate, ETag"
 CREATED = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def archives(endpoint: str) -> Archives:
+def archives(endpoint: str) -> S3Services:
     settings = WorkerSettings(
         s3_endpoint=endpoint,
         s3_access_key="key",
         s3_secret_key=SecretStr("secret"),
         s3_tries=1,
     )
-    return Archives(settings)
+    return S3Services(settings)
 
 
 class Written:
     """An inventory of the bucket `photos` in a bucket of its own, as it is written there."""
 
-    def __init__(self, archives: Archives, endpoint: str) -> None:
+    def __init__(self, archives: S3Services, endpoint: str) -> None:
         name = f"inventory-{uuid.uuid4().hex[:12]}"
         self.archives = archives
         self.where = RegisteredArchive(name, endpoint, name, "daily/", allow_private=True, id=1)
@@ -80,7 +80,7 @@ class Written:
 
 
 @pytest.fixture
-def written(archives: Archives) -> Written:
+def written(archives: S3Services) -> Written:
     return Written(archives, archives._settings.s3_endpoint or "")
 
 
@@ -242,7 +242,7 @@ def test_what_is_no_json_object_is_refused(written: Written, data: bytes) -> Non
 
 
 def test_inventory_that_lies_in_no_registered_archive_is_refused(
-    written: Written, archives: Archives
+    written: Written, archives: S3Services
 ) -> None:
     with pytest.raises(UsageError, match="geotag archive add"):
         inventory(

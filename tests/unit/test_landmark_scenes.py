@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from triton_models.landmarks.scenes import SCENES, SceneLabel, commonest, read_labels
+from triton_models.landmarks.scenes import SceneLabel, commonest, read_labels
+from triton_models.scenes.classes import SCENES
 
 
 def test_enough_of_every_scene_in_both_parts() -> None:

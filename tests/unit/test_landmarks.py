@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import torch
 
-from triton_models.confidence import Calibration
-from triton_models.decoding import evidence
+from triton_models.answer.confidence import Calibration
+from triton_models.answer.decoding import evidence
+from triton_models.cells.s2cells import ids_of, levels
+from triton_models.fitting.reliability import calibration_error
 from triton_models.landmarks import evaluation, figures
 from triton_models.landmarks.familiarity import SIGNS, Familiarity, fit_weights
 from triton_models.landmarks.heldout import Answers
@@ -27,9 +29,7 @@ from triton_models.landmarks.views import (
 )
 from triton_models.landmarks.world import LEVEL, world_with
 from triton_models.networks.preprocessing import Normalise
-from triton_models.release import RELEASES
-from triton_models.reliability import calibration_error
-from triton_models.s2cells import ids_of, levels
+from triton_models.release.release import RELEASES
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_pictures_of_another_size_are_refused(tmp_path):
 
 
 def test_the_workers_decoder_gives_the_same_pixels(shared):
-    from workers.photo import InputSpec, PhotoLimits, read_photo
+    from workers.photo.reading import InputSpec, PhotoLimits, read_photo
 
     found = read_photographs(shared / "photos" / "landmarks")
     for file in found.files[::100]:

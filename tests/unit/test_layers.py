@@ -73,10 +73,12 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 # What `geotag up`, `run`, `locate` and `worker` load. Each of these must work without torch, which
 # is an extra that serving does not install.
 SERVING = (
-    "geotag.cli, geotag.context, geotag.demo, geotag.doctor, geotag.failures, geotag.run,"
-    " geotag.settings, geotag.show, geotag.stack, geotag.status, geotag.watch, geotag.worker,"
-    " triton_models.build, triton_models.release, workers.archive, workers.chunk,"
-    " workers.locator, workers.photo, workers.pipeline, workers.sources, workers.tasks"
+    "geotag.cli, geotag.context, geotag.exits, geotag.settings,"
+    " geotag.machine.demo, geotag.machine.doctor, geotag.machine.stack, geotag.machine.worker,"
+    " geotag.results.show, geotag.runs.run, geotag.runs.status, geotag.runs.watch,"
+    " triton_models.release.build, triton_models.release.release,"
+    " workers.chunks.pipeline, workers.chunks.tasks, workers.chunks.triton_client,"
+    " workers.chunks.work, workers.photo.reading, workers.planning.sources, workers.s3.service"
 )
 
 
@@ -89,7 +91,7 @@ def test_serving_needs_no_torch() -> None:
 
 def test_the_block_on_torch_does_block() -> None:
     with pytest.raises(AssertionError, match="torch"):
-        python("import sys; sys.modules['torch'] = None\nimport triton_models.untrained")
+        python("import sys; sys.modules['torch'] = None\nimport triton_models.release.untrained")
 
 
 @pytest.mark.parametrize(

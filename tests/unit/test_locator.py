@@ -8,6 +8,13 @@ import pytest
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
+from workers.chunks.triton_client import (
+    RADII_KM,
+    CellProbability,
+    TritonClient,
+    _prediction,
+    _typed,
+)
 from workers.errors import (
     InferenceRefused,
     InferenceTimeout,
@@ -15,7 +22,6 @@ from workers.errors import (
     ReleaseNotServed,
     TransientError,
 )
-from workers.locator import RADII_KM, CellProbability, Locator, _prediction, _typed
 from workers.settings import WorkerSettings
 
 Tensors = dict[str, NDArray[np.generic]]
@@ -147,9 +153,9 @@ def test_fine_cell_may_lie_in_no_coarser_one() -> None:
     assert said.fine.token == "47dc"
 
 
-def locator_at(port: int, timeout: float = 1.0) -> Locator:
+def locator_at(port: int, timeout: float = 1.0) -> TritonClient:
     settings = WorkerSettings(triton_url=f"127.0.0.1:{port}", triton_timeout=timeout)
-    return Locator(settings, "x")
+    return TritonClient(settings, "x")
 
 
 PIXELS = np.zeros((4, 4, 3), np.uint8)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.logs import Formatter, at_stage, bound, carried, redacted
+from workers.telemetry.logs import Formatter, at_stage, bound, carried, redacted
 
 SECRET = "h0rse-b@ttery/st4ple"
 
@@ -133,7 +133,7 @@ import logging
 from billiard.util import get_logger
 from celery import Celery
 from celery.utils.log import get_task_logger
-from workers.logs import configure
+from workers.telemetry.logs import configure
 configure("INFO", {form!r})
 app = Celery("x", set_as_current=False)
 app.log.setup("INFO", redirect_stdouts=True)

@@ -16,15 +16,15 @@ import pytest
 import torch
 from PIL import Image
 
-from geotag import making
-from geotag.failures import INTERRUPTED
+from geotag.exits import INTERRUPTED
+from geotag.releases import making
 from tests import four_places, training_files
 from tests.four_places import HELD_OUT, LEARNT, PLACES
 from tests.stack_helpers import until
 from tests.training_process import train
-from triton_models.build import build, built
-from triton_models.release import Release
-from triton_models.serving import Locator
+from triton_models.release.build import build, built
+from triton_models.release.release import Release
+from triton_models.release.serving import ReleaseRunner
 from triton_models.training import segmentation_graph
 from triton_models.training.semantics import Segmenter
 from workers.errors import UsageError
@@ -81,7 +81,7 @@ def test_the_command_makes_a_release_that_knows_the_places(folder: Path, tmp_pat
     ):  # fmt: skip
         assert fact in card
     assert str(folder) not in card + release.file("release.json").read_text()
-    answer, right = Locator(release), []
+    answer, right = ReleaseRunner(release), []
     for k in range(HELD_OUT):
         said = answer(np.array(Image.open(folder / "validation" / f"{k}.png")))
         near = said.position == pytest.approx(PLACES[k % len(PLACES)], abs=0.02)

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from db.archives import RegisteredArchive
-from workers import manifests
-from workers.archive import Archive, Archives
 from workers.errors import UsageError
-from workers.manifests import manifest as manifest_source
-from workers.manifests import manifest_urls
+from workers.planning import manifests
+from workers.planning.manifests import manifest as manifest_source
+from workers.planning.manifests import manifest_urls
+from workers.planning.sources import CursorRefused
+from workers.s3.service import S3Service, S3Services
 from workers.settings import WorkerSettings
-from workers.sources import CursorRefused
 
 A, B = "s3://bucket/a.jpg", "s3://bucket/b c.jpg"
 
@@ -216,8 +216,8 @@ def registered(bucket: str, endpoint: str) -> list[RegisteredArchive]:
     ]
 
 
-def archives_at(endpoint: str) -> Archives:
-    return Archives(
+def archives_at(endpoint: str) -> S3Services:
+    return S3Services(
         WorkerSettings(
             s3_endpoint=endpoint,
             s3_access_key="key",
@@ -228,7 +228,7 @@ def archives_at(endpoint: str) -> Archives:
 
 
 def test_manifest_keeps_its_order_and_lists_what_is_not_there(
-    archive: Archive,
+    archive: S3Service,
     bucket: str,
     endpoint: str,
     manifest: Write,

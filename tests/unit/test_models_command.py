@@ -1,4 +1,4 @@
-"""`geotag models` where no stack is: what is at hand, what is built, and what is refused."""
+"""`geotag releases` where no stack is: what is at hand, what is built, and what is refused."""
 
 import shutil
 import subprocess
@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from triton_models.build import built
-from triton_models.release import RELEASES, Release
+from triton_models.release.build import built
+from triton_models.release.release import RELEASES, Release
 
 NAME = "untrained"
 
 
 def geotag(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run `geotag models …` in an empty folder, with settings of its own."""
+    """Run `geotag releases …` in an empty folder, with settings of its own."""
     return subprocess.run(
         [str(Path(sys.executable).with_name("geotag")), "models", *arguments],
         cwd=folder,

@@ -15,8 +15,8 @@ from sqlalchemy.exc import OperationalError
 from db.failure_filter import parse
 from db.monitoring import Sample
 from geotag.documents import help_texts
-from geotag.ledger_metrics import HELP, KEPT_SECONDS, LedgerCollector
-from workers import metrics
+from geotag.machine.ledger_metrics import HELP, KEPT_SECONDS, LedgerCollector
+from workers.telemetry import metrics
 
 ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "deploy" / "monitoring"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.schedules import ScheduleRefused, caught_up, nights
-from geotag.schedules import window_of
+from geotag.schedules.schedule import window_of
 from workers.errors import UsageError
 
 BERLIN = "Europe/Berlin"

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from geotag import coordinates
-from geotag.coordinates import BadRows, read_coordinates
-from geotag.partition import build, print_tokens
-from triton_models.geocells import read_partitions
+from geotag.partitions import coordinates
+from geotag.partitions.coordinates import BadRows, read_coordinates
+from geotag.partitions.partition import build, print_tokens
+from triton_models.cells.geocells import read_partitions
 from workers.errors import UsageError
 
 SHARED = Path(__file__).parents[3] / "shared" / "partitions"

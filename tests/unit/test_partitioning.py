@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triton_models import s2cells
-from triton_models.distance import Floats, from_vectors, great_circle_km
-from triton_models.partitioning import Limits, build_hierarchy, build_partition, read_leaves
+from triton_models.cells import s2cells
+from triton_models.cells.distance import Floats, from_vectors, great_circle_km
+from triton_models.cells.partitioning import Limits, build_hierarchy, build_partition, read_leaves
 
 
 def clustered(seed: int, count: int) -> Floats:

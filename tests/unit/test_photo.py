@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from tests import images
-from workers import photo
 from workers.errors import DecodeTimeout, PhotoError, TooManyBytes, TooManyPixels, UnsupportedFormat
-from workers.photo import InputSpec, PhotoLimits, read_photo
+from workers.photo import reading
+from workers.photo.reading import InputSpec, PhotoLimits, read_photo
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")
 
@@ -71,7 +71,7 @@ def test_there_are_files_of_every_kind():
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
 def test_every_orientation_is_shown_upright(image_format, orientation):
     # The inverse of each turn is how a camera held that way stores the scene.
-    turn = photo._TURNS.get(orientation)
+    turn = reading._TURNS.get(orientation)
     inverse = {Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
                Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90}.get(turn, turn)  # fmt: skip
     stored = images.scene() if inverse is None else images.scene().transpose(inverse)
@@ -169,7 +169,7 @@ def test_scaled_decoding_stays_close_to_full_decoding(monkeypatch):
     data = images.encode(picture, "JPEG", quality=95)
     spec = InputSpec(128, 128, "crop")
     scaled = read_photo(data, spec, LIMITS).pixels.astype(float)
-    monkeypatch.setattr(photo, "_DRAFT_MARGIN", 1000)
+    monkeypatch.setattr(reading, "_DRAFT_MARGIN", 1000)
     full = read_photo(data, spec, LIMITS).pixels.astype(float)
     assert (scaled != full).any()
     assert np.sqrt(np.mean((scaled - full) ** 2)) < 2
@@ -212,7 +212,7 @@ def test_the_deadline_holds_inside_a_decoder():
     noise = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), dtype=np.uint8)
     data = images.encode(Image.fromarray(noise), "JPEG", quality=95)
     time = 0.0
-    file = photo._TimedFile(data, 30, clock=lambda: time)
+    file = reading._TimedFile(data, 30, clock=lambda: time)
     image = Image.open(file, formats=["JPEG"])
     time = 31.0
     with pytest.raises(DecodeTimeout):

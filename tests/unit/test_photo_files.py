@@ -5,7 +5,7 @@ import pytest
 
 from tests import images
 from workers.errors import NotAnImage, UnsupportedFormat
-from workers.imagefile import declared_pixels, identify, is_truncated
+from workers.photo.imagefile import declared_pixels, identify, is_truncated
 
 GOOD = images.good_files()
 

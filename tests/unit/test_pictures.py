@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geotag.pictures import prepared
-from triton_models.release import RELEASES, Release
+from geotag.releases.pictures import prepared
+from triton_models.release.release import RELEASES, Release
 from workers.settings import WorkerSettings
 
 

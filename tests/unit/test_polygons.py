@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from triton_models import s2cells
-from triton_models.distance import Floats, from_vectors
-from triton_models.polygons import cell_polygons
-from triton_models.s2cells import Ids
+from triton_models.cells import s2cells
+from triton_models.cells.distance import Floats, from_vectors
+from triton_models.cells.polygons import cell_polygons
+from triton_models.cells.s2cells import Ids
 
 shapely = pytest.importorskip("shapely")
 

@@ -7,11 +7,11 @@ import onnxruntime
 import pytest
 import torch
 
-from triton_models.export import export_locator, relative_difference
 from triton_models.networks.backbones import ResNet, packaged_weights
 from triton_models.networks.presets import PRESETS, preset
 from triton_models.networks.pretrained import load_stem
 from triton_models.networks.translocator import ServedLocator, TransLocator, TransLocatorConfig
+from triton_models.release.export import export_locator, relative_difference
 
 # Millions of parameters without the heads of 3 + 5 + 7 cells and 3 scenes, as published: ResNets
 # torchvision's; the dual-branch ViTs by the count in test_translocator.

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from triton_models import s2cells
-from triton_models.distance import from_vectors
-from triton_models.geocells import parents
-from triton_models.published import (
+from triton_models.cells import s2cells
+from triton_models.cells.distance import from_vectors
+from triton_models.cells.geocells import parents
+from triton_models.cells.published import (
     COLUMNS,
     PartitionFileError,
     as_spreadsheet,

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from db import dispatch
-from workers.publisher import Publisher
+from workers.broker.publisher import Publisher
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 NOTHING: Any = None

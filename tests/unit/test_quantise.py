@@ -5,9 +5,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from triton_models.export import LOCATOR_OUTPUTS
-from triton_models.quantise import inner_products, quantise
-from triton_models.release import RELEASES, Release
+from triton_models.release.export import LOCATOR_OUTPUTS
+from triton_models.release.quantise import inner_products, quantise
+from triton_models.release.release import RELEASES, Release
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triton_models.distance import EARTH_RADIUS_KM, great_circle_km, to_unit_vectors
-from triton_models.radii import EARTH_RADIUS_KM as SAME_RADIUS
-from triton_models.radii import RADII_KM, Circles, rice
+from triton_models.answer.radii import EARTH_RADIUS_KM as SAME_RADIUS
+from triton_models.answer.radii import RADII_KM, Circles, rice
+from triton_models.cells.distance import EARTH_RADIUS_KM, great_circle_km, to_unit_vectors
 
 
 def test_one_earth() -> None:

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triton_models import s2cells
-from triton_models.distance import Floats
-from triton_models.geocells import overlaps
-from triton_models.regions import MOST_CELLS, Coarsening, top
-from triton_models.s2cells import Ids
+from triton_models.answer.regions import MOST_CELLS, Coarsening, top
+from triton_models.cells import s2cells
+from triton_models.cells.distance import Floats
+from triton_models.cells.geocells import overlaps
+from triton_models.cells.s2cells import Ids
 
 LEVELS = (0.5, 0.8, 0.95)
 

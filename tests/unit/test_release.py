@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from triton_models.release import (
+from triton_models.release.release import (
     FILES,
     MODEL_CARD,
     RELEASES,
@@ -180,8 +180,8 @@ def test_a_mismatched_pair_is_not_written_and_the_old_release_stays(tmp_path: Pa
 def test_reading_a_release_needs_no_torch() -> None:
     code = (
         "import sys; sys.modules['torch'] = sys.modules['onnx'] = None\n"
-        "from triton_models.release import RELEASES, Release\n"
-        "import triton_models.build\n"
+        "from triton_models.release.release import RELEASES, Release\n"
+        "import triton_models.release.build\n"
         "print(Release.load(RELEASES / 'untrained').digest)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triton_models.reliability import (
+from triton_models.fitting.reliability import (
     assess_confidence,
     assess_regions,
     brier_score,

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from geotag import run_display
 from geotag.formats import Format
-from geotag.run_display import Lines, Terminal, View, display
-from geotag.status import HELD, print_status
+from geotag.runs import display as run_display
+from geotag.runs.display import Lines, Terminal, View, display
+from geotag.runs.status import HELD, print_status
 from tests.unit.test_watch import DONE
 
 WORKING = replace(
@@ -72,7 +72,7 @@ def test_services_that_are_away_come_first() -> None:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     now = SimpleNamespace(seconds=100.0)
-    monkeypatch.setattr("geotag.run_display.time.monotonic", lambda: now.seconds)
+    monkeypatch.setattr("geotag.runs.display.time.monotonic", lambda: now.seconds)
     return now
 
 
@@ -126,9 +126,9 @@ def test_status_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -
         replace(WORKING, state="paused", source="s3://a-long-bucket-name/and/a/long/prefix/"),
         replace(DONE, id=6, state="finished"),
     ]
-    monkeypatch.setattr("geotag.status.console", console)
-    monkeypatch.setattr("geotag.status.run_progress", lambda _engine, _run_id: runs)
-    monkeypatch.setattr("geotag.status.totals", lambda _engine: {"pending": 7})
+    monkeypatch.setattr("geotag.runs.status.console", console)
+    monkeypatch.setattr("geotag.runs.status.run_progress", lambda _engine, _run_id: runs)
+    monkeypatch.setattr("geotag.runs.status.totals", lambda _engine: {"pending": 7})
     print_status(SimpleNamespace(engine=None), None, Format.TABLE)  # type: ignore[arg-type]
     lines = console.export_text().splitlines()
     assert all(len(line) <= width for line in lines if not line.startswith("run 7: "))

@@ -6,9 +6,9 @@ import s2sphere
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triton_models import s2cells
-from triton_models.distance import EARTH_RADIUS_KM, Floats, from_vectors
-from triton_models.s2cells import Ids
+from triton_models.cells import s2cells
+from triton_models.cells.distance import EARTH_RADIUS_KM, Floats, from_vectors
+from triton_models.cells.s2cells import Ids
 
 EDGES = [
     (0, 90), (0, -90), (77, 90), (180, 0), (-180, 0), (0, 0), (45, 0), (-45, 0), (135, 0),

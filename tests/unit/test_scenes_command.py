@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geotag import scenes
+from geotag.training import scenes
 from triton_models.landmarks.scenes import read_labels
 from workers.errors import UsageError
 

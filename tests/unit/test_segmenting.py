@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from triton_models.segmenting import scoring, training
-from triton_models.segmenting.classes import CLASSES, MEMBERS, SMOOTHING, target
-from triton_models.segmenting.errors import Unusable
-from triton_models.segmenting.maps import Maps
-from triton_models.segmenting.overlays import COLOURS, contact_sheet, overlay
-from triton_models.segmenting.photographs import (
+from triton_models.segmentation import scoring, training
+from triton_models.segmentation.classes import CLASSES, MEMBERS, SMOOTHING, target
+from triton_models.segmentation.errors import Unusable
+from triton_models.segmentation.maps import Maps
+from triton_models.segmentation.overlays import COLOURS, contact_sheet, overlay
+from triton_models.segmentation.photographs import (
     Photograph,
     digest,
     listed,
     read,
     readable,
 )
-from triton_models.segmenting.teacher import CITYSCAPES, VIEWS, Teacher, maps
+from triton_models.segmentation.teacher import CITYSCAPES, VIEWS, Teacher, maps
 
 SIDE = 2 * SMOOTHING  # of the maps below: one answer everywhere
 
@@ -82,7 +82,7 @@ def test_every_view_comes_back_in_its_place() -> None:
 
 
 def test_a_file_that_is_no_network_is_named(tmp_path: Path) -> None:
-    from triton_models.segmenting import student
+    from triton_models.segmentation import student
 
     for name in ("teacher.tflite", "student.pt"):
         (tmp_path / name).write_text("text")
@@ -183,7 +183,7 @@ class TestTraining:
         assert 0.9 * weights[0] + 0.1 * weights[1] == pytest.approx(1)
 
     def test_it_learns_and_the_same_seed_gives_the_same_weights(self, tmp_path: Path) -> None:
-        from triton_models.segmenting import student
+        from triton_models.segmentation import student
 
         random = np.random.default_rng(0)
         pictures, targets = [], []
@@ -217,7 +217,7 @@ class TestTraining:
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")  # torch.export's own
 def test_the_exported_student_is_one_that_a_locator_can_be_trained_with(tmp_path: Path) -> None:
     from triton_models.networks.segmentation import ServedSegmentation
-    from triton_models.segmenting import student
+    from triton_models.segmentation import student
     from triton_models.training.semantics import Segmenter
 
     network = student.untrained(seed=1)

@@ -11,7 +11,7 @@ import billiard
 import pytest
 from celery.signals import worker_shutting_down
 
-from workers.shutdown import Deadline, pass_sigterm_on
+from workers.chunks.shutdown import Deadline, pass_sigterm_on
 
 LONG = 3600.0
 
@@ -83,5 +83,5 @@ def test_worker_tells_its_pool() -> None:
 
 def test_nothing_of_it_is_needed_to_show_the_help() -> None:
     """The signals are connected when a worker starts, not when a command is imported."""
-    code = "import sys, geotag.cli; sys.exit('workers.shutdown' in sys.modules)"
+    code = "import sys, geotag.cli; sys.exit('workers.chunks.shutdown' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -9,9 +9,17 @@ import pytest
 
 from db.archives import RegisteredArchive
 from db.planning import Whole
-from workers.archive import ArchiveObject, Page
 from workers.errors import ObjectForbidden, UsageError
-from workers.sources import DONE, CursorRefused, Source, archive_of, check_key, listing, selection
+from workers.planning.sources import (
+    DONE,
+    CursorRefused,
+    Source,
+    archive_of,
+    check_key,
+    listing,
+    selection,
+)
+from workers.s3.service import ArchiveObject, Page
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -20,8 +20,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from geotag import train as command
-from geotag.failures import INTERRUPTED
+from geotag.exits import INTERRUPTED
+from geotag.training import train as command
 from tests import training_files
 from tests.training_process import train
 from triton_models.networks.translocator import TransLocator, TransLocatorConfig
@@ -33,8 +33,8 @@ from triton_models.training.loop import Trainer
 from triton_models.training.pictures import Pictures
 from triton_models.training.plan import plan
 from triton_models.training.run import material
-from workers.archive import Archive, ArchiveObject, Fetched
 from workers.errors import ArchiveUnavailable, UsageError
+from workers.s3.service import ArchiveObject, Fetched, S3Service
 from workers.settings import WorkerSettings
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -443,18 +443,18 @@ def test_pictures_come_from_s3_too(
     }  # fmt: skip
     for name, value in settings.items():
         monkeypatch.setenv(f"GEOTAG_{name}", value)
-    archive = Archive(WorkerSettings())
+    archive = S3Service(WorkerSettings())
     archive.ensure_bucket("bucket")
     for k in range(1, training_files.PHOTOGRAPHS):
         archive.upload("bucket", f"a/{k}.png", tmp_path / "photographs" / f"{k}.png")
     fixed = ["network.scenes=0", "training.epochs=1"]
     changes = [*fixed, "data.folder=s3://bucket/a", "out=s3", "data.processes=1"]
-    fetch = Archive.fetch
+    fetch = S3Service.fetch
 
-    def replaced(self: Archive, obj: ArchiveObject, limit: int) -> Fetched:
+    def replaced(self: S3Service, obj: ArchiveObject, limit: int) -> Fetched:
         return fetch(self, replace(obj, etag="before") if obj.key == "a/1.png" else obj, limit)
 
-    monkeypatch.setattr(Archive, "fetch", replaced)
+    monkeypatch.setattr(S3Service, "fetch", replaced)
     assert command.run(path, changes, resume=False) == 0
     bad = (tmp_path / "s3" / "bad.csv").read_text().splitlines()[1:]
     assert sorted(line.split(",")[:2] for line in bad) == [

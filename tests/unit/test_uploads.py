@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from workers.archive import Archive
 from workers.errors import UsageError
-from workers.uploads import folder_prefix, upload_folder
+from workers.planning.uploads import folder_prefix, upload_folder
+from workers.s3.service import S3Service
 
 
-def keys(archive: Archive, bucket: str) -> list[str]:
+def keys(archive: S3Service, bucket: str) -> list[str]:
     return sorted(obj.key for page in archive.list_objects(bucket) for obj in page.objects)
 
 
@@ -24,7 +24,7 @@ def album(tmp_path: Path) -> Path:
     return folder
 
 
-def upload(archive: Archive, bucket: str, folder: Path) -> tuple[str, list[tuple[int, int]]]:
+def upload(archive: S3Service, bucket: str, folder: Path) -> tuple[str, list[tuple[int, int]]]:
     reports: list[tuple[int, int]] = []
     prefix = upload_folder(
         archive, bucket, folder, report=lambda done, total: reports.append((done, total))
@@ -33,7 +33,7 @@ def upload(archive: Archive, bucket: str, folder: Path) -> tuple[str, list[tuple
 
 
 def test_folder_is_uploaded_under_its_name_without_hidden_files(
-    archive: Archive, bucket: str, album: Path
+    archive: S3Service, bucket: str, album: Path
 ) -> None:
     prefix, reports = upload(archive, bucket, album)
     assert re.fullmatch(r"album-[0-9a-f]{6}/", prefix)
@@ -44,7 +44,7 @@ def test_folder_is_uploaded_under_its_name_without_hidden_files(
 
 
 def test_hidden_folder_that_is_asked_for_is_uploaded(
-    archive: Archive, bucket: str, tmp_path: Path
+    archive: S3Service, bucket: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / ".private"
     folder.mkdir()
@@ -55,7 +55,7 @@ def test_hidden_folder_that_is_asked_for_is_uploaded(
 
 
 def test_relative_folder_is_named_by_its_real_name(
-    archive: Archive, bucket: str, album: Path, monkeypatch: pytest.MonkeyPatch
+    archive: S3Service, bucket: str, album: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = folder_prefix(album)
     monkeypatch.chdir(album)
@@ -63,7 +63,7 @@ def test_relative_folder_is_named_by_its_real_name(
 
 
 def test_unchanged_files_are_not_uploaded_again(
-    archive: Archive, bucket: str, album: Path, monkeypatch: pytest.MonkeyPatch
+    archive: S3Service, bucket: str, album: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload(archive, bucket, album)
     (album / "a.jpg").write_bytes(b"changed")
@@ -80,7 +80,9 @@ def test_unchanged_files_are_not_uploaded_again(
     assert sorted(sent) == [folder_prefix(album) + name for name in ("a.jpg", "new.jpg")]
 
 
-def test_films_and_sidecars_stay_where_they_are(archive: Archive, bucket: str, album: Path) -> None:
+def test_films_and_sidecars_stay_where_they_are(
+    archive: S3Service, bucket: str, album: Path
+) -> None:
     """They would be left out of the run: uploading gigabytes of them serves nobody."""
     (album / "film.mp4").write_bytes(b"x")
     (album / "a.xmp").write_bytes(b"x")
@@ -91,14 +93,14 @@ def test_films_and_sidecars_stay_where_they_are(archive: Archive, bucket: str, a
     assert reports[-1] == (3, 3)
 
 
-def test_folder_of_films_is_refused(archive: Archive, bucket: str, tmp_path: Path) -> None:
+def test_folder_of_films_is_refused(archive: S3Service, bucket: str, tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(b"x")
     with pytest.raises(UsageError, match="photographs"):
         upload(archive, bucket, tmp_path)
 
 
 def test_file_that_is_gone_before_it_is_read_is_named(
-    archive: Archive, bucket: str, album: Path, monkeypatch: pytest.MonkeyPatch
+    archive: S3Service, bucket: str, album: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive, "ensure_bucket", lambda _bucket: (album / "a.jpg").unlink())
     with pytest.raises(UsageError, match=r"a\.jpg"):
@@ -106,7 +108,7 @@ def test_file_that_is_gone_before_it_is_read_is_named(
 
 
 def test_links_are_followed_to_files_and_not_into_loops(
-    archive: Archive, bucket: str, album: Path
+    archive: S3Service, bucket: str, album: Path
 ) -> None:
     """As `aws s3 cp` does: a folder of links (git-annex, a photo manager's album) is an album."""
     outside = album.parent / "outside.jpg"
@@ -121,13 +123,13 @@ def test_links_are_followed_to_files_and_not_into_loops(
     assert len(found) == 4
 
 
-def test_folder_without_files_is_refused(archive: Archive, bucket: str, tmp_path: Path) -> None:
+def test_folder_without_files_is_refused(archive: S3Service, bucket: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no files"):
         upload(archive, bucket, tmp_path)
 
 
 def test_two_folders_of_one_name_do_not_overwrite_each_other(
-    archive: Archive, bucket: str, tmp_path: Path
+    archive: S3Service, bucket: str, tmp_path: Path
 ) -> None:
     for year in ("2001", "2002"):
         folder = tmp_path / year / "photos"
@@ -142,7 +144,7 @@ def test_two_folders_of_one_name_do_not_overwrite_each_other(
     assert fetched == {b"2001", b"2002"}
 
 
-def test_file_name_that_is_no_text_is_told(archive: Archive, bucket: str, album: Path) -> None:
+def test_file_name_that_is_no_text_is_told(archive: S3Service, bucket: str, album: Path) -> None:
     """Latin-1 names of old archives: an S3 key is UTF-8."""
     (album / "\udce9t\udce9.jpg").write_bytes(b"x")
     with pytest.raises(UsageError, match="UTF-8") as caught:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from db.reads import RunProgress
 from geotag.formats import Format
-from geotag.watch import Rate, ServiceStayedAway, report, watch
+from geotag.runs.watch import Rate, ServiceStayedAway, report, watch
 from workers.errors import UsageError
 
 DONE = RunProgress(
@@ -39,7 +39,7 @@ DONE = RunProgress(
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     now = SimpleNamespace(seconds=100.0)
-    monkeypatch.setattr("geotag.watch.time.monotonic", lambda: now.seconds)
+    monkeypatch.setattr("geotag.runs.watch.time.monotonic", lambda: now.seconds)
     return now
 
 
@@ -80,8 +80,8 @@ def said(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         ledger.asked += 1
         return list(ledger.codes)
 
-    monkeypatch.setattr("geotag.watch.console", console)
-    monkeypatch.setattr("geotag.watch.failure_codes", failure_codes)
+    monkeypatch.setattr("geotag.runs.watch.console", console)
+    monkeypatch.setattr("geotag.runs.watch.failure_codes", failure_codes)
     return ledger
 
 
@@ -168,8 +168,8 @@ def test_long_run_is_asked_for_less_often(
         done = round(clock.seconds)
         return [replace(DONE, listed=160, planned=160, geotagged=done, finished=done >= 160)]
 
-    monkeypatch.setattr("geotag.watch.time.sleep", sleep)
-    monkeypatch.setattr("geotag.watch.run_progress", run_progress)
+    monkeypatch.setattr("geotag.runs.watch.time.sleep", sleep)
+    monkeypatch.setattr("geotag.runs.watch.run_progress", run_progress)
     context: Any = SimpleNamespace(
         engine=None, settings=SimpleNamespace(command=SimpleNamespace(wait_seconds=60.0))
     )
@@ -180,7 +180,7 @@ def test_long_run_is_asked_for_less_often(
 
 
 def test_run_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("geotag.watch.run_progress", lambda _engine, _run_id: [])
+    monkeypatch.setattr("geotag.runs.watch.run_progress", lambda _engine, _run_id: [])
     with pytest.raises(UsageError, match="no run 99999"):
         watch(CONTEXT, 99999)
 
@@ -195,9 +195,9 @@ def stands(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace) -> SimpleNam
         finished = clock.seconds > 200
         return [replace(DONE, geotagged=4, finished=finished, state=run.state)]
 
-    monkeypatch.setattr("geotag.watch.run_progress", progress)
-    monkeypatch.setattr("geotag.watch.time.sleep", lambda _seconds: None)
-    monkeypatch.setattr("geotag.watch._away", lambda _context: ())
+    monkeypatch.setattr("geotag.runs.watch.run_progress", progress)
+    monkeypatch.setattr("geotag.runs.watch.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("geotag.runs.watch._away", lambda _context: ())
     run.context = SimpleNamespace(
         engine=None, settings=SimpleNamespace(command=SimpleNamespace(wait_seconds=10.0))
     )

@@ -10,9 +10,9 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from triton_models.distance import Floats, from_vectors, to_unit_vectors
-from triton_models.gazetteer import cities
-from triton_models.radii import RADII_KM
+from triton_models.answer.radii import RADII_KM
+from triton_models.cells.distance import Floats, from_vectors, to_unit_vectors
+from triton_models.cells.gazetteer import cities
 
 MAP_WIDTH, MAP_HEIGHT = 1000.0, 500.0
 """Plate carrée: 360 by 180 degrees."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from triton_models.distance import Floats
+from triton_models.cells.distance import Floats
 from triton_models.evaluation.scores import (
     RESAMPLES,
     Interval,

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from triton_models.distance import Floats
+from triton_models.answer.radii import RADII_KM
+from triton_models.cells.distance import Floats
 from triton_models.evaluation.scores import accuracy, hits
-from triton_models.radii import RADII_KM
-from triton_models.reliability import ConfidenceReport, Flags, assess_confidence
+from triton_models.fitting.reliability import ConfidenceReport, Flags, assess_confidence
 
 CONFIDENCE_KM = 200.0
 _MOST_POINTS = 50

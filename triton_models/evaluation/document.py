@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 
+from triton_models.answer.radii import RADII_KM
 from triton_models.evaluation.compare import Comparison, compare
 from triton_models.evaluation.confidences import CONFIDENCE_KM, calibration, coverage_curve
 from triton_models.evaluation.continents import continents
 from triton_models.evaluation.matching import Matched, System
-from triton_models.evaluation.predictions import Answer
+from triton_models.evaluation.predictions import AnswerState
 from triton_models.evaluation.published_results import Benchmark
 from triton_models.evaluation.scores import RESAMPLES, Score, score
 from triton_models.evaluation.tables import Effect, Remark
-from triton_models.radii import RADII_KM
-from triton_models.reliability import ConfidenceReport
+from triton_models.fitting.reliability import ConfidenceReport
 
 Document = dict[str, Any]
 
@@ -76,7 +76,7 @@ def _system(
     return {
         "name": system.name,
         **_score(score(system.error_km, resamples=resamples, seed=seed)),
-        "answers": {a.value: system.answers.count(a) for a in Answer},
+        "answers": {a.value: system.answers.count(a) for a in AnswerState},
         "by_continent": by(continent),
         "by_scene": by(true_scenes if has_scenes else system.scenes),
         "scene_source": "truth" if has_scenes else "prediction" if any(system.scenes) else None,
@@ -141,7 +141,7 @@ def worst(system: System, matched: Matched, most: int = _NAMED) -> list[Document
             "confidence": float(system.confidence[k]),
         }
         for k in order[:most].tolist()
-        if system.answers[k] is Answer.ANSWERED
+        if system.answers[k] is AnswerState.ANSWERED
     ]
 
 

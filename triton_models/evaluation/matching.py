@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from triton_models.distance import Floats, great_circle_km
-from triton_models.evaluation.predictions import Answer, Prediction, Predictions, by_id
+from triton_models.cells.distance import Floats, great_circle_km
+from triton_models.evaluation.predictions import AnswerState, PredictionRow, Predictions, by_id
 from triton_models.evaluation.tables import EvaluationError, Remark
 from triton_models.evaluation.truth import Truths, contradictions, merge
 
@@ -17,7 +17,7 @@ class System:
     """One system's answers in the order of the truths, [n]; NaN where there is no answer."""
 
     name: str
-    answers: tuple[Answer, ...]
+    answers: tuple[AnswerState, ...]
     longitude: Floats
     latitude: Floats
     confidence: Floats
@@ -90,9 +90,9 @@ def _why_nothing(truths: Truths, predictions: Sequence[Predictions]) -> str:
 
 def _by_truth(
     predictions: Predictions, truths: Truths, remarks: list[Remark]
-) -> dict[str, Prediction]:
+) -> dict[str, PredictionRow]:
     known, refused = set(truths.ids), {remark.id for remark in truths.remarks}
-    found: list[Prediction] = []
+    found: list[PredictionRow] = []
     for name, row in predictions.rows.items():
         at = name if name in known else name.partition("/")[2]
         if at in known:
@@ -102,8 +102,8 @@ def _by_truth(
     return by_id(found, predictions.name, remarks)
 
 
-def _system(name: str, truths: Truths, table: Mapping[str, Prediction]) -> System:
-    rows = [table.get(key, Prediction(key, None, Answer.MISSING)) for key in truths.ids]
+def _system(name: str, truths: Truths, table: Mapping[str, PredictionRow]) -> System:
+    rows = [table.get(key, PredictionRow(key, None, AnswerState.MISSING)) for key in truths.ids]
     longitude = np.array([row.longitude for row in rows], np.float64)
     latitude = np.array([row.latitude for row in rows], np.float64)
     return System(

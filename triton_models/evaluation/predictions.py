@@ -12,7 +12,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from triton_models.distance import great_circle_km
+from triton_models.cells.distance import great_circle_km
 from triton_models.evaluation.tables import (
     ID,
     LATITUDE,
@@ -34,7 +34,7 @@ _THEIRS = ("gt_lat", "predicted_lat", "gt_long", "predicted_long")
 _SUMMARIES = {"accuracy", "average", "mean", "median", "total", "sum", "std", "min", "max", "count"}
 
 
-class Answer(StrEnum):
+class AnswerState(StrEnum):
     """What became of a photograph; only ANSWERED has a position, all others count as a miss."""
 
     ANSWERED = "answered"
@@ -47,20 +47,20 @@ class Answer(StrEnum):
 
 
 _STATES = {
-    "geotagged": Answer.ANSWERED,
-    "abstained": Answer.ABSTAINED,
-    "failed": Answer.FAILED,
-    "quarantined": Answer.FAILED,
+    "geotagged": AnswerState.ANSWERED,
+    "abstained": AnswerState.ABSTAINED,
+    "failed": AnswerState.FAILED,
+    "quarantined": AnswerState.FAILED,
 }
 
 
 @dataclass(frozen=True)
-class Prediction:
+class PredictionRow:
     """What a system says of one photograph; degrees, WGS 84; NaN where it says nothing."""
 
     id: str
     line: int | None
-    answer: Answer
+    answer: AnswerState
     longitude: float = float("nan")
     latitude: float = float("nan")
     confidence: float = float("nan")
@@ -75,7 +75,7 @@ class Prediction:
     @property
     def has_place(self) -> bool:
         """Whether it is a position."""
-        return self.answer is Answer.ANSWERED
+        return self.answer is AnswerState.ANSWERED
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Predictions:
     """What a system says, by photograph; the ground truth where its file carries one."""
 
     name: str
-    rows: Mapping[str, Prediction]
+    rows: Mapping[str, PredictionRow]
     remarks: tuple[Remark, ...]
     truths: Truths | None = None
 
@@ -120,7 +120,7 @@ def predictions_of(
     answer yet, and is left out.
     """
     said = list(remarks)
-    found: list[Prediction] = []
+    found: list[PredictionRow] = []
     numbered = iter(lines) if lines is not None else None
     for record in records:
         line = next(numbered) if numbered else None
@@ -135,34 +135,34 @@ def predictions_of(
 
 def _ours(
     key: str, line: int | None, text: Mapping[str, str], source: str, said: list[Remark]
-) -> Prediction:
+) -> PredictionRow:
     lon, lat, scene = text.get("longitude", ""), text.get("latitude", ""), text.get("scene") or None
     state = text.get("state", "")
-    answer = _STATES.get(state, Answer.INVALID)
+    answer = _STATES.get(state, AnswerState.INVALID)
     if not state:
-        answer = Answer.ABSTAINED if is_blank(lon) and is_blank(lat) else Answer.ANSWERED
-    elif answer is Answer.INVALID:
+        answer = AnswerState.ABSTAINED if is_blank(lon) and is_blank(lat) else AnswerState.ANSWERED
+    elif answer is AnswerState.INVALID:
         said.append(Remark(source, line, key, "unknown_state", state, Effect.MISS))
-    if answer is not Answer.ANSWERED:
-        return Prediction(key, line, answer, scene=scene)
+    if answer is not AnswerState.ANSWERED:
+        return PredictionRow(key, line, answer, scene=scene)
     place = position(lon, lat)
     if isinstance(place, Problem):
         said.append(Remark(source, line, key, place.reason, place.detail, Effect.MISS))
-        return Prediction(key, line, Answer.INVALID, scene=scene)
+        return PredictionRow(key, line, AnswerState.INVALID, scene=scene)
     stated = text.get("confidence", "")
     confidence = number(stated)
     if not is_blank(stated) and (confidence is None or not 0 <= confidence <= 1):
         said.append(Remark(source, line, key, "confidence_out_of_range", stated, Effect.USED))
         confidence = None
     known = float("nan") if confidence is None else confidence
-    return Prediction(key, line, answer, *place, confidence=known, scene=scene)
+    return PredictionRow(key, line, answer, *place, confidence=known, scene=scene)
 
 
 def _theirs(table: Table, name: str) -> Predictions:
     """A file that carries truth and prediction: distances are computed anew and compared."""
     column, *coordinates = (table.column(names) for names in (ID, *((c,) for c in _THEIRS)))
     said = list(table.remarks)
-    found: list[Prediction] = []
+    found: list[PredictionRow] = []
     records: list[Record] = []
     for row in table.rows:
         key = row.values[column]
@@ -176,13 +176,13 @@ def _theirs(table: Table, name: str) -> Predictions:
         if not key:
             continue  # what is left out of the truths for it is said there
         if is_blank(long) and is_blank(lat):
-            found.append(Prediction(key, row.line, Answer.ABSTAINED))
+            found.append(PredictionRow(key, row.line, AnswerState.ABSTAINED))
         elif isinstance(place, Problem):
             detail = f"predicted {place.detail}"
             said.append(Remark(table.source, row.line, key, place.reason, detail, Effect.MISS))
-            found.append(Prediction(key, row.line, Answer.INVALID))
+            found.append(PredictionRow(key, row.line, AnswerState.INVALID))
         else:
-            found.append(Prediction(key, row.line, Answer.ANSWERED, *place))
+            found.append(PredictionRow(key, row.line, AnswerState.ANSWERED, *place))
             if not isinstance(truth, Problem):
                 _compare_distance(row, key, float(great_circle_km(*truth, *place)), table, said)
     rows = by_id(found, table.source, said)
@@ -201,9 +201,11 @@ def _compare_distance(row: Row, key: str, km: float, table: Table, said: list[Re
         said.append(Remark(table.source, row.line, key, "distance_differs", detail, Effect.USED))
 
 
-def by_id(found: Iterable[Prediction], source: str, said: list[Remark]) -> dict[str, Prediction]:
+def by_id(
+    found: Iterable[PredictionRow], source: str, said: list[Remark]
+) -> dict[str, PredictionRow]:
     """One prediction an id: the first of equal ones; of different ones none, which is a miss."""
-    rows: dict[str, Prediction] = {}
+    rows: dict[str, PredictionRow] = {}
     for row in found:
         first = rows.setdefault(row.id, row)
         if first is row:
@@ -212,7 +214,7 @@ def by_id(found: Iterable[Prediction], source: str, said: list[Remark]) -> dict[
         if first.answer is row.answer and (not row.has_place or first.place == row.place):
             said.append(Remark(source, row.line, row.id, "duplicate_id", where))
         else:
-            rows[row.id] = Prediction(row.id, first.line, Answer.INVALID, scene=first.scene)
+            rows[row.id] = PredictionRow(row.id, first.line, AnswerState.INVALID, scene=first.scene)
             said.append(Remark(source, row.line, row.id, "contradictory_id", where, Effect.MISS))
     return rows
 

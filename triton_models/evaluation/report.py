@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from triton_models.answer.radii import RADII_KM
+from triton_models.cells.gazetteer import ATTRIBUTION
 from triton_models.evaluation import charts
 from triton_models.evaluation.charts import Plot
 from triton_models.evaluation.document import RADII, Document
 from triton_models.evaluation.matching import Matched, System
 from triton_models.evaluation.truth import Truths
-from triton_models.gazetteer import ATTRIBUTION
-from triton_models.radii import RADII_KM
 
 MOST_LINES = 600
 """Photographs drawn on a map: beyond that an even sample over the ranked errors."""

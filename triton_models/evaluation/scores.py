@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from triton_models.distance import Floats
-from triton_models.radii import RADII_KM
+from triton_models.answer.radii import RADII_KM
+from triton_models.cells.distance import Floats
 
 Interval = tuple[float, float]
 Weights = npt.NDArray[np.float64]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from triton_models.distance import Floats, great_circle_km
+from triton_models.cells.distance import Floats, great_circle_km
 from triton_models.evaluation.tables import (
     ID,
     LATITUDE,
@@ -17,9 +17,7 @@ from triton_models.evaluation.tables import (
     position,
     read_table,
 )
-
-SCENES = ("indoor", "natural", "urban")
-"""What ``S3_Label`` 0, 1 and 2 mean (Places365's three groups, as ISNs use them)."""
+from triton_models.scenes.classes import SCENES
 
 _SAME_KM = 0.1
 """Files round coordinates differently; nearer than that they say the same."""

@@ -24,7 +24,7 @@ from triton_models.landmarks import card, evaluation, heldout, releasing, study
 from triton_models.landmarks.photographs import FOLDS, read_photographs
 from triton_models.landmarks.study import Study
 from triton_models.landmarks.views import make_views
-from triton_models.release import MODEL_CARD
+from triton_models.release.release import MODEL_CARD
 
 Photos = Annotated[Path, typer.Argument(help="The folder with metadata.csv and the photographs.")]
 Work = Annotated[Path, typer.Argument(help="Where views, answers and networks are kept.")]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from triton_models import gazetteer
+from triton_models.cells import gazetteer
 
 if TYPE_CHECKING:
     from triton_models.landmarks.study import Study

@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from triton_models import calibration
-from triton_models.calibration import Scored
-from triton_models.confidence import Calibration
-from triton_models.decoding import REGION_LEVELS, Decoded, Decoder, Floats
-from triton_models.distance import great_circle_km
+from triton_models.answer.confidence import Calibration
+from triton_models.answer.decoding import REGION_LEVELS, Decoded, Decoder, Floats
+from triton_models.answer.radii import RADII_KM
+from triton_models.cells.distance import great_circle_km
+from triton_models.fitting import calibration
+from triton_models.fitting.calibration import Scored
+from triton_models.fitting.reliability import assess_confidence, assess_regions, wilson
 from triton_models.landmarks import baselines
 from triton_models.landmarks.familiarity import fit_weights
 from triton_models.landmarks.figures import (
@@ -36,8 +38,6 @@ from triton_models.landmarks.heldout import SEEDS, Answers
 from triton_models.landmarks.photographs import Photographs
 from triton_models.landmarks.releasing import STRANGERS, fit, scored, with_threshold
 from triton_models.landmarks.study import ABLATION, LITE2, Ints, Study
-from triton_models.radii import RADII_KM
-from triton_models.reliability import assess_confidence, assess_regions, wilson
 
 AT_200_KM = RADII_KM.index(200.0)
 Series = npt.NDArray[Any]

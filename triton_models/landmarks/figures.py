@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from triton_models.answer.radii import RADII_KM
 from triton_models.landmarks.photographs import Photographs
-from triton_models.radii import RADII_KM
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from triton_models.halving import round_to_half
 from triton_models.landmarks.familiarity import SIGNS
 from triton_models.landmarks.memory import Memory
 from triton_models.landmarks.served import ServedLandmarks
 from triton_models.landmarks.views import STEMS, Views
 from triton_models.networks.backbones import EfficientNetLite
 from triton_models.networks.translocator import TransLocator
+from triton_models.release.halving import round_to_half
 
 Ints = npt.NDArray[np.int64]
 Singles = npt.NDArray[np.float32]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 from sklearn.model_selection import GroupKFold
 
-from triton_models.distance import Floats, great_circle_km
+from triton_models.cells.distance import Floats, great_circle_km
 
 Ints = npt.NDArray[np.int64]
 Pixels = npt.NDArray[np.uint8]

@@ -11,25 +11,26 @@ from typing import Any
 import numpy as np
 import torch
 
-from triton_models import calibration, gazetteer
-from triton_models.calibration import Scored
-from triton_models.confidence import Calibration
-from triton_models.decoding import Decoder
-from triton_models.export import export_scores
-from triton_models.geocells import LEVELS
-from triton_models.halving import store_halves
+from triton_models.answer.confidence import Calibration
+from triton_models.answer.decoding import Decoder
+from triton_models.answer.radii import RADII_KM
+from triton_models.cells import gazetteer
+from triton_models.cells.geocells import LEVELS
+from triton_models.fitting import calibration
+from triton_models.fitting.calibration import Scored
 from triton_models.landmarks import card
 from triton_models.landmarks.familiarity import fit_weights, speaking_against
 from triton_models.landmarks.heldout import SEEDS, Answers, Singles
 from triton_models.landmarks.learning import Recipe
 from triton_models.landmarks.photographs import SIZE
-from triton_models.landmarks.scenes import SCENES
 from triton_models.landmarks.served import NOTHING, ServedLandmarks
 from triton_models.landmarks.study import Study
 from triton_models.landmarks.views import STEMS
 from triton_models.networks.translocator import TransLocator
-from triton_models.radii import RADII_KM
-from triton_models.release import Release, sha256_of, write_release
+from triton_models.release.export import export_scores
+from triton_models.release.halving import store_halves
+from triton_models.release.release import Release, sha256_of, write_release
+from triton_models.scenes.classes import SCENES
 
 NAME = "landmarks"
 ABSTAIN = 0.09

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-Scene = Literal["indoor", "natural", "urban"]
+from triton_models.scenes.classes import SCENES, Scene
+
 Part = Literal["train", "test"]
-SCENES: tuple[Scene, ...] = get_args(Scene)  # in the order of the scene head's classes
 PARTS: tuple[Part, ...] = get_args(Part)
 LABELS = Path(__file__).with_name("scenes.csv")
 

@@ -9,15 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from triton_models.geocells import Hierarchy
+from triton_models.cells.geocells import Hierarchy
 from triton_models.landmarks.heldout import Answers, Singles, answers, assemble
 from triton_models.landmarks.learning import Recipe, learn, predict
 from triton_models.landmarks.photographs import Photographs, read_photographs
-from triton_models.landmarks.scenes import SCENES, Part, read_labels
+from triton_models.landmarks.scenes import Part, read_labels
 from triton_models.landmarks.served import ServedLandmarks
 from triton_models.landmarks.views import STEMS, Views, frozen_stem, read_views
 from triton_models.landmarks.world import world_with
 from triton_models.networks.translocator import TransLocator
+from triton_models.scenes.classes import SCENES
 
 Ints = npt.NDArray[np.int64]
 

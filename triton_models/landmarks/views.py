@@ -20,11 +20,11 @@ from PIL import Image, ImageEnhance, ImageFilter
 from torch import Tensor, nn
 from torch.export import Dim
 
-from triton_models.halving import round_to_half
 from triton_models.landmarks.photographs import SIZE, Pixels
 from triton_models.networks.backbones import EfficientNetLite, Stem
 from triton_models.networks.preprocessing import Normalise
 from triton_models.networks.pretrained import load_stem
+from triton_models.release.halving import round_to_half
 from triton_models.training.semantics import Segmenter
 
 Ints = npt.NDArray[np.int64]

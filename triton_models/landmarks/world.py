@@ -1,17 +1,17 @@
 """The geo-cells of the release: the inhabited world, with a small cell of its own for each place.
 
-The world comes from a gazetteer (`triton_models.gazetteer`). Where a landmark stands, the fine cell
-that holds it is split until the landmark has an S2 cell at LEVEL for itself, or a smaller one where
-two landmarks would share it; what is left of the split cell stays in the partition.
+The world comes from a gazetteer (`triton_models.cells.gazetteer`). Where a landmark stands, the
+fine cell that holds it is split until the landmark has an S2 cell at LEVEL for itself, or a smaller
+one where two landmarks would share it; what is left of the split cell stays in the partition.
 """
 
 import numpy as np
 import numpy.typing as npt
 
-from triton_models import gazetteer, s2cells
-from triton_models.distance import Floats, from_vectors, great_circle_km, to_unit_vectors
-from triton_models.geocells import Hierarchy, Partition
-from triton_models.s2cells import Ids, Ints
+from triton_models.cells import gazetteer, s2cells
+from triton_models.cells.distance import Floats, from_vectors, great_circle_km, to_unit_vectors
+from triton_models.cells.geocells import Hierarchy, Partition
+from triton_models.cells.s2cells import Ids, Ints
 
 LEVEL = 12
 """Of a landmark's cell: about 2 km across, as a street-level answer needs."""

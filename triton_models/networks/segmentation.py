@@ -119,7 +119,7 @@ class LiteSegmentation(nn.Module):
         self.config = config
         self.encoder = EfficientNetLite(config.encoder, config.image_size, REDUCTIONS)
         self.encoder.freeze("all")
-        self.decoder = Decoder(self.encoder.channels, config.width, config.classes)
+        self.decoder = UpsamplingDecoder(self.encoder.channels, config.width, config.classes)
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits of every pixel."""
@@ -127,7 +127,7 @@ class LiteSegmentation(nn.Module):
         return functional.interpolate(logits, scale_factor=float(REDUCTIONS[0]), mode="bilinear")
 
 
-class Decoder(nn.Module):
+class UpsamplingDecoder(nn.Module):
     """The encoder's maps, finest first → logits [B, classes, h, w] at the finest one's size."""
 
     def __init__(self, channels: Sequence[int], width: int, classes: int) -> None:

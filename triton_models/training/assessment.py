@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from triton_models.calibration import Scored, fit
-from triton_models.confidence import Calibration
-from triton_models.decoding import REGION_LEVELS, Decoded, Decoder, Singles
-from triton_models.distance import Floats, great_circle_km
+from triton_models.answer.confidence import Calibration
+from triton_models.answer.decoding import REGION_LEVELS, Decoded, Decoder, Singles
+from triton_models.answer.radii import RADII_KM
+from triton_models.cells.distance import Floats, great_circle_km
+from triton_models.cells.geocells import Hierarchy
 from triton_models.evaluation.scores import Score, hits, score
-from triton_models.geocells import Hierarchy
-from triton_models.radii import RADII_KM
-from triton_models.reliability import (
+from triton_models.fitting.calibration import Scored, fit
+from triton_models.fitting.reliability import (
     ConfidenceReport,
     RegionReport,
     assess_confidence,
@@ -32,7 +32,7 @@ AT_200_KM = RADII_KM.index(200.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Answer(Scored):
+class ScoredAnswer(Scored):
     """One held-out photograph with what the network said of its scene."""
 
     scene: Singles
@@ -59,7 +59,7 @@ class Figures:
     """Of the labels, how many are the commonest one."""
 
 
-def assess(hierarchy: Hierarchy, answers: Sequence[Answer], fitted: Calibration) -> Figures:
+def assess(hierarchy: Hierarchy, answers: Sequence[ScoredAnswer], fitted: Calibration) -> Figures:
     """Assess answers, and what a release with the calibration `fitted` on them abstains from.
 
     Raises CalibrationError where a fold has no photograph in a fine cell.
@@ -87,7 +87,9 @@ def assess(hierarchy: Hierarchy, answers: Sequence[Answer], fitted: Calibration)
     )
 
 
-def crossfitted(decoder: Decoder, hierarchy: Hierarchy, answers: Sequence[Answer]) -> list[Decoded]:
+def crossfitted(
+    decoder: Decoder, hierarchy: Hierarchy, answers: Sequence[ScoredAnswer]
+) -> list[Decoded]:
     """Each answer as read with a calibration fitted on the other folds."""
     fold = np.random.default_rng(0).permutation(len(answers)) % FOLDS
     read = [
@@ -99,12 +101,12 @@ def crossfitted(decoder: Decoder, hierarchy: Hierarchy, answers: Sequence[Answer
     return [decode(read[k], answer) for answer, k in zip(answers, fold.tolist(), strict=True)]
 
 
-def decode(decoder: Decoder, answer: Answer) -> Decoded:
+def decode(decoder: Decoder, answer: ScoredAnswer) -> Decoded:
     """What a release would answer."""
     return decoder.decode(answer.coarse, answer.middle, answer.fine, answer.scene)
 
 
-def _error_km(answers: Sequence[Answer], said: Sequence[Decoded]) -> Floats:
+def _error_km(answers: Sequence[ScoredAnswer], said: Sequence[Decoded]) -> Floats:
     longitude, latitude = np.array([d.position for d in said]).T
     true_longitude, true_latitude = np.array([(a.longitude, a.latitude) for a in answers]).T
     return great_circle_km(true_longitude, true_latitude, longitude, latitude)
@@ -114,7 +116,9 @@ def _confidence(said: Sequence[Decoded]) -> Floats:
     return np.array([d.confidence[AT_200_KM] for d in said], np.float64)
 
 
-def _reliability(answers: Sequence[Answer], said: Sequence[Decoded]) -> ConfidenceReport | None:
+def _reliability(
+    answers: Sequence[ScoredAnswer], said: Sequence[Decoded]
+) -> ConfidenceReport | None:
     stated = _confidence(said)
     if np.isnan(stated).all():
         return None

@@ -61,7 +61,7 @@ class Data(_Section):
     )
 
 
-class Network(BaseModel):
+class NetworkConfig(BaseModel):
     """[network]: a preset, and any value of TransLocatorConfig to change in it."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -164,7 +164,7 @@ class Config(_Section):
 
     out: Path = Field(description="Folder of the run: checkpoint, logs, the trained network.")
     data: Data
-    network: Network = Network(preset="vit-b16")
+    network: NetworkConfig = NetworkConfig(preset="vit-b16")
     weights: Weights = Weights()
     augmentation: Augmentation = Augmentation()
     training: Training = Training()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from triton_models.geocells import Hierarchy
+from triton_models.cells.geocells import Hierarchy
 from triton_models.networks.translocator import TransLocator
 from triton_models.training.checkpoint import Checkpoint, recipe
 from triton_models.training.config import Config, ConfigError
@@ -74,7 +74,7 @@ class _Unreported:
 
 
 @dataclass(frozen=True)
-class Schedule:
+class TrainingLength:
     """How a run is cut into steps, and each step into micro-batches."""
 
     steps: int
@@ -82,7 +82,7 @@ class Schedule:
     accumulate: int
 
     @classmethod
-    def of(cls, config: Config, photographs: int, processes: int) -> "Schedule":
+    def of(cls, config: Config, photographs: int, processes: int) -> "TrainingLength":
         """Return the schedule of a run; raises ConfigError where the batch cannot be divided."""
         training = config.training
         micro = min(training.micro_batch, training.batch // processes)
@@ -117,7 +117,7 @@ class Trainer:
         self.config = config
         self.material = material
         self.world = world
-        self.schedule = Schedule.of(config, len(material.training), world.size)
+        self.schedule = TrainingLength.of(config, len(material.training), world.size)
         self.network = network.to(world.device)
         self.optimiser = make_optimiser(self.network, config.training)
         self.learner = Learner(self.network, config.training.precision).to(world.device)

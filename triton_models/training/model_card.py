@@ -1,8 +1,8 @@
 """The model card of a release that was made from a run: what is known of it, and nothing else."""
 
-from triton_models.calibration import Fit
 from triton_models.evaluation.scores import Score
-from triton_models.reliability import ConfidenceReport, Interval, wilson
+from triton_models.fitting.calibration import Fit
+from triton_models.fitting.reliability import ConfidenceReport, Interval, wilson
 from triton_models.training.assessment import FOLDS, REGION, Figures
 from triton_models.training.trained import LEARNT, Trained
 

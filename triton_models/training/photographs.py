@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from triton_models.cells.geocells import Hierarchy
 from triton_models.evaluation.tables import ID, LATITUDE, LONGITUDE, Problem, position
-from triton_models.geocells import Hierarchy
 from triton_models.training.config import ConfigError
 
 HEADS = ("coarse", "middle", "fine", "scene")

@@ -10,19 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from triton_models.geocells import LEVELS, Hierarchy, read_partitions
+from triton_models.cells.geocells import LEVELS, Hierarchy, read_partitions
 from triton_models.networks.presets import preset
 from triton_models.networks.translocator import TransLocator, TransLocatorConfig
 from triton_models.training.augmentation import VARIATION
 from triton_models.training.config import Config, ConfigError
 from triton_models.training.learner import Learner
-from triton_models.training.loop import Schedule
+from triton_models.training.loop import TrainingLength
 from triton_models.training.photographs import Photographs, read_rows, select
 from triton_models.training.semantics import Segmenter
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """A configuration with everything that follows from it and from the tables that it names."""
 
     config: Config
@@ -30,7 +30,7 @@ class Plan:
     hierarchy: Hierarchy
     training: Photographs
     validation: Photographs
-    schedule: Schedule
+    schedule: TrainingLength
     segmenter: Segmenter | None
     """None for a network that sees no class map."""
 
@@ -49,7 +49,7 @@ class Plan:
         }
 
 
-def plan(config: Config, processes: int = 1) -> Plan:
+def plan(config: Config, processes: int = 1) -> TrainingPlan:
     """Read the tables and work out the run; raises ConfigError where something is wrong."""
     _check_folder("out", config.out)
     _check_folder("data.cache", config.data.cache)
@@ -67,8 +67,8 @@ def plan(config: Config, processes: int = 1) -> Plan:
         raise ConfigError(
             f"{config.data.photographs}: no row whose split is one of {config.data.train_splits}"
         )
-    schedule = Schedule.of(config, len(training), processes)
-    return Plan(config, network, hierarchy, training, validation, schedule, segmenter)
+    schedule = TrainingLength.of(config, len(training), processes)
+    return TrainingPlan(config, network, hierarchy, training, validation, schedule, segmenter)
 
 
 def _check_folder(key: str, folder: Path) -> None:
@@ -122,7 +122,7 @@ class Cost:
     """What one micro-batch leaves for its backward pass: in FP32; with bf16 it is about half."""
 
 
-def cost(plan: Plan) -> Cost:
+def cost(plan: TrainingPlan) -> Cost:
     """Measure a run's memory without any: the forward pass runs on torch's meta device."""
     training = plan.config.training
     with torch.device("meta"):

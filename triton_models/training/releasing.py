@@ -7,12 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from triton_models import calibration
-from triton_models.calibration import Fit
-from triton_models.release import SCENES, Release, write_release
-from triton_models.serving import Locator
+from triton_models.fitting import calibration
+from triton_models.fitting.calibration import Fit
+from triton_models.release.release import Release, write_release
+from triton_models.release.serving import ReleaseRunner
+from triton_models.scenes.classes import SCENES
 from triton_models.training import model_card, trained
-from triton_models.training.assessment import Answer, Figures, assess
+from triton_models.training.assessment import Figures, ScoredAnswer, assess
 from triton_models.training.config import ConfigError
 from triton_models.training.photographs import Row, scene_classes
 from triton_models.training.pictures import BadPicture, Pictures
@@ -148,12 +149,12 @@ def make(
 
 def answer(
     draft: Release, rows: Iterable[Row], pictures: Pictures
-) -> tuple[list[Answer], Counter[str]]:
+) -> tuple[list[ScoredAnswer], Counter[str]]:
     """Ask a release about photographs; returned too is how many could not be used, by code.
 
     The same bytes are asked about once: in two folds, one copy would vouch for the other.
     """
-    locator, answers, bad, seen = Locator(draft, threads=0), [], Counter[str](), set[bytes]()
+    locator, answers, bad, seen = ReleaseRunner(draft, threads=0), [], Counter[str](), set[bytes]()
     for row in rows:
         (label,) = scene_classes([row], SCENES)
         try:
@@ -166,7 +167,9 @@ def answer(
             continue
         seen.add(sha256)
         coarse, middle, fine, scene = locator.logits(pixels)
-        answers.append(Answer(coarse, middle, fine, row.longitude, row.latitude, scene, label))
+        answers.append(
+            ScoredAnswer(coarse, middle, fine, row.longitude, row.latitude, scene, label)
+        )
     return answers, bad
 
 

@@ -13,12 +13,12 @@ from triton_models.training.distributed import World
 from triton_models.training.examples import Examples
 from triton_models.training.loop import Material, Report, Trainer
 from triton_models.training.pictures import Pictures
-from triton_models.training.plan import Plan
+from triton_models.training.plan import TrainingPlan
 from triton_models.training.semantics import ClassMaps, Segmenter
 
 
 def run(
-    plan: Plan,
+    plan: TrainingPlan,
     pictures: Pictures,
     world: World,
     *,
@@ -49,7 +49,7 @@ def run(
     return found
 
 
-def check(plan: Plan, *, resume: bool) -> None:
+def check(plan: TrainingPlan, *, resume: bool) -> None:
     """Refuse to overwrite a run, or to go on where this one never was; raises ConfigError."""
     if resume:
         Checkpoint.load(plan.config.out, recipe(plan.config, **plan.digests))
@@ -73,7 +73,7 @@ def initial_network(config: TransLocatorConfig, weights: Weights, seed: int) -> 
 
 
 def class_maps(
-    plan: Plan, pictures: Pictures, world: World, made: Callable[[int], None]
+    plan: TrainingPlan, pictures: Pictures, world: World, made: Callable[[int], None]
 ) -> ClassMaps | None:
     """Make the class maps that are missing, every process its share; None where none are needed."""
     if plan.segmenter is None:
@@ -96,7 +96,7 @@ def class_maps(
     return ClassMaps(data.cache, plan.segmenter.sha256, data.fit, plan.network.image_size)
 
 
-def material(plan: Plan, pictures: Pictures, maps: ClassMaps | None) -> Material:
+def material(plan: TrainingPlan, pictures: Pictures, maps: ClassMaps | None) -> Material:
     """The examples of a run."""
     size, config = plan.network.image_size, plan.config
     return Material(

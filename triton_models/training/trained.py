@@ -15,14 +15,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from safetensors.torch import save
 
-from triton_models.export import export_locator
-from triton_models.geocells import Hierarchy, partition_table, read_partitions
+from triton_models.cells.geocells import Hierarchy, partition_table, read_partitions
 from triton_models.networks.translocator import ServedLocator, TransLocator, TransLocatorConfig
-from triton_models.release import sha256_of
+from triton_models.release.export import export_locator
+from triton_models.release.release import sha256_of
 from triton_models.training import segmentation_graph
 from triton_models.training.config import ConfigError
 from triton_models.training.photographs import HEADS, Row
-from triton_models.training.plan import Plan
+from triton_models.training.plan import TrainingPlan
 
 NETWORK = "network.json"
 WEIGHTS = "network.safetensors"
@@ -34,7 +34,7 @@ PHOTOGRAPHS = "photographs.parquet"
 LEARNT, VALIDATION = "learnt", "validation"
 
 
-def write(network: TransLocator, plan: Plan) -> None:
+def write(network: TransLocator, plan: TrainingPlan) -> None:
     """Write the weights and what they belong to; with a scene head, the networks of a release."""
     network, config, out = network.cpu().eval(), plan.config, plan.config.out
     weights = save({name: x.contiguous() for name, x in network.state_dict().items()})
@@ -119,7 +119,7 @@ def of(split: str) -> pc.Expression:
     return pc.field("split") == split
 
 
-def _table(plan: Plan) -> pa.Table:
+def _table(plan: TrainingPlan) -> pa.Table:
     names, scene = (*plan.config.data.scenes, ""), HEADS.index("scene")  # "" is [-1], NO_LABEL
     return pa.concat_tables(
         pa.table(

@@ -6,15 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from triton_models.distance import great_circle_km
-from triton_models.geocells import Hierarchy
+from triton_models.answer.radii import RADII_KM
+from triton_models.cells.distance import great_circle_km
+from triton_models.cells.geocells import Hierarchy
 from triton_models.networks.translocator import Scores
 from triton_models.training.examples import Batch
 from triton_models.training.learner import Learner
 from triton_models.training.loss import counts, head_losses
 from triton_models.training.photographs import HEADS, Photographs
-
-RADII_KM = (1, 25, 200, 750, 2500)  # street, city, region, country, continent
 
 
 @torch.inference_mode()
@@ -50,7 +49,7 @@ def validate(
         )
     away = np.concatenate(distances)
     found = {f"loss_{head}": float(x) for head, x in zip(HEADS, losses / labelled, strict=True)}
-    found |= {f"within_{r}_km": float(np.mean(away <= r)) for r in RADII_KM if len(away)}
+    found |= {f"within_{r:g}_km": float(np.mean(away <= r)) for r in RADII_KM if len(away)}
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 

@@ -1,7 +1,7 @@
 """Triton Python backend: logits in, a place and how sure it is out.
 
 Beside this file in the version's directory stand the release's `decoder.npz`, its `digest`, and
-`triton_models`: copies of the few modules that decode. Only numpy is at hand here.
+`triton_models`: a copy of the folder `answer`. Only numpy is at hand here.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from triton_models.decoding import Decoded, Decoder
+from triton_models.answer.decoding import Decoded, Decoder
 
 LOGITS = ("COARSE_LOGITS", "MIDDLE_LOGITS", "FINE_LOGITS", "SCENE_LOGITS")
 

@@ -1,0 +1,1 @@
+"""Registered archives: add, list, pause, remove."""

@@ -1,0 +1,89 @@
+"""From an exception to one sentence and an exit code: no user ever meets a traceback for these."""
+
+import errno
+from dataclasses import dataclass
+
+OK = 0
+USAGE = 2
+SOME_FAILED = 3
+SERVICE_AWAY = 4
+INTERRUPTED = 130
+
+# What is wrong with a place that a user named, or its disk. Not ENOENT: what is to be read is
+# looked for where it is read, and what is missing otherwise is a fault of ours.
+_OF_PLACES = {
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOSPC,
+    errno.ENOTDIR, errno.EPERM, errno.EROFS,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What to print, what to do about it, and the process's exit code."""
+
+    message: str
+    advice: str
+    exit_code: int
+
+
+def explain(error: Exception) -> Explanation | None:
+    """The failure that an exception amounts to; None for a fault of our own."""
+    from alembic.util.exc import CommandError
+    from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+    from db.engine import DatabaseUrlMissing, is_away
+    from db.releases import ReleaseNameTaken
+    from db.runs import NoActiveRelease
+    from deploy.errors import StackError
+    from triton_models.release.release import ReleaseError
+    from workers.errors import CredentialRefused, GeotagError, TransientError, UsageError
+
+    if isinstance(error, UsageError):
+        advice = "geotag --help shows the commands"
+        if str(getattr(error.__cause__, "filename", "")).endswith("stack.env"):
+            advice = (
+                "run geotag as the owner of the stack, or set GEOTAG_DATA_DIR to another folder"
+            )
+        return Explanation(error.message, advice, USAGE)
+    if isinstance(error, CredentialRefused):
+        return Explanation(
+            error.message, "check GEOTAG_S3_ACCESS_KEY and GEOTAG_S3_SECRET_KEY", USAGE
+        )
+    if isinstance(error, TransientError):
+        return Explanation(error.message, "geotag doctor says which service is away", SERVICE_AWAY)
+    if isinstance(error, GeotagError):
+        return Explanation(
+            f"{error.message} ({error.code})", "geotag doctor checks the set-up", USAGE
+        )
+    if isinstance(error, StackError):
+        return Explanation(error.message, error.advice, SERVICE_AWAY)
+    if isinstance(error, DatabaseUrlMissing):
+        return Explanation(
+            "no database is known", "geotag up starts one, or set GEOTAG_DATABASE_URL", USAGE
+        )
+    if isinstance(error, NoActiveRelease):
+        return Explanation("no release is active", "geotag up registers one", USAGE)
+    if isinstance(error, (ReleaseError, ReleaseNameTaken, CommandError)):
+        return Explanation(str(error), "see docs/architecture.md", USAGE)
+    if isinstance(error, SQLAlchemyError) and is_away(error):
+        cause = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        # A refused login comes without a SQLSTATE, as psycopg2 was not connected yet.
+        if "authentication failed" in cause or " does not exist" in cause:
+            return Explanation(
+                f"the database refuses us: {cause}", "check GEOTAG_DATABASE_URL", USAGE
+            )
+        return Explanation(f"the database is away: {cause}", "geotag up starts it", SERVICE_AWAY)
+    if isinstance(error, ModuleNotFoundError) and error.name in ("torch", "onnx", "onnxruntime"):
+        return Explanation(
+            f"{error.name} is not installed here",
+            "to train and to make releases, install the extra train: pip install '.[train]'",
+            USAGE,
+        )
+    if isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) in ("42P01", "3F000"):
+        return Explanation("the database has no geotag schema", "geotag up creates it", USAGE)
+    if isinstance(error, OSError) and error.errno in _OF_PLACES:
+        place = error.filename or "what is written"
+        return Explanation(
+            f"{place}: {error.strerror}", "check the path, its rights, and the room on it", USAGE
+        )
+    return None

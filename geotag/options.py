@@ -1,0 +1,10 @@
+"""Options that several commands share."""
+
+from typing import Annotated
+
+import typer
+
+from geotag.formats import Format
+
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print it.")]
+RunOption = Annotated[int | None, typer.Option("--run", help="Only this run.")]

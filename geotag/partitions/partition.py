@@ -1,0 +1,144 @@
+"""`geotag partition`: build geo-cells from a table of coordinates, and print a file's tokens."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from rich.table import Table
+
+from geotag.output import console, errors
+from geotag.partitions.coordinates import BadRows, is_parquet, read_coordinates
+from triton_models.cells import published
+from triton_models.cells.geocells import LEVELS, write_tables
+from triton_models.cells.partitioning import BuildReport, Limits, Small, build_hierarchy
+from workers.errors import UsageError
+
+
+def build(
+    coordinates: Path,
+    out: Path,
+    *,
+    coarse_max: int = 5000,
+    middle_max: int = 2000,
+    fine_max: int = 1000,
+    min_count: int = 50,
+    max_level: int = 30,
+    small: Small = "drop",
+    longitude_column: str | None = None,
+    latitude_column: str | None = None,
+) -> None:
+    """Build the three partitions of a table and write `partitions.parquet` and `cells.parquet`.
+
+    The defaults are the published limits. The table is read once, in chunks; what is kept is 8
+    bytes a row.
+
+    Args:
+        coordinates: CSV with a header, or Parquet; degrees, WGS 84.
+        out: a folder, made where it is missing.
+        coarse_max: a coarse cell is split while it holds more photographs.
+        middle_max: the same for a middle cell.
+        fine_max: the same for a fine cell.
+        min_count: a cell of fewer photographs has no class.
+        max_level: no cell is split beyond this S2 level.
+        small: `drop` the photographs of such a cell, or `merge` them into the nearest one.
+        longitude_column: its name; without one, lon, longitude, lng or long is looked for.
+        latitude_column: its name; without one, lat or latitude is looked for.
+
+    Raises:
+        UsageError: the table cannot be read, or the limits leave no cell.
+    """
+    if not 0 <= max_level <= 30:
+        raise UsageError(f"--max-level is an S2 level, 0 to 30; got {max_level}")
+    if small not in ("drop", "merge"):
+        raise UsageError(f"small cells are dropped or merged (drop, merge); got {small}")
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is there, and no folder: name another --out")
+    bad = BadRows()
+    chunks = read_coordinates(coordinates, longitude_column, latitude_column, bad)
+    try:
+        hierarchy, reports = build_hierarchy(
+            chunks,
+            coarse=Limits(min_count, coarse_max),
+            middle=Limits(min_count, middle_max),
+            fine=Limits(min_count, fine_max),
+            max_level=max_level,
+            small=small,
+        )
+    except ValueError as error:
+        raise UsageError(f"{coordinates}: {error}") from error
+    out.mkdir(parents=True, exist_ok=True)
+    write_tables(hierarchy, out)
+    console.print(_table(reports, small))
+    _say_bad(coordinates, bad)
+    _say(f"written: {out / 'partitions.parquet'}, {out / 'cells.parquet'}")
+
+
+def _table(reports: Sequence[BuildReport], small: Small) -> Table:
+    lost = "dropped" if small == "drop" else "merged"
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("partition")
+    names = ("cells", "photographs", f"small cells {lost}", f"photographs {lost}", "above maximum")
+    for name in names:
+        table.add_column(name, justify="right")
+    for r in reports:
+        used = r.coordinates - r.invalid - (r.small_photographs if small == "drop" else 0)
+        counts = (r.cells, used, r.small_cells, r.small_photographs, r.oversized_cells)
+        table.add_row(r.name, *(f"{count:,}" for count in counts))
+    return table
+
+
+def _say_bad(path: Path, bad: BadRows) -> None:
+    if bad.count:
+        unit = "row" if is_parquet(path) else "line"
+        named = ", ".join(map(str, bad.first)) + (" …" if bad.count > len(bad.first) else "")
+        _say(
+            f"left out: {bad.count:,} rows whose coordinates are missing, no numbers or out of"
+            f" range ({unit} {named})"
+        )
+
+
+def _say(line: str) -> None:
+    errors.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_tokens(path: Path, partition: str | None = None) -> None:
+    """Print the S2 tokens of a partition file, one a line in the file's order.
+
+    The repairs of a published CSV go to standard error. Of our Parquet `partition` chooses coarse,
+    middle or fine; without it all three are printed in the file's order.
+
+    Raises:
+        UsageError: it is no such file, or its tokens cannot be repaired with certainty.
+    """
+    found = _parquet_tokens(path, partition) if is_parquet(path) else _published_tokens(path)
+    for token in found:
+        print(token)
+
+
+def _published_tokens(path: Path) -> Sequence[str]:
+    try:
+        loaded, repairs = published.load(path)
+    except (published.PartitionFileError, OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(str(error)) from error
+    for r in repairs:
+        _say(f"line {r.line}: {r.written} is {r.token}")
+    alone = sum(r.choices == 1 for r in repairs)
+    _say(
+        f"{len(repairs):,} of {len(loaded):,} tokens repaired: {alone:,} by their mean position"
+        f" alone, {len(repairs) - alone:,} by their neighbours too"
+    )
+    return loaded.tokens
+
+
+def _parquet_tokens(path: Path, partition: str | None) -> Sequence[str]:
+    if partition is not None and partition not in LEVELS:
+        raise UsageError(f"no partition {partition}: {', '.join(LEVELS)}")
+    chosen = pc.field("partition") == partition if partition else None
+    try:
+        tokens = pq.read_table(path, columns=["token"], filters=chosen)["token"]
+    except (OSError, KeyError, IndexError, pa.ArrowException) as error:
+        raise UsageError(f"{path}: no column of tokens can be read: {error}") from error
+    return [str(token) for token in tokens.to_pylist()]

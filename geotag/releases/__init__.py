@@ -1,0 +1,1 @@
+"""Releases in the ledger and in Triton: register, activate, roll back."""

@@ -1,0 +1,1 @@
+"""Results of photographs, and how they are printed."""

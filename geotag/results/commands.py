@@ -1,0 +1,67 @@
+"""`geotag results` and `geotag show`: what is known of the photographs of an archive."""
+
+from typing import Annotated
+
+import typer
+
+from geotag.formats import Format
+from geotag.options import FormatOption, RunOption
+
+app = typer.Typer(no_args_is_help=True, help="Results.")
+
+
+@app.command()
+def results(
+    source: Annotated[
+        str | None,
+        typer.Argument(help="Only this archive, or what lies under this s3://bucket/prefix."),
+    ] = None,
+    run_id: RunOption = None,
+    state: Annotated[
+        str | None,
+        typer.Option(help="Only pending, geotagged, abstained, failed or quarantined ones."),
+    ] = None,
+    release: Annotated[
+        str | None, typer.Option(help="As this release has it, not the newest answer.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """One line (or record, or feature) for every photograph; see docs/results.md for the names."""
+    from db.archives import registered
+    from db.reads import ResultFilter, is_registered, stream_results
+    from db.schema import STATES
+    from geotag.context import context
+    from geotag.output import at_most, write_results
+    from geotag.results.places import near
+    from workers.errors import UsageError
+    from workers.s3.service import parse_s3_url
+
+    if state is not None and state not in ("pending", *STATES):
+        raise UsageError(f"no state {state}: pending, {', '.join(STATES)}")
+    is_url = source is not None and source.startswith("s3://")
+    bucket, prefix = parse_s3_url(source) if source and is_url else (None, "")
+    engine = context().engine
+    archive = None if is_url else source
+    if archive is not None and all(a.name != archive for a in registered(engine, removed=True)):
+        raise UsageError(f"no archive {archive!r} is registered: geotag archive list --removed")
+    if release is not None and not is_registered(engine, release):
+        raise UsageError(f"no release {release} is registered")
+    which = ResultFilter(
+        run_id=run_id, archive=archive, bucket=bucket, prefix=prefix, state=state, release=release
+    )
+    write_results(at_most(stream_results(engine, which), limit), form, near)
+
+
+@app.command()
+def show(
+    key: Annotated[str, typer.Argument(help="An object's key, or its s3:// URL.")],
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Everything that is known of one object: result, candidates, regions, facts, attempts."""
+    from geotag.context import context
+    from geotag.results.show import print_shown
+    from workers.s3.service import parse_s3_url
+
+    bucket, name = parse_s3_url(key) if key.startswith("s3://") else (None, key)
+    print_shown(context(), bucket, name, form)

@@ -1,0 +1,1 @@
+"""Runs: start, watch, pause, resume, cancel."""

@@ -1,0 +1,122 @@
+"""Commands on runs: `run`, `locate`, `status`, `pause`, `resume`, `cancel`."""
+
+from typing import Annotated
+
+import typer
+
+from geotag import exits
+from geotag.formats import Format
+from geotag.options import FormatOption, RunOption
+
+app = typer.Typer(no_args_is_help=True, help="Runs.")
+
+RunArgument = Annotated[int, typer.Argument(help="The run's number: geotag status.", min=1)]
+
+
+@app.command()
+def run(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="An archive's name, s3://bucket/prefix of a registered one, a manifest (.csv or"
+            " .parquet with a column of s3:// URLs), or a folder, which is uploaded first."
+        ),
+    ],
+    inventory: Annotated[
+        str | None,
+        typer.Option(
+            help="Read this S3 Inventory (s3://…/manifest.json) of the archive, do not list it."
+        ),
+    ] = None,
+    partial: Annotated[
+        bool,
+        typer.Option(
+            "--partial",
+            help="The inventory does not cover all of the archive: nothing is taken for vanished.",
+        ),
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option(help="Watch it to its end; with --no-wait, only queue it.")
+    ] = True,
+) -> None:
+    """Geotag everything that a source holds and that has no outcome yet.
+
+    Ctrl-C leaves the work going: `geotag status` picks it up, and running the same source again
+    resumes it. Exit code 0: every object is geotagged or abstained; 3: some failed; 2: wrong usage
+    or settings; 4: a service stayed away.
+    """
+    from geotag.context import context
+    from geotag.runs import run as jobs
+    from geotag.runs.watch import report
+
+    now = context()
+    what = jobs.source_of(now, source, inventory_url=inventory, partial=partial)
+    progress, seconds = jobs.run(now, what, wait=wait)
+    raise typer.Exit(report(now, progress, seconds) if progress else exits.OK)
+
+
+@app.command()
+def locate(
+    what: Annotated[
+        str,
+        typer.Argument(help="A file, an s3:// URL, or an https:// URL of a registered endpoint."),
+    ],
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Geotag one picture now, ahead of any backfill, and show what came out."""
+    from geotag.context import context
+    from geotag.results.show import print_shown
+    from geotag.runs import run as jobs
+
+    now = context()
+    progress, bucket, key = jobs.locate(now, what)
+    print_shown(now, bucket, key, form)
+    failed = progress.failed + progress.quarantined + progress.failed_before
+    raise typer.Exit(exits.SOME_FAILED if failed else exits.OK)
+
+
+@app.command()
+def status(
+    run_id: RunOption = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow the run, or the newest one.")
+    ] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """How far the newest runs are, and how many objects are in which state.
+
+    With --watch: rate, time left, queue, failures by code, and what it waits for. With --format
+    json as well, an object every other second; the exit code is that of geotag run.
+    """
+    from geotag.context import context
+    from geotag.runs.status import print_status
+    from geotag.runs.watch import follow
+
+    if watch:
+        raise typer.Exit(follow(context(), run_id, form))
+    print_status(context(), run_id, form)
+
+
+@app.command()
+def pause(run: RunArgument) -> None:
+    """Send nothing of a run to the workers until it is resumed; what they are at is finished."""
+    _change(run, "pause")
+
+
+@app.command()
+def resume(run: RunArgument) -> None:
+    """Go on with a paused run."""
+    _change(run, "resume")
+
+
+@app.command()
+def cancel(run: RunArgument) -> None:
+    """End a run for good. Objects without an outcome stay pending, for the next run over them."""
+    _change(run, "cancel")
+
+
+def _change(run: int, what: str) -> None:
+    from geotag.context import context
+    from geotag.runs import control
+
+    control.change(context(), run, what)

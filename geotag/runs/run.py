@@ -1,0 +1,202 @@
+"""`geotag run` and `geotag locate`: from what the user names to a finished run."""
+
+import time
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path, PurePath
+
+from db import archives
+from db.archives import RegisteredArchive
+from db.planning import ListedPage
+from db.reads import RunProgress
+from db.runs import PlannedElsewhere, RunStopped
+from geotag.archives import registry
+from geotag.context import Context
+from geotag.output import errors
+from geotag.runs.watch import watch
+from workers.broker.app import BACKFILL, INTERACTIVE
+from workers.broker.publisher import Publisher
+from workers.errors import UsageError
+from workers.planning.inventory import INVENTORY, PARTIAL, inventory
+from workers.planning.manifests import manifest
+from workers.planning.planner import Planned
+from workers.planning.sources import Source, archive_of, as_listed, check_key, listing
+from workers.planning.uploads import key_of, read_file, upload_folder
+from workers.s3.service import parse_s3_url, s3_url
+
+
+def source_of(
+    context: Context, what: str, *, inventory_url: str | None = None, partial: bool = False
+) -> Source:
+    """What a run is over: an archive's name, `s3://bucket/prefix`, a manifest file, or a folder.
+
+    The source is looked at, so that one that cannot be read leaves no run behind.
+
+    Args:
+        context: settings and clients.
+        what: names it. A folder is uploaded first.
+        inventory_url: the manifest.json to read instead of listing the archive.
+        partial: the inventory does not cover all of the archive.
+
+    Raises:
+        UsageError: it is none of these, or not in a registered archive.
+        DatabaseUrlMissing: no stack is known.
+    """
+    _require_stack(context)
+    path = Path(what)
+    if inventory_url is not None:
+        return _inventory(context, what, inventory_url, partial=partial)
+    if what.startswith("s3://"):
+        archive, prefix = registry.of_url(context, what)
+        source = listing(context.s3_services, archive, prefix)
+    elif path.is_dir():
+        source = _uploaded(context, path)
+    elif path.is_file() and path.suffix.lower() in (".csv", ".parquet"):
+        return manifest(context.s3_services, archives.registered(context.engine), path)
+    elif path.is_file():
+        raise UsageError(
+            f"{what} is neither a folder nor a manifest (.csv, .parquet);"
+            " for one picture: geotag locate"
+        )
+    else:
+        archive = _archive(context, what)
+        source = listing(context.s3_services, archive, archive.prefix)
+    next(source.pages(None), None)
+    return source
+
+
+def _archive(context: Context, name: str) -> RegisteredArchive:
+    found = archives.registered(context.engine)
+    if all(archive.name != name for archive in found):
+        raise UsageError(
+            f"{name}: no such archive (geotag archive list), folder, manifest or s3:// URL"
+        )
+    archive = registry.named(context, name)
+    return archive_of([archive], archive.bucket, archive.prefix)
+
+
+def _inventory(context: Context, name: str, url: str, *, partial: bool) -> Source:
+    parse_s3_url(url)
+    archive = _archive(context, name)
+    registered = archives.registered(context.engine)
+    called = f"{PARTIAL if partial else ''}{INVENTORY.removesuffix('s3://')}{url}"
+    return inventory(context.s3_services, registered, archive, called)
+
+
+def _uploaded(context: Context, folder: Path) -> Source:
+    archive = registry.own(context)
+    archive_of([archive], archive.bucket, archive.prefix)
+
+    def report(done: int, total: int) -> None:
+        if done == total or done % 100 == 0:
+            errors.print(f"[dim]{done} of {total} files are in s3://{archive.bucket}/[/dim]")
+
+    prefix = upload_folder(context.s3, archive.bucket, folder, report=report)
+    return listing(context.s3_services, archive, prefix)
+
+
+def _require_stack(context: Context) -> None:
+    """Raise DatabaseUrlMissing where no stack is known.
+
+    Without an endpoint S3 means AWS, and the user's pictures would go there with the credential of
+    their own profile before anybody noticed that there is no ledger.
+    """
+    _ = context.engine
+
+
+def run(context: Context, source: Source, *, wait: bool = True) -> tuple[RunProgress | None, float]:
+    """Plan a source on the backfill queue and, if asked to wait, watch it to its end.
+
+    Returns:
+        The finished run's progress (None without waiting) and the seconds from the first message.
+    """
+    started = time.monotonic()
+    publisher = context.publisher()
+
+    def said(planned: Planned) -> None:
+        if planned.listed and planned.listed % 10_000 == 0:
+            errors.print(f"[dim]{planned.listed} listed, {planned.planned} to do[/dim]")
+
+    try:
+        run_id = _plan(context, source, publisher, report=said)
+        if not wait:
+            errors.print(f"run {run_id} is planned; geotag status")
+            return None, 0.0
+        return watch(context, run_id, meanwhile=publisher.round), time.monotonic() - started
+    except KeyboardInterrupt:
+        errors.print(
+            "what is queued goes on without you: geotag status; the same command again takes the"
+            " run up where it is"
+        )
+        raise
+
+
+def _plan(
+    context: Context,
+    source: Source,
+    publisher: Publisher,
+    queue: str = BACKFILL,
+    report: Callable[[Planned], None] = lambda planned: None,
+) -> int:
+    """Plan a source, or leave that to who is at it already; the run's id.
+
+    Raises:
+        UsageError: the run was cancelled, or its archive paused or removed, at this moment.
+    """
+    try:
+        planned = context.planner().plan(source, queue, publish=publisher.top_up, report=report)
+    except PlannedElsewhere as elsewhere:
+        errors.print(f"run {elsewhere.run_id} is being planned by another process already")
+        return elsewhere.run_id
+    except RunStopped:
+        raise UsageError(
+            "planning stopped: the run was cancelled, or its archive was paused or removed"
+        ) from None
+    if planned.vanished:
+        errors.print(f"{planned.vanished} objects that were there have vanished")
+    return planned.run_id
+
+
+def locate(context: Context, what: str) -> tuple[RunProgress, str, str]:
+    """Geotag one picture now, through the queue that no backfill delays.
+
+    Args:
+        context: settings and clients.
+        what: a file (uploaded first), an `s3://` URL, or an `https://` URL of a registered
+            endpoint.
+
+    Returns:
+        The finished run's progress, and the picture's bucket and key.
+
+    Raises:
+        UsageError: it names no picture, or one in no registered archive.
+        DatabaseUrlMissing: no stack is known.
+    """
+    _require_stack(context)
+    archive, key = _one_object(context, what)
+    wrong = check_key(key)
+    if wrong:
+        raise UsageError(f"{what} has {wrong}")
+    obj = context.s3_services.of(archive).head(archive.bucket, key)
+    page = ListedPage([as_listed(archive, obj)])
+    source = Source(s3_url(archive.bucket, key), archive, lambda _cursor: iter([page]))
+    publisher = context.publisher()
+    run_id = _plan(context, source, publisher, INTERACTIVE)
+    return watch(context, run_id, meanwhile=publisher.round), archive.bucket, key
+
+
+def _one_object(context: Context, what: str) -> tuple[RegisteredArchive, str]:
+    if what.startswith("s3://") and not parse_s3_url(what)[1]:
+        raise UsageError(f"{what} names no object; for all of a bucket: geotag run")
+    if what.startswith(("s3://", "https://", "http://")):
+        return registry.of_url(context, what)
+    path = Path(what)
+    if not path.is_file():
+        raise UsageError(f"{what}: no such file")
+    data = read_file(path)
+    # By content, so that the same picture asked for twice is the same object.
+    key = f"located/{sha256(data).hexdigest()[:16]}/{key_of(PurePath(path.name))}"
+    archive = registry.own(context)
+    context.s3.ensure_bucket(archive.bucket)
+    context.s3.upload(archive.bucket, key, data)
+    return archive, key

@@ -1,0 +1,212 @@
+"""Live progress of a run, read from the ledger: any number may watch, and nobody has to."""
+
+import shlex
+import time
+from collections import deque
+from collections.abc import Callable
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from db.engine import is_away
+from db.reads import RunProgress, failure_codes, recorded_codes, run_progress
+from db.schema import STATES
+from deploy.local.doctor import checks
+from deploy.local.stack import SERVERS
+from geotag import exits
+from geotag.context import Context
+from geotag.formats import Format
+from geotag.output import console
+from geotag.runs.display import View, display
+from geotag.runs.status import HELD
+from workers.errors import TransientError, UsageError
+
+# One photograph is answered at once; the progress of a run of millions takes a while to count.
+# The longer it goes on, the less often the ledger is asked, down to every other second.
+_SHORTEST_POLL_SECONDS = 0.2
+_LONGEST_POLL_SECONDS = 2.0
+_LOOK_SECONDS = 5.0
+_MEANWHILE_SECONDS = 2.0
+_RATE_WINDOW_SECONDS = 20.0
+
+
+class ServiceStayedAway(TransientError):
+    """Nothing moved for as long as the settings grant."""
+
+    code = "service_stayed_away"
+
+
+class Rate:
+    """Objects a second over the last seconds."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def update(self, done: int) -> float | None:
+        """The rate with this count; None until something has moved."""
+        now = time.monotonic()
+        self._seen.append((now, done))
+        while now - self._seen[0][0] > _RATE_WINDOW_SECONDS and len(self._seen) > 2:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        return (done - before) / (now - since) if done > before else None
+
+
+def follow(context: Context, run_id: int | None, form: Format) -> int:
+    """Watch a run, or the newest one, and report how it ended; the exit code that it amounts to.
+
+    Raises:
+        UsageError: there is no such run, or it cannot be watched in that form.
+        ServiceStayedAway: see `watch`.
+    """
+    if form not in (Format.TABLE, Format.JSON):
+        raise UsageError("a run is watched as a table or as json")
+    newest = run_progress(context.engine, run_id, most=1)
+    if not newest:
+        raise UsageError(f"there is no run {run_id}" if run_id else "there is no run yet")
+    ended = watch(context, newest[0].id, form=form)
+    return exit_code(ended) if form is Format.JSON else report(context, ended)
+
+
+def watch(
+    context: Context,
+    run_id: int,
+    *,
+    meanwhile: Callable[[], object] = lambda: None,
+    form: Format = Format.TABLE,
+) -> RunProgress:
+    """Show a run's progress until each of its objects has an outcome.
+
+    Args:
+        context: settings and clients.
+        run_id: the run.
+        meanwhile: called every other second; that a service is away is no reason to stop.
+        form: `json` is an object a line, on standard output.
+
+    Raises:
+        ServiceStayedAway: nothing moved for GEOTAG_WAIT_SECONDS, and it was not told to wait.
+        UsageError: there is no such run.
+    """
+    rate = Rate()
+    started = moved_at = asked_at = looked_at = time.monotonic()
+    seen = (-1, -1)
+    codes: tuple[tuple[str, int], ...] = ()
+    away: tuple[str, ...] = ()
+    with display(form) as shown:
+        while True:
+            now, progress = time.monotonic(), _progress(context, run_id)
+            if progress is not None:
+                figures = progress.done, progress.listed
+                if figures != seen:
+                    moved_at, seen, away = now, figures, ()
+                elif progress.state in HELD:
+                    moved_at = now
+                if now - looked_at >= _LOOK_SECONDS or progress.finished:
+                    looked_at = now
+                    codes = _codes(context, progress)
+                    away = _away(context) if now - moved_at >= _LOOK_SECONDS else ()
+                shown.show(View(progress, rate.update(progress.done), codes, away))
+                if progress.finished:
+                    return progress
+            if now - asked_at > _MEANWHILE_SECONDS:
+                asked_at = now
+                _ask(meanwhile)
+            if now - moved_at > context.settings.command.wait_seconds:
+                raise ServiceStayedAway(
+                    f"nothing moved for {context.settings.command.wait_seconds:.0f} s; the objects"
+                    f" of run {run_id} are still queued, and go on when services and workers are"
+                    " there again"
+                )
+            time.sleep(_pause(now - started))
+
+
+def _pause(waited: float) -> float:
+    """Seconds until the next look, after so many seconds of them."""
+    return min(_LONGEST_POLL_SECONDS, max(_SHORTEST_POLL_SECONDS, waited / 10))
+
+
+def _codes(context: Context, progress: RunProgress) -> tuple[tuple[str, int], ...]:
+    """The run's failures by code; none while the database is away."""
+    if not progress.failed + progress.quarantined:
+        return ()
+    try:
+        return tuple(recorded_codes(context.engine, progress.id))
+    except SQLAlchemyError as error:
+        if is_away(error):
+            return ()
+        raise
+
+
+def _away(context: Context) -> tuple[str, ...]:
+    """The services that do not answer."""
+    found = checks(context.settings.stack)
+    return tuple(check.name for check in found if check.name in SERVERS and not check.ok)
+
+
+def _ask(meanwhile: Callable[[], object]) -> None:
+    try:
+        meanwhile()
+    except TransientError:
+        return
+    except SQLAlchemyError as error:
+        if not is_away(error):
+            raise
+
+
+def _progress(context: Context, run_id: int) -> RunProgress | None:
+    """The run's progress, or None while the database is away: it may be back in a moment."""
+    try:
+        found = run_progress(context.engine, run_id)
+    except SQLAlchemyError as error:
+        if is_away(error):
+            return None
+        raise
+    if not found:
+        raise UsageError(f"there is no run {run_id}")
+    return found[0]
+
+
+def report(context: Context, progress: RunProgress, seconds: float | None = None) -> int:
+    """Print a finished run's totals and return the exit code that they amount to."""
+    counted = ", ".join(
+        f"{getattr(progress, state)} {state}"
+        for state in STATES
+        if getattr(progress, state) or state == "geotagged"
+    )
+    before = f"{progress.done_before} done before"
+    if progress.failed_before:
+        before += f" ({progress.failed_before} of them failed)"
+    took = (
+        f" in {seconds:.1f} s, {progress.done / seconds:.1f}/s" if seconds and progress.done else ""
+    )
+    console.print(
+        f"run {progress.id} ({progress.release}):"
+        f" {progress.listed} found, {before}, {counted}{took}"
+    )
+    if progress.skipped:
+        console.print(f"{progress.skipped} left out: no photographs (sidecars, folders)")
+    failed = progress.failed + progress.quarantined
+    for code, count in failure_codes(context.engine, progress.id) if failed else ():
+        console.print(f"  [red]{count:>6} {code}[/red]")
+    for state in ("failed", "quarantined"):
+        if getattr(progress, state):
+            console.print(f"to list them: geotag results --run {progress.id} --state {state}")
+    if failed:
+        console.print(f"what to do about them: geotag failures --run {progress.id}")
+    if progress.failed_before:
+        # Not objects of this run, so that --run does not find them.
+        source = f" {shlex.quote(progress.source)}" if progress.source.startswith("s3://") else ""
+        console.print(
+            f"to list what failed before: geotag results{source} --state failed"
+            " (and --state quarantined)",
+            markup=False,
+            soft_wrap=True,
+        )
+    if progress.state == "cancelled":
+        console.print(f"cancelled: {progress.pending} objects stay pending, for another run")
+    return exit_code(progress)
+
+
+def exit_code(progress: RunProgress) -> int:
+    """What became of a finished run's objects, as an exit code."""
+    wrong = progress.failed + progress.quarantined + progress.failed_before + progress.pending
+    return exits.SOME_FAILED if wrong else exits.OK

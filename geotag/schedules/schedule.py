@@ -1,0 +1,176 @@
+"""`geotag schedule`: from what the user writes to a schedule, and how schedules are shown."""
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime, time
+from itertools import islice
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+from rich.table import Table
+
+from db import dispatch, schedules
+from db.schedules import Night, NotPaused, NotScheduled, Schedule, ScheduleRefused, ScheduleSpec
+from geotag.context import Context
+from geotag.formats import ListFormat
+from geotag.output import console, errors, plain, write_csv, write_json
+from workers.errors import UsageError
+
+T = TypeVar("T")
+
+_SHOWN = 5
+_WINDOW = re.compile(r"(\d{1,2}):(\d\d)-(\d{1,2}):(\d\d)")
+
+
+def window_of(text: str) -> tuple[time, time]:
+    """Both ends of `22:00-06:00`.
+
+    Raises:
+        UsageError: it is no window.
+    """
+    match = _WINDOW.fullmatch(text.replace(" ", ""))
+    try:
+        if match is None:
+            raise ValueError
+        from_hour, from_minute, to_hour, to_minute = map(int, match.groups())
+        opens, closes = time(from_hour, from_minute), time(to_hour, to_minute)
+    except ValueError:
+        raise UsageError(f"no window: {text}; such as 22:00-06:00, in local time") from None
+    if opens == closes:
+        raise UsageError("a window that ends when it begins: leave it out for the whole day")
+    return opens, closes
+
+
+def add(context: Context, archive: str, plan: ScheduleSpec) -> None:
+    """Schedule an archive and say when its first night is.
+
+    Raises:
+        UsageError: the schedule cannot be as it was asked for.
+    """
+    now = dispatch.clock(context.engine)
+    first = _or_usage_error(lambda: schedules.add(context.engine, archive, plan, now), archive)
+    errors.print(f"{archive}: first on {_local(first, plan.timezone)}", highlight=False)
+
+
+def change(context: Context, archive: str, what: str) -> None:
+    """Pause, resume or remove a schedule.
+
+    Raises:
+        UsageError: the archive has none.
+    """
+    engine = context.engine
+    now = dispatch.clock(engine)
+    does: dict[str, Callable[[], datetime | None]] = {
+        "pause": lambda: schedules.pause(engine, archive, now),
+        "resume": lambda: schedules.resume(engine, archive, now),
+        "remove": lambda: schedules.remove(engine, archive),
+    }
+    _or_usage_error(does[what], archive)
+    says = {
+        "pause": "paused; a run of its last night goes on (geotag pause RUN)",
+        "resume": "goes on with the next night",
+        "remove": "removed; its nights' runs and results stay",
+    }
+    errors.print(f"{archive}: {says[what]}", highlight=False)
+
+
+def _or_usage_error(ask: Callable[[], T], archive: str) -> T:
+    try:
+        return ask()
+    except ScheduleRefused as error:
+        raise UsageError(str(error)) from error
+    except NotScheduled:
+        raise UsageError(f"{archive} has no schedule: geotag schedule add {archive}") from None
+    except NotPaused:
+        raise UsageError(f"the schedule of {archive} is not paused: geotag schedule list") from None
+
+
+def print_schedules(context: Context, form: ListFormat) -> None:
+    """Print every schedule."""
+    found = schedules.schedules(context.engine)
+    if form is ListFormat.JSON:
+        write_json(map(_record, found), sys.stdout)
+    elif form is ListFormat.CSV:
+        names = [*Schedule.__dataclass_fields__]
+        write_csv(map(_record, found), names, sys.stdout)
+    else:
+        columns = ("archive", "cron", "time zone", "window", "at most", "next night", "last run")
+        table = _table(*columns)
+        for one in found:
+            table.add_row(
+                plain(one.archive),
+                one.cron,
+                one.timezone,
+                _window(one),
+                str(one.most or "all"),
+                "paused" if one.paused_at else _local(one.next_at, one.timezone),
+                str(one.last_run_id or ""),
+            )
+        console.print(table)
+
+
+def print_schedule(context: Context, archive: str, form: ListFormat) -> None:
+    """Print one archive's schedule, its next nights, and its last ones with their runs.
+
+    Raises:
+        UsageError: it has none.
+    """
+    found = schedules.schedules(context.engine, archive)
+    if not found:
+        raise UsageError(f"{archive} has no schedule: geotag schedule add {archive}")
+    (one,) = found
+    upcoming = _upcoming(one)
+    past = schedules.last_nights(context.engine, archive, _SHOWN)
+    if form is not ListFormat.TABLE:
+        nights = [asdict(night) for night in past] + [{"scheduled_for": at} for at in upcoming]
+        if form is ListFormat.CSV:
+            write_csv(map(_plain_values, nights), Night.__dataclass_fields__, sys.stdout)
+        else:
+            whole = _record(one) | {"nights": [_plain_values(night) for night in nights]}
+            write_json([whole], sys.stdout)
+        return
+    window, most = _window(one), one.most or "all"
+    console.print(plain(f"{archive}: {one.cron} ({one.timezone}), window {window}, at most {most}"))
+    if one.paused_at:
+        console.print("paused: no night comes until it is resumed")
+    table = _table("night", "run", "objects", "done", "failed")
+    for night in past:
+        counts = (night.run_id, night.planned, night.done, night.failed)
+        table.add_row(_local(night.scheduled_for, one.timezone), *map(str, counts))
+    for at in upcoming:
+        table.add_row(_local(at, one.timezone), "", "", "", "")
+    console.print(table)
+
+
+def _upcoming(one: Schedule) -> list[datetime]:
+    if one.paused_at:
+        return []
+    following = schedules.nights(one.cron, one.timezone, one.next_at)
+    return [one.next_at, *islice(following, _SHOWN - 1)]
+
+
+def _window(one: Schedule) -> str:
+    if one.opens is None or one.closes is None:
+        return "always"
+    return f"{one.opens:%H:%M}-{one.closes:%H:%M}"
+
+
+def _local(at: datetime, timezone: str) -> str:
+    return f"{at.astimezone(ZoneInfo(timezone)):%Y-%m-%d %H:%M}"
+
+
+def _record(one: Schedule) -> dict[str, Any]:
+    return _plain_values(asdict(one))
+
+
+def _plain_values(record: dict[str, Any]) -> dict[str, Any]:
+    return {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in record.items()}
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in columns:
+        table.add_column(name)
+    return table

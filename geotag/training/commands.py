@@ -1,0 +1,56 @@
+"""`geotag train` and `geotag scenes`: from a table of photographs to a trained network."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Train networks.")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="TOML file; docs/training.md has its keys.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the run in its folder was stopped.")
+    ] = False,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Another value, such as training.batch=64; can be repeated."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what the run will be, and train nothing.")
+    ] = False,
+) -> None:
+    """Train a TransLocator from a table of photographs with their places.
+
+    Ctrl-C stops after the step under way and keeps a checkpoint; --resume goes on from there to
+    the same weights. For several GPUs: torchrun --nproc-per-node 8 --no-python geotag train …
+    Exit code 0: trained; 2: wrong usage or configuration, or no number came out; 4: the archive
+    stayed away; 130: stopped.
+    """
+    from geotag.training.train import dry, run
+
+    if dry_run:
+        dry(config, changes or (), resume=resume)
+    else:
+        raise typer.Exit(run(config, changes or (), resume=resume))
+
+
+@app.command()
+def scenes(
+    table: Annotated[Path, typer.Argument(help="CSV of photographs, as geotag train reads it.")],
+    photos: Annotated[
+        str, typer.Option(help="Where its files are: a folder, or s3://bucket/prefix.")
+    ],
+    out: Annotated[Path, typer.Option(help="CSV to write: the same with a column scene.")],
+) -> None:
+    """Fill in the scenes that a table lacks, by what a classifier of ImageNet sees.
+
+    A guess to learn from, where nobody labelled: indoor, natural or urban, and nothing where it is
+    not sure. Scenes that the table has are kept, and rows to validate on stay as they are.
+    docs/training.md says how often it is right.
+    """
+    from geotag.training.scenes import run
+
+    run(table, photos, out)

@@ -1,0 +1,1 @@
+"""Calibration fitted on held-out photographs, and how reliable it is."""

@@ -1,0 +1,147 @@
+"""From a release to the same release in 8-bit integers.
+
+Convolutions and matrix products with weights compute in int8 (weights by channel, activations in
+the range that sample pictures show; ONNX Runtime's static quantisation, as pairs of QuantizeLinear
+and DequantizeLinear). What they do not multiply stays in 32 bits: normalisation, attention's
+softmax, and the last product with weights before each output. Where that is no head (in `landmarks`
+it is what spreads scores over the world's cells), the heads compute in int8 as well.
+"""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from triton_models.release.release import MODEL_CARD, Release, sha256_of, write_release
+
+MULTIPLIES = ("Conv", "Gemm", "MatMul")
+
+Feed = Mapping[str, NDArray[np.uint8]]
+
+
+def quantise(release: Release, directory: Path, pictures: NDArray[np.uint8]) -> Release:
+    """Write `NAME-int8`, beside which the release stays as it is.
+
+    Its locator is fitted to the class maps of its own quantised segmentation network, so the pair
+    is bound as any other is; the calibration of its confidence is the release's and is to be
+    checked (docs/releases.md).
+
+    Args:
+        release: in 32 bits.
+        directory: of the new release.
+        pictures: UINT8 [n, S, S, 3] of the kind that it will see, prepared as for serving.
+
+    Raises:
+        ReleaseError: what came out is no consistent release.
+    """
+    manifest = release.manifest
+    with tempfile.TemporaryDirectory() as folder:
+        maps, scores = Path(folder, "segmentation.onnx"), Path(folder, "translocator.onnx")
+        quantise_network(
+            release.file("segmentation.onnx"), maps, [{"IMAGE": p[None]} for p in pictures]
+        )
+        segmentation = onnxruntime.InferenceSession(maps)
+        quantise_network(
+            release.file("translocator.onnx"),
+            scores,
+            [
+                {"IMAGE": p[None], "CLASS_MAP": segmentation.run(None, {"IMAGE": p[None]})[0]}
+                for p in pictures
+            ],
+        )
+        return write_release(
+            directory,
+            name=f"{release.name}-int8",
+            version=release.version,
+            fit=manifest.fit,
+            scenes=manifest.scenes,
+            segmentation=(maps, manifest.segmentation.config),
+            locator=(scores, manifest.locator.config),
+            locator_reads=sha256_of(maps),
+            cells=release,
+            calibration=manifest.calibration,
+            provenance={
+                **manifest.provenance,
+                "quantised_from": release.digest,
+                "quantised_on": f"{len(pictures)} pictures",
+                "quantised_with": f"onnxruntime {onnxruntime.__version__}, static int8",
+            },
+            model_card=_model_card(release, len(pictures)),
+        )
+
+
+def quantise_network(network: Path, out: Path, feeds: Sequence[Feed]) -> None:
+    """Write an ONNX network whose inner products are int8, with ranges from these inputs."""
+    with tempfile.TemporaryDirectory() as folder:
+        folded = Path(folder, "folded.onnx")
+        quant_pre_process(network, folded, skip_symbolic_shape=True)
+        quantize_static(
+            folded,
+            out,
+            _Feeds(feeds),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            # Unsigned activations with signed weights are what AVX-512 VNNI multiplies.
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_quantize=inner_products(onnx.load(folded).graph),
+            op_types_to_quantize=list(MULTIPLIES),
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+
+
+def inner_products(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes that multiply by weights, but for the last of these before each output."""
+    weights = {tensor.name for tensor in graph.initializer}
+    multiplies = {
+        node.name
+        for node in graph.node
+        if node.op_type in MULTIPLIES and any(name in weights for name in node.input)
+    }
+    producer = {name: node for node in graph.node for name in node.output}
+    last, seen = set(), set()
+    ahead = [output.name for output in graph.output]
+    while ahead:
+        node = producer.get(ahead.pop())
+        if node is None or node.name in seen:
+            continue
+        seen.add(node.name)
+        if node.name in multiplies:
+            last.add(node.name)
+        else:
+            ahead.extend(node.input)
+    return sorted(multiplies - last)
+
+
+class _Feeds(CalibrationDataReader):  # type: ignore[misc]
+    """The sample inputs, as ONNX Runtime wants to be given them."""
+
+    def __init__(self, feeds: Sequence[Feed]) -> None:
+        self._feeds: Iterator[Feed] = iter(feeds)
+
+    def get_next(self) -> Feed | None:
+        """The next one, or None."""
+        return next(self._feeds, None)
+
+
+def _model_card(release: Release, pictures: int) -> str:
+    card = release.file(MODEL_CARD).read_text()
+    return f"""# Release `{release.name}-int8`
+
+The release `{release.name}` ({release.digest[:12]}), its inner products in 8-bit integers, with
+ranges from {pictures} pictures, made by `geotag releases quantise`. Weights, cells and calibration
+are those of `{release.name}`, whose model card follows; its figures were measured in 32 bits.
+
+{card}"""

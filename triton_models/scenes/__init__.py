@@ -1,0 +1,1 @@
+"""Scene classes, and the scene labels of photographs."""

@@ -1,0 +1,1 @@
+"""The broker: the Celery application, its queues, and the publisher of chunks."""

@@ -1,0 +1,1 @@
+"""Working on a chunk: fetch, decode, infer, write; retries, leases and shutdown."""

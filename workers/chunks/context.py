@@ -1,0 +1,67 @@
+"""What one worker process works with: its clients, its threads, its name."""
+
+import os
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+
+from sqlalchemy import Engine
+
+from db.engine import make_engine
+from db.settings import DatabaseSettings
+from workers.chunks.circuit_breaker import CircuitBreaker
+from workers.chunks.shutdown import Deadline
+from workers.chunks.triton_client import TritonClient
+from workers.s3.service import S3Services
+from workers.settings import WorkerSettings
+
+
+@dataclass
+class WorkerContext:
+    """Clients of one worker process; each is made on first use, which is after the fork.
+
+    `deadline` is when the process must stop.
+    """
+
+    settings: WorkerSettings
+    database: DatabaseSettings
+    deadline: Deadline = field(default_factory=Deadline)
+    _locators: dict[tuple[str, str], TritonClient] = field(default_factory=dict)
+
+    @cached_property
+    def away(self) -> CircuitBreaker:
+        """The services that are known to be away."""
+        return CircuitBreaker(self.deadline, self.threads)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Connections to the ledger."""
+        return make_engine(self.database)
+
+    @cached_property
+    def archives(self) -> S3Services:
+        """The S3 services, each made when a chunk of its archive comes."""
+        return S3Services(self.settings)
+
+    @cached_property
+    def threads(self) -> ThreadPoolExecutor:
+        """As many threads as objects may be in flight."""
+        return ThreadPoolExecutor(self.settings.in_flight, thread_name_prefix="object")
+
+    @cached_property
+    def name(self) -> str:
+        """This process, as attempts name it."""
+        return f"{socket.gethostname()}:{os.getpid()}"
+
+    @cached_property
+    def code_version(self) -> str:
+        """What writes the rows, for their provenance."""
+        return version("geotag-archive")
+
+    def locator(self, release: str, digest: str) -> TritonClient:
+        """Triton, for a release."""
+        if (release, digest) not in self._locators:
+            self._locators[release, digest] = TritonClient(self.settings, release, digest)
+        return self._locators[release, digest]

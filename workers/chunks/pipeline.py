@@ -1,0 +1,214 @@
+"""One object, from its key to what is to be written about it: fetch, read, locate.
+
+Threads run many of these at once, so that fetching, decoding and inference overlap: each step
+releases the interpreter while it waits or computes.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from db.ledger import ChunkObject, Content, Geotag, Result
+from workers.chunks.triton_client import Prediction, TritonClient
+from workers.errors import (
+    ArchiveUnavailable,
+    GeotagError,
+    InternalError,
+    ObjectChanged,
+    PermanentError,
+    TransientError,
+    UsageError,
+)
+from workers.photo.reading import PhotoFacts, PhotoLimits, read_photo
+from workers.s3.service import ArchiveObject, Fetched, S3Service
+from workers.settings import WorkerSettings
+from workers.telemetry import metrics
+from workers.telemetry.logs import bound
+
+log = logging.getLogger(__name__)
+
+
+class _OneAtATime:
+    """Lets one thread at a time work on the same bytes; the next then finds them done."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._locks: dict[bytes, tuple[threading.Lock, int]] = {}
+
+    @contextmanager
+    def on(self, sha256: bytes) -> Iterator[None]:
+        with self._guard:
+            lock, waiting = self._locks.get(sha256, (threading.Lock(), 0))
+            self._locks[sha256] = (lock, waiting + 1)
+        try:
+            with lock:
+                yield
+        finally:
+            with self._guard:
+                lock, waiting = self._locks.pop(sha256)
+                if waiting > 1:
+                    self._locks[sha256] = (lock, waiting - 1)
+
+
+class Pipeline:
+    """Works on the objects of one chunk, under one release.
+
+    Args:
+        settings: limits and timeouts.
+        archive: the S3 service of the chunk's archive.
+        locator: Triton, for the chunk's release.
+        claim: claims some bytes for inference, or says the state of the geotag that they have.
+        code_version: what wrote the row, for its provenance.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        archive: S3Service,
+        locator: TritonClient,
+        claim: Callable[[bytes], str | None],
+        code_version: str,
+    ) -> None:
+        self._settings = settings
+        self._archive = archive
+        self._locator = locator
+        self._claim = claim
+        self._code_version = code_version
+        self._limits = PhotoLimits(settings.max_bytes, settings.max_pixels, settings.decode_seconds)
+        self._one_at_a_time = _OneAtATime()
+        self._located: dict[bytes, str] = {}
+
+    def run(self, obj: ChunkObject) -> Result:
+        """What is to be written about an object; a permanent error is a result too.
+
+        Raises:
+            TransientError: trying later may work.
+        """
+        with bound(object=obj.object_version_id), metrics.OBJECT_SECONDS.time():
+            return self._run(obj)
+
+    def _run(self, obj: ChunkObject) -> Result:
+        fetched: Fetched | None = None
+        try:
+            with metrics.stage("fetch"):
+                fetched = self._fetch(obj)
+            with self._one_at_a_time.on(fetched.sha256):
+                return self._locate(obj, fetched)
+        except TransientError:
+            raise
+        except UsageError as error:
+            # This worker lacks a credential, say: no fault of the object's.
+            raise ArchiveUnavailable(error.message) from error
+        except PermanentError as error:
+            with bound(code=error.code):
+                log.info("the object failed: %s", error.message)
+            return failure(obj, error, fetched)
+        except Exception as error:
+            log.exception("object %d: internal error", obj.object_version_id)
+            internal = InternalError(f"{type(error).__name__}: {error}")
+            return failure(obj, internal, fetched)
+
+    def _fetch(self, obj: ChunkObject) -> Fetched:
+        if not obj.etag:
+            # A manifest named a key that was not there; head() says what is wrong with it.
+            self._archive.head(obj.bucket, obj.key)
+            raise ObjectChanged("the object was not there when it was planned; plan again")
+        return self._archive.fetch(
+            ArchiveObject(
+                bucket=obj.bucket,
+                key=obj.key,
+                etag=obj.etag,
+                size=obj.size,
+                last_modified=obj.last_modified,
+            ),
+            self._settings.max_bytes,
+        )
+
+    def _locate(self, obj: ChunkObject, fetched: Fetched) -> Result:
+        """The caller holds the bytes' lock, so that identical bytes are inferred once."""
+        state = self._located.get(fetched.sha256) or self._claim(fetched.sha256)
+        if state is not None:
+            content = Content(sha256=fetched.sha256, bytes=len(fetched.data))
+            return Result(
+                obj.object_version_id, state, content=content, version_id=fetched.version_id
+            )
+        served = self._locator.served()
+        with metrics.stage("read"):
+            photo = read_photo(fetched.data, served.spec, self._limits)
+        with metrics.stage("infer"):
+            prediction = self._locator.locate(photo.pixels)
+        geotag = _geotag(fetched.sha256, prediction, self._code_version)
+        self._located[fetched.sha256] = geotag.state
+        return Result(
+            obj.object_version_id,
+            geotag.state,
+            content=_content(fetched, photo.facts),
+            version_id=fetched.version_id,
+            geotag=geotag,
+        )
+
+
+def failure(
+    obj: ChunkObject, error: GeotagError, fetched: Fetched | None = None, *, state: str = "failed"
+) -> Result:
+    """The result that records an error."""
+    return Result(
+        obj.object_version_id,
+        state,
+        code=error.code,
+        message=error.message[:2000],
+        content=Content(fetched.sha256, len(fetched.data)) if fetched else None,
+        version_id=fetched.version_id if fetched else None,
+    )
+
+
+def _content(fetched: Fetched, facts: PhotoFacts) -> Content:
+    return Content(
+        sha256=fetched.sha256,
+        bytes=len(fetched.data),
+        format=facts.format,
+        width=facts.width,
+        height=facts.height,
+        captured_at=facts.captured_at,
+        camera_make=facts.camera_make,
+        camera_model=facts.camera_model,
+        exif_longitude=facts.longitude,
+        exif_latitude=facts.latitude,
+        exif_altitude_m=facts.altitude_m,
+    )
+
+
+def _geotag(sha256: bytes, said: Prediction, code_version: str) -> Geotag:
+    regions = {
+        f"region_{level}_{name}": tuple(getattr(cell, field) for cell in cells)
+        for level, cells in said.regions.items()
+        for name, field in (("cells", "token"), ("probabilities", "probability"))
+    }
+    return Geotag(
+        sha256=sha256,
+        release_digest=said.release_digest,
+        state="abstained" if said.abstention else "geotagged",
+        abstention=said.abstention,
+        longitude=said.longitude,
+        latitude=said.latitude,
+        confidence=said.confidence[200],
+        confidence_1_km=said.confidence[1],
+        confidence_25_km=said.confidence[25],
+        confidence_750_km=said.confidence[750],
+        confidence_2500_km=said.confidence[2500],
+        coarse_cell=said.coarse.token if said.coarse else None,
+        middle_cell=said.middle.token if said.middle else None,
+        fine_cell=said.fine.token,
+        coarse_probability=said.coarse.probability if said.coarse else None,
+        middle_probability=said.middle.probability if said.middle else None,
+        fine_probability=said.fine.probability,
+        candidate_cells=tuple(cell.token for cell in said.candidates),
+        candidate_probabilities=tuple(cell.probability for cell in said.candidates),
+        scene=max(said.scene, key=lambda name: said.scene[name]),
+        scene_indoor=said.scene["indoor"],
+        scene_natural=said.scene["natural"],
+        scene_urban=said.scene["urban"],
+        code_version=code_version,
+        **regions,
+    )

@@ -1,0 +1,265 @@
+"""S3 Inventory: the list that S3 itself writes of a bucket, for archives too large to be listed.
+
+A `manifest.json` names data files (gzipped CSV or Parquet) and their columns (Amazon S3 User Guide,
+"Locating your inventory list"). Whatever is not as it says refuses the inventory by name: the
+manifest itself before anything is planned, a row of a data file when it is come to. Data files go
+through a temporary file, so that memory does not grow with them.
+"""
+
+import gzip
+import hashlib
+import json
+import re
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import IO, Any
+from urllib.parse import unquote_plus
+
+import pyarrow
+import pyarrow.parquet
+
+from db.archives import RegisteredArchive
+from db.planning import ListedPage
+from db.runs import Cursor
+from workers.errors import UsageError
+from workers.planning.manifests import check_groups, csv_rows
+from workers.planning.sources import (
+    DONE,
+    CursorRefused,
+    Source,
+    archive_of,
+    as_page,
+    check_key,
+    selection,
+)
+from workers.s3.service import ArchiveObject, S3Services, parse_s3_url, s3_url
+
+INVENTORY = "inventory s3://"
+PARTIAL = "partial "
+
+# S3 promises that an inventory has what was there two days before; what is newer it may lack
+# (Amazon S3 User Guide, "Amazon S3 Inventory consistency").
+_LAG = timedelta(hours=48)
+_PAGE = 1000
+_LARGEST_MANIFEST = 2**24  # bytes
+# A row has an ETag of 16 random bytes: gzip cannot make it a hundredth of its size.
+_MOST_INFLATION = 100
+_NEEDED = ("bucket", "key", "size", "etag")
+_KNOWN = (*_NEEDED, "islatest", "isdeletemarker", "lastmodifieddate")
+
+
+@dataclass(frozen=True)
+class _File:
+    key: str
+    size: int
+    md5: str
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """What a manifest.json says; `columns` are normalised (`ETag` and `e_tag` are `etag`)."""
+
+    digest: str
+    source_bucket: str
+    created: datetime
+    parquet: bool
+    columns: tuple[str, ...]
+    files: tuple[_File, ...]
+
+
+def inventory(
+    archives: S3Services,
+    registered: Sequence[RegisteredArchive],
+    archive: RegisteredArchive,
+    name: str,
+) -> Source:
+    """The photographs of an archive that an inventory names: current versions, below its prefix.
+
+    Args:
+        archives: the S3 services.
+        registered: the inventory must itself lie in one of these.
+        archive: that it is of.
+        name: `inventory s3://bucket/…/manifest.json`, or `partial inventory s3://…` where it does
+            not cover all of the archive and nothing may be taken for vanished.
+
+    Raises:
+        UsageError: it is no inventory of this archive that we can read.
+        GeotagError: it cannot be fetched.
+    """
+    bucket, key = parse_s3_url(name[name.index("s3://") :])
+    where = archive_of(registered, bucket, key)
+    said = _manifest(archives, where, key)
+    if said.source_bucket != archive.bucket:
+        raise UsageError(
+            f"{s3_url(bucket, key)} is the inventory of {said.source_bucket!r}, not of"
+            f" s3://{archive.bucket}"
+        )
+
+    def pages(cursor: Cursor | None) -> Iterator[ListedPage]:
+        if cursor == DONE:
+            return
+        if cursor and cursor["manifest"] != said.digest:
+            raise CursorRefused
+        file, row = (cursor["file"], cursor["row"]) if cursor else (0, 0)
+        for number in range(file, len(said.files)):
+            yield from _pages_of(archives, where, archive, said, number, row)
+            row = 0
+
+    prefix = None if name.startswith(PARTIAL) else archive.prefix
+    return Source(name, archive, pages, prefix, said.created, _LAG)
+
+
+def _pages_of(
+    archives: S3Services,
+    where: RegisteredArchive,
+    archive: RegisteredArchive,
+    said: _Manifest,
+    number: int,
+    skip: int,
+) -> Iterator[ListedPage]:
+    """The pages of a data file after its first `skip` rows; a cursor has a page's last row."""
+    file = said.files[number]
+    name = s3_url(where.bucket, file.key)
+    chosen = selection(archive)
+    with _downloaded(archives, where, file) as data:
+        rows = (_parquet if said.parquet else _csv)(data, name, said, file)
+        left = islice(enumerate(rows, 1), skip, None)
+        while page := list(islice(left, _PAGE)):
+            found = [_object(row, archive, f"{name}: row {at}") for at, row in page]
+            objects = [obj for obj in found if obj is not None]
+            after = {"file": number, "row": page[-1][0], "manifest": said.digest}
+            yield as_page(archive, objects, chosen, after)
+
+
+def _object(row: dict[str, Any], archive: RegisteredArchive, name: str) -> ArchiveObject | None:
+    """The object of a row; None for an old version, a deleted object, or one out of the archive."""
+    if row["bucket"] != archive.bucket:
+        raise UsageError(f"{name} is of the bucket {row['bucket']!r}, not of {archive.bucket}")
+    if _false(row.get("islatest", True)) or not _false(row.get("isdeletemarker", False)):
+        return None
+    key, etag = row["key"], row["etag"]
+    wrong = "no key" if not key else check_key(key) or (None if etag else "no ETag")
+    if wrong:
+        raise UsageError(f"{name} has {wrong}: {str(key)[:80]!r}")
+    if not key.startswith(archive.prefix):
+        return None
+    try:
+        size = int(row["size"])
+        modified = _time(row.get("lastmodifieddate"))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name}: {error}") from None
+    return ArchiveObject(archive.bucket, key, etag.strip('"'), size, modified)
+
+
+def _false(value: object) -> bool:
+    return value is False or str(value).lower() in ("false", "")
+
+
+def _time(value: object) -> datetime | None:
+    if value is None or value == "":
+        return None
+    found = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _manifest(archives: S3Services, where: RegisteredArchive, key: str) -> _Manifest:
+    name = s3_url(where.bucket, key)
+    service = archives.of(where)
+    data = service.fetch(service.head(where.bucket, key), _LARGEST_MANIFEST).data
+    try:
+        said = json.loads(data)
+        form = said["fileFormat"]
+        destination = str(said["destinationBucket"]).rpartition(":")[2]
+        columns = tuple(_columns(said["fileSchema"], parquet=form == "Parquet"))
+        manifest = _Manifest(
+            digest=hashlib.sha256(data).hexdigest(),
+            source_bucket=str(said["sourceBucket"]),
+            created=datetime.fromtimestamp(int(said["creationTimestamp"]) / 1000, UTC),
+            parquet=form == "Parquet",
+            columns=columns,
+            files=tuple(
+                _File(str(f["key"]), int(f["size"]), str(f["MD5checksum"])) for f in said["files"]
+            ),
+        )
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise UsageError(f"{name} is no inventory: {type(error).__name__}: {error}") from None
+    if form not in ("CSV", "Parquet"):
+        raise UsageError(f"{name}: its files are {form!r}; CSV and Parquet can be read")
+    if missing := [column for column in _NEEDED if column not in columns]:
+        raise UsageError(f"{name} lacks the columns {', '.join(missing)}: add them to its set-up")
+    for file in manifest.files:
+        if destination != where.bucket or not file.key.startswith(where.prefix):
+            raise UsageError(
+                f"{name}: its file {s3_url(destination, file.key)[:300]} is not in the archive"
+                f" {where.name}, where it is itself"
+            )
+    return manifest
+
+
+def _columns(schema: str, *, parquet: bool) -> list[str]:
+    """Normalised column names: of `Bucket, Key, …`, or of Parquet's `message … { … }`."""
+    names = (
+        re.findall(r"\w+ +\w+ +(\w+) *(?:\([^)]*\))*;", schema) if parquet else schema.split(",")
+    )
+    return [name.strip().replace("_", "").lower() for name in names]
+
+
+@contextmanager
+def _downloaded(archives: S3Services, where: RegisteredArchive, file: _File) -> Iterator[IO[bytes]]:
+    """A data file as a temporary file, once it is what the manifest says it is."""
+    name = s3_url(where.bucket, file.key)
+    with tempfile.TemporaryFile() as data:
+        archives.of(where).download(where.bucket, file.key, data, file.size)
+        data.seek(0)
+        digest = hashlib.file_digest(data, lambda: hashlib.md5(usedforsecurity=False))
+        if digest.hexdigest() != file.md5.lower():
+            raise UsageError(f"{name} is not the file that its manifest names: another MD5")
+        data.seek(0)
+        yield data
+
+
+def _csv(data: IO[bytes], name: str, said: _Manifest, file: _File) -> Iterator[dict[str, Any]]:
+    """The rows of a gzipped CSV file, which has no header and URL-encoded keys."""
+    most = file.size * _MOST_INFLATION + 2**20
+    try:
+        with gzip.open(data) as lines:
+            for number, row in enumerate(csv_rows(lines, name, most), 1):
+                if len(row) != len(said.columns):
+                    raise UsageError(
+                        f"{name}: row {number} has {len(row)} columns, and its manifest"
+                        f" {len(said.columns)}"
+                    )
+                found = dict(zip(said.columns, row, strict=True))
+                try:
+                    found["key"] = unquote_plus(found["key"], errors="strict")
+                except UnicodeDecodeError:
+                    raise UsageError(f"{name}: row {number} has a key that is no UTF-8") from None
+                yield found
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"{name} is no readable gzip: {error}") from None
+
+
+def _parquet(data: IO[bytes], name: str, said: _Manifest, _file: _File) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file."""
+    try:
+        with pyarrow.parquet.ParquetFile(data) as file:
+            present = {c.replace("_", "").lower(): c for c in file.schema_arrow.names}
+            if missing := [column for column in _NEEDED if column not in present]:
+                raise UsageError(f"{name} lacks the columns {', '.join(missing)}")
+            wanted = {short: present[short] for short in _KNOWN if short in present}
+            check_groups(file, list(wanted.values()), name)
+            for batch in file.iter_batches(_PAGE, columns=list(wanted.values())):
+                for row in batch.to_pylist():
+                    yield {short: _text(row[column]) for short, column in wanted.items()}
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{name} is no readable Parquet file: {error}") from None
+
+
+def _text(value: object) -> object:
+    """Parquet's `binary` columns come as bytes where they are not declared as text."""
+    return value.decode() if isinstance(value, bytes) else value

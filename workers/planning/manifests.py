@@ -1,0 +1,201 @@
+"""Manifest files: CSV or Parquet with a column of `s3://` URLs.
+
+Somebody else wrote them, and a spreadsheet may have been through them. A manifest is read once in
+full before anything is planned, in memory that does not grow with it, and a wrong row refuses all
+of it, by its number.
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow
+import pyarrow.parquet
+
+from db.archives import RegisteredArchive
+from db.planning import ListedObject, ListedPage
+from db.runs import Cursor
+from workers.errors import PermanentError, UsageError
+from workers.planning.sources import CursorRefused, Source, archive_of, as_listed, check_key
+from workers.planning.uploads import key_of
+from workers.s3.service import ArchiveObject, S3Services
+
+_PAGE = 1000
+_REQUESTS_AT_ONCE = 16
+_LONGEST_LINE = 2**16  # bytes; a key has 1024 at most
+_LARGEST_GROUP = 2**30  # bytes of a Parquet column that are decompressed at once
+
+
+class _Lines(Protocol):
+    """A binary file, as far as it is needed here."""
+
+    def readline(self, size: int, /) -> bytes: ...
+
+
+Row = tuple[int, RegisteredArchive, str]
+"""A row's number, and the archive and key that it names."""
+
+
+def manifest(archives: S3Services, registered: Sequence[RegisteredArchive], path: Path) -> Source:
+    """Every object that a manifest names, in its order, whether it is there or not.
+
+    A missing or forbidden object is listed without an ETag, so that the worker records what is
+    wrong with it.
+
+    Raises:
+        UsageError: the file is no manifest, or a row of it names what is not to be fetched.
+    """
+    for _row in rows(path, registered):
+        pass
+
+    def pages(cursor: Cursor | None) -> Iterator[ListedPage]:
+        state = _state(path)
+        if cursor and cursor["file"] != state:
+            raise CursorRefused
+        after = cursor["row"] if cursor else 0
+        left = (row for row in rows(path, registered) if row[0] > after)
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as threads:
+            while page := list(islice(left, _PAGE)):
+                objects = list(threads.map(head, page))
+                yield ListedPage(objects, 0, {"row": page[-1][0], "file": state})
+
+    def head(row: Row) -> ListedObject:
+        _number, archive, key = row
+        try:
+            return as_listed(archive, archives.of(archive).head(archive.bucket, key))
+        except PermanentError:
+            absent = ArchiveObject(archive.bucket, key, etag="", size=0, last_modified=None)
+            return as_listed(archive, absent)
+
+    return Source(f"manifest {key_of(path.resolve())}", None, pages)
+
+
+def _state(path: Path) -> list[int]:
+    """What changes when a file does."""
+    found = path.stat()
+    return [found.st_size, found.st_mtime_ns]
+
+
+def rows(path: Path, registered: Sequence[RegisteredArchive]) -> Iterator[Row]:
+    """The rows of a manifest that name an object.
+
+    Raises:
+        UsageError: a row names none, or one that is in no registered archive.
+    """
+    for number, url in manifest_urls(path):
+        bucket, _slash, key = url.removeprefix("s3://").partition("/")
+        wrong = check_key(key)
+        if wrong:
+            raise UsageError(f"{path}: row {number} has {wrong}: {url[:80]!r}")
+        try:
+            archive = archive_of(registered, bucket, key)
+        except UsageError as error:
+            raise UsageError(f"{path}: row {number}: {error.message}") from None
+        yield number, archive, key
+
+
+def manifest_urls(path: Path) -> Iterator[tuple[int, str]]:
+    """The `s3://` URLs of a manifest, each with the number of its row.
+
+    The column is the first one whose first value is such a URL; a CSV needs no header, and blank
+    rows are passed over.
+
+    Raises:
+        UsageError: no such column, a value that names no object (with its row), or an unreadable
+            file.
+    """
+    try:
+        found = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _csv_rows(path)
+        column: int | None = None
+        header: list[str] = []
+        for number, row in enumerate(found, 1):
+            if not any(row):
+                continue
+            if column is None:
+                column = next((i for i, v in enumerate(row) if v.startswith("s3://")), None)
+            if column is None and header:
+                raise UsageError(f"{path}: row {number} has no column with an s3:// URL")
+            if column is None:
+                header = row
+                continue
+            url = row[column] if column < len(row) else ""
+            if not _names_an_object(url):
+                raise UsageError(
+                    f"{path}: row {number} has {url[:80]!r} where s3://bucket/key belongs"
+                )
+            yield number, url
+        if column is None:
+            raise UsageError(f"{path}: no column with s3:// URLs")
+    # OSError: Parquet with a broken page, besides what the file system refuses.
+    except (UnicodeDecodeError, pyarrow.ArrowInvalid, OSError) as error:
+        raise UsageError(f"{path} is no readable manifest: {error}") from error
+
+
+def _names_an_object(url: str) -> bool:
+    bucket, _, key = url.removeprefix("s3://").partition("/")
+    return url.startswith("s3://") and bool(bucket and key)
+
+
+def _csv_rows(path: Path) -> Iterator[list[str]]:
+    with path.open("rb") as file:
+        yield from csv_rows(file, str(path))
+
+
+def csv_rows(file: _Lines, name: str, most: int | None = None) -> Iterator[list[str]]:
+    """The rows of a CSV file in UTF-8; memory does not grow with it.
+
+    Raises:
+        UsageError: a line is too long, no UTF-8 or no CSV, or the file has more than `most` bytes
+            (a zip bomb, say); the message has the line's number.
+    """
+    reader = csv.reader(_lines(file, name, most))
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise UsageError(f"{name}: line {reader.line_num} is no CSV: {error}") from error
+
+
+def _lines(file: _Lines, name: str, most: int | None) -> Iterator[str]:
+    number = size = 0
+    while line := file.readline(_LONGEST_LINE + 1):
+        number += 1
+        size += len(line)
+        if len(line) > _LONGEST_LINE:
+            raise UsageError(f"{name}: line {number} is longer than {_LONGEST_LINE} bytes")
+        if most is not None and size > most:
+            raise UsageError(f"{name}: by line {number} it is larger than {most} bytes unpacked")
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{name}: line {number} is no UTF-8: {error}") from None
+
+
+def _parquet_rows(path: Path) -> Iterator[list[str]]:
+    with pyarrow.parquet.ParquetFile(path) as file:
+        texts = [field.name for field in file.schema_arrow if _is_text(field.type)]
+        check_groups(file, texts, str(path))
+        for batch in file.iter_batches(_PAGE, columns=texts):
+            for row in batch.to_pylist():
+                yield [value or "" for value in row.values()]
+
+
+def check_groups(file: pyarrow.parquet.ParquetFile, columns: Sequence[str], name: str) -> None:
+    """Refuse a Parquet file with more in a row group than can be held; UsageError names it."""
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        for index in range(group.num_columns):
+            column = group.column(index)
+            if column.path_in_schema in columns and column.total_uncompressed_size > _LARGEST_GROUP:
+                raise UsageError(
+                    f"{name}: row group {number + 1} has more than {_LARGEST_GROUP} bytes in"
+                    f" {column.path_in_schema}: write smaller row groups"
+                )
+
+
+def _is_text(kind: pyarrow.DataType) -> bool:
+    if pyarrow.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)

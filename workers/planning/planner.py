@@ -1,0 +1,143 @@
+"""From a source to chunks in the ledger: the planner.
+
+It sends nothing. Its chunks wait in the ledger for a publisher (workers/broker/publisher.py),
+which is called between pages so that the workers begin before a long listing ends.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from db import archives, planning, runs
+from db.runs import Run, RunStopped
+from workers.planning.inventory import INVENTORY, inventory
+from workers.planning.sources import CursorRefused, Source, listing
+from workers.s3.service import S3Services, parse_s3_url
+from workers.telemetry import metrics
+from workers.telemetry.logs import bound
+
+
+@dataclass(frozen=True)
+class Planned:
+    """How far the planning of a run is: what its listing has come to, and how many have vanished.
+
+    `planned` counts the objects that this planner has put into chunks.
+    """
+
+    run_id: int
+    totals: runs.Totals
+    planned: int = 0
+    vanished: int = 0
+
+    @property
+    def listed(self) -> int:
+        """Photographs listed so far."""
+        return self.totals.listed
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Plans runs into the ledger.
+
+    Args:
+        engine: of the ledger.
+        archives: the S3 services that listings come from.
+        chunk_size: objects in one message, at most.
+    """
+
+    engine: Engine
+    archives: S3Services
+    chunk_size: int
+
+    def plan(
+        self,
+        source: Source,
+        queue: str,
+        *,
+        publish: Callable[[], object] = lambda: None,
+        report: Callable[[Planned], None] = lambda planned: None,
+    ) -> Planned:
+        """Plan all of a source that has no outcome yet; joins its unfinished run.
+
+        Args:
+            source: what to list.
+            queue: `backfill` or `interactive`.
+            publish: called after each page.
+            report: called with how far it is, after each page.
+
+        Raises:
+            NoActiveRelease: no release is registered and active.
+            PlannedElsewhere: another process plans the run at this moment.
+            RunStopped: the run was cancelled, or its archive paused or removed.
+            GeotagError: the source's own errors. Planning again goes on after the last page.
+        """
+        archive_id = source.archive.id if source.archive else None
+        run = runs.open_run(self.engine, source.name, queue, archive_id)
+        with bound(run=run.id), runs.plan_lease(self.engine, run.id):
+            return self._go_on(run, source, publish, report)
+
+    def resume(
+        self,
+        run_id: int,
+        *,
+        publish: Callable[[], object] = lambda: None,
+        report: Callable[[Planned], None] = lambda planned: None,
+    ) -> Planned:
+        """Plan a run of one archive to its end, from where it is; for the rest see `plan`."""
+        with bound(run=run_id), runs.plan_lease(self.engine, run_id):
+            run = runs.run_to_plan(self.engine, run_id)
+            return self._go_on(run, self._source(run), publish, report)
+
+    def _source(self, run: Run) -> Source:
+        """What a run is over, by its name in the ledger."""
+        registered = archives.registered(self.engine)
+        archive = next((a for a in registered if a.id == run.archive_id), None)
+        if archive is None:
+            raise RunStopped
+        if INVENTORY in run.source:
+            return inventory(self.archives, registered, archive, run.source)
+        return listing(self.archives, archive, parse_s3_url(run.source)[1])
+
+    def _go_on(
+        self,
+        run: Run,
+        source: Source,
+        publish: Callable[[], object],
+        report: Callable[[Planned], None],
+    ) -> Planned:
+        runs.may_go_on(self.engine, run.id)
+        room = runs.room(self.engine, run.id)
+        planned = Planned(run.id, run.totals)
+        report(planned)
+        pages = source.pages(run.cursor)
+        while room is None or planned.planned < room:
+            try:
+                page = next(pages, None)
+            except CursorRefused:
+                run = runs.start_over(self.engine, run)
+                pages = source.pages(None)
+                continue
+            if page is None:
+                vanished = planning.close_plan(self.engine, run, source.whole(run.created_at))
+                publish()
+                return Planned(run.id, run.totals, planned.planned, vanished)
+            with metrics.stage("plan"):
+                done = planning.plan_page(
+                    self.engine,
+                    run,
+                    page,
+                    chunk_size=self.chunk_size,
+                    as_of=source.as_of,
+                    most=None if room is None else room - planned.planned,
+                )
+            run = done.run
+            objects = sum(len(chunk.object_version_ids) for chunk in done.chunks)
+            planned = Planned(run.id, run.totals, planned.planned + objects)
+            metrics.LISTED.inc(len(page.objects))
+            metrics.PLANNED.inc(objects)
+            publish()
+            report(planned)
+            runs.may_go_on(self.engine, run.id)
+        planning.close_plan(self.engine, run)
+        return planned
