@@ -29,7 +29,7 @@ class Ledger:
         self.stop_after: int | None = None
         for name in ("plan_page", "close_plan"):
             monkeypatch.setattr(f"db.planning.{name}", getattr(self, name))
-        for name in ("open_run", "plan_hold", "start_over", "may_go_on"):
+        for name in ("open_run", "plan_lease", "start_over", "may_go_on"):
             monkeypatch.setattr(f"db.runs.{name}", getattr(self, name))
         monkeypatch.setattr("db.runs.room", lambda _engine, _run: self.limit)
 

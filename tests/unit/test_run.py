@@ -21,10 +21,10 @@ def stackless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment
     def touched(*_arguments: object) -> NoReturn:
         pytest.fail("S3 was touched")
 
-    monkeypatch.setattr("workers.s3.service.Archive.ensure_bucket", touched)
-    monkeypatch.setattr("workers.s3.service.Archive.list_objects", touched)
-    monkeypatch.setattr("workers.s3.service.Archive.upload", touched)
-    monkeypatch.setattr("workers.s3.service.Archive.head", touched)
+    monkeypatch.setattr("workers.s3.service.S3Service.ensure_bucket", touched)
+    monkeypatch.setattr("workers.s3.service.S3Service.list_objects", touched)
+    monkeypatch.setattr("workers.s3.service.S3Service.upload", touched)
+    monkeypatch.setattr("workers.s3.service.S3Service.head", touched)
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
     (tmp_path / "list.csv").write_text("s3://bucket/a.jpg\n")
