@@ -38,8 +38,8 @@ class Ledger:
         return Run(5, source, queue, archive_id, NOW, 0, self.cursor, Totals())
 
     @contextmanager
-    def plan_hold(self, _engine: object, run_id: int) -> Iterator[None]:
-        self.calls.append(("hold", run_id))
+    def plan_lease(self, _engine: object, run_id: int) -> Iterator[None]:
+        self.calls.append(("lease", run_id))
         yield
         self.calls.append(("let go", run_id))
 
@@ -100,7 +100,7 @@ def test_pages_are_published_as_they_are_planned(ledger: Ledger) -> None:
     )
     assert ledger.calls == [
         ("open", "s3://b/", "backfill", 3),
-        ("hold", 5),
+        ("lease", 5),
         ("page", ["x", "y"]),
         "publish",
         ("page", ["z"]),
