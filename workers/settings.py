@@ -22,7 +22,16 @@ class WorkerSettings(BaseSettings):
     s3_timeout: float = Field(
         30.0,
         gt=0,
-        description="Seconds before an S3 request is given up; a connection, after 5 at most.",
+        description="Longest silence in seconds, before an S3 answer begins or between two reads of"
+        " its body; 5 at most for connecting. It does not bound the whole body: see"
+        " GEOTAG_S3_LEAST_RATE.",
+    )
+    s3_least_rate: int = Field(
+        8 * 2**10,
+        ge=1,
+        description="Least average rate of an S3 body, in bytes a second, counted after the first"
+        " GEOTAG_S3_TIMEOUT seconds; a slower body is given up and tried again. Far below any real"
+        " link, also one that many workers share: it ends servers that feed a byte at a time.",
     )
     s3_tries: int = Field(4, ge=1, description="Tries of one S3 request, with back-off between.")
 

@@ -301,7 +301,7 @@ def test_tries_are_bounded(fault, key):
 @pytest.mark.parametrize(("fault", "key"), [(silent, PLAIN), (trickling, PLAIN)])
 def test_a_slow_answer_is_given_up(fault, key):
     with Misbehaving(fault, OK) as server:
-        archive = archive_at(server.endpoint, s3_timeout=0.3)
+        archive = archive_at(server.endpoint, s3_timeout=0.3, s3_least_rate=1000)
         obj = ArchiveObject("bucket", key, "e", 8, None)
         assert archive.fetch(obj, MEGABYTE).data == b"the body"
     assert server.requests >= 2  # more where the right answer is late, too

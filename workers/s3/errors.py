@@ -60,13 +60,15 @@ def tried(operation: Callable[[], T], tries: int, sleep: Callable[[float], None]
 
     Raises the last transient error, or any other at once.
     """
-    for attempt in range(1, tries):
+    bound = _FIRST_WAIT
+    for _attempt in range(1, tries):
         try:
             return operation()
         except CredentialRefused:
             raise  # a moment later it is refused as well
         except TransientError:
-            sleep(random.uniform(0, min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt)))
+            bound = min(_LONGEST_WAIT, 2 * bound)
+            sleep(random.uniform(0, bound))
     return operation()
 
 

@@ -127,8 +127,9 @@ class S3Service:
 
         Raises EmptyFile and TooManyBytes, by the listed size without a download, and ObjectMissing
         and ObjectChanged besides. The size that the answer declares is checked again before its
-        body is read; a body of another length, or one that takes longer than `s3_timeout`, is
-        transient.
+        body is read. A body of another length is transient, as is one that pauses for longer than
+        `s3_timeout` or comes more slowly than `s3_least_rate`; so a fetch ends within
+        `s3_timeout + size / s3_least_rate` seconds a try.
         """
         if obj.size == 0:
             raise EmptyFile("the object has no bytes")
@@ -139,7 +140,7 @@ class S3Service:
         return fetched
 
     def download(self, bucket: str, key: str, out: IO[bytes], size: int) -> None:
-        """Write an object to a seekable file, block by block, whatever time it takes.
+        """Write an object to a seekable file, block by block; time-outs are those of `fetch`.
 
         Raises TooManyBytes if it has more than `size` bytes.
         """
@@ -228,13 +229,10 @@ class S3Service:
 
     def _get(self, obj: ArchiveObject, max_bytes: int) -> Fetched:
         what = s3_url(obj.bucket, obj.key)
-        until = time.monotonic() + self._settings.s3_timeout
         data = bytearray()
         with self._answer(obj.bucket, obj.key, obj.version_id, obj.etag) as answer:
-            for block in _body(answer, max_bytes, what):
+            for block in self._body(answer, max_bytes, what):
                 data += block
-                if time.monotonic() > until:
-                    raise ArchiveUnavailable(f"{what}: only {len(data)} bytes came in time")
         etag, version = answer.headers.get("ETag", ""), answer.headers.get("x-amz-version-id")
         return Fetched(bytes(data), hashlib.sha256(data).digest(), _bare(etag), version)
 
@@ -242,7 +240,7 @@ class S3Service:
         out.seek(0)
         out.truncate()
         with self._answer(bucket, key, None, "") as answer:
-            for block in _body(answer, size, s3_url(bucket, key)):
+            for block in self._body(answer, size, s3_url(bucket, key)):
                 out.write(block)
 
     @contextmanager
@@ -256,13 +254,47 @@ class S3Service:
             answer = self._clients.get(bucket, key, version_id=version_id, headers=headers)
             try:
                 if answer.status != 200:
-                    said = answer.read(_MOST_OF_AN_ERROR)
-                    raise answer_error(answer.status, answer.headers, said, what)
+                    said = bytearray()
+                    for block in self._blocks(answer, what):
+                        said += block
+                        if len(said) >= _MOST_OF_AN_ERROR:
+                            break
+                    raise answer_error(answer.status, answer.headers, bytes(said), what)
                 yield answer
             except BaseException:
                 answer.close()  # what is left of it is not for the next request
                 raise
             answer.release_conn()
+
+    def _body(self, answer: "BaseHTTPResponse", max_bytes: int, what: str) -> Iterator[bytes]:
+        """Yield the body, if it is as long as declared, and not too long."""
+        declared = answer.headers.get("Content-Length", "")
+        if not declared.isdecimal():
+            raise ArchiveUnavailable(f"{what}: the answer does not say how long it is")
+        _check_size(int(declared), max_bytes)
+        came = 0
+        for block in self._blocks(answer, what):
+            came += len(block)
+            yield block
+        if came != int(declared):
+            raise ArchiveUnavailable(f"{what}: {came} of {declared} bytes came")
+
+    def _blocks(self, answer: "BaseHTTPResponse", what: str) -> Iterator[bytes]:
+        """Yield the body as it arrives, unless it falls below the least average rate.
+
+        Silence between two reads ends by the connection's own time-out.
+        """
+        counted_from = time.monotonic() + self._settings.s3_timeout
+        came = 0
+        while block := answer.read1(_BLOCK):
+            came += len(block)
+            yield block
+            seconds = time.monotonic() - counted_from
+            if came < self._settings.s3_least_rate * seconds:
+                raise ArchiveUnavailable(
+                    f"{what}: only {came} bytes came in"
+                    f" {seconds + self._settings.s3_timeout:.0f} s (GEOTAG_S3_LEAST_RATE)"
+                )
 
 
 class S3Services:
@@ -278,20 +310,6 @@ class S3Services:
         if service not in self._services:
             self._services[service] = S3Service(self._settings, service)
         return self._services[service]
-
-
-def _body(answer: "BaseHTTPResponse", max_bytes: int, what: str) -> Iterator[bytes]:
-    """The body as it comes, if it is as long as declared, and not too long."""
-    declared = answer.headers.get("Content-Length", "")
-    if not declared.isdecimal():
-        raise ArchiveUnavailable(f"{what}: the answer does not say how long it is")
-    _check_size(int(declared), max_bytes)
-    came = 0
-    while block := answer.read1(_BLOCK):
-        came += len(block)
-        yield block
-    if came != int(declared):
-        raise ArchiveUnavailable(f"{what}: {came} of {declared} bytes came")
 
 
 def _check_size(size: int, max_bytes: int) -> None:
