@@ -6,12 +6,8 @@ from geographiclib.geodesic import Geodesic
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triton_models.cells.distance import (
-    EARTH_RADIUS_KM,
-    from_vectors,
-    great_circle_km,
-    to_unit_vectors,
-)
+from triton_models.answer.radii import EARTH_RADIUS_KM
+from triton_models.cells.distance import from_vectors, great_circle_km, to_unit_vectors
 
 LONGITUDES, LATITUDES = st.floats(-180, 180), st.floats(-90, 90)
 POLES_AND_ANTIPODES = [

@@ -1,11 +1,14 @@
-"""Cells as polygons: valid, cut at the antimeridian, right at the poles, true to the sphere."""
+"""Cells as polygons: valid, cut at the antimeridian, right at the poles, as s2sphere has them."""
 
 import numpy as np
 import pytest
+import s2sphere
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from triton_models.cells import s2cells
-from triton_models.cells.distance import Floats, from_vectors
-from triton_models.cells.polygons import cell_polygons
+from triton_models.cells.distance import Floats, from_vectors, to_unit_vectors
+from triton_models.cells.polygons import TOLERANCE_DEGREES, cell_polygons
 from triton_models.cells.s2cells import Ids
 
 shapely = pytest.importorskip("shapely")
@@ -85,6 +88,35 @@ def test_edges_follow_great_circles(cells: Ids) -> None:
         vectors = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], 1)
         off = np.degrees(np.arcsin(np.abs(vectors @ normals.T))).min(axis=1)
         assert off.max() <= 0.051
+
+
+@settings(deadline=None)
+@given(st.integers(0, 5), st.integers(0, (1 << 61) - 1), st.integers(8, 28))
+def test_a_small_cell_has_the_corners_of_s2sphere(face: int, position: int, level: int) -> None:
+    cell = s2sphere.CellId.from_face_pos_level(face, position, level)
+    ids = np.array([cell.id()], np.uint64)
+    drawn = shapely.get_coordinates(shapely.from_wkb(cell_polygons(ids)[0]))
+    vectors = to_unit_vectors(*drawn.T)
+    for k in range(4):
+        corner = s2sphere.Cell(cell).get_vertex(k)
+        gap = np.linalg.norm(vectors - [corner[0], corner[1], corner[2]], axis=1).min()
+        assert gap < 1e-9
+
+
+@settings(deadline=None)
+@given(st.integers(0, 5), st.integers(0, (1 << 61) - 1), st.integers(1, 20), st.data())
+def test_a_polygon_holds_what_its_cell_holds(
+    face: int, position: int, level: int, data: st.DataObject
+) -> None:
+    """Descendants' centres lie in the polygon, and within s2sphere's bounds of the cell."""
+    cell = s2sphere.CellId.from_face_pos_level(face, position, level)
+    shape = shapely.from_wkb(cell_polygons(np.array([cell.id()], np.uint64))[0])
+    low, high = cell.range_min().id(), cell.range_max().id()
+    leaf = s2sphere.CellId(data.draw(st.integers(low, high)) | 1)
+    place = leaf.to_lat_lng()
+    assert s2sphere.Cell(cell).get_rect_bound().contains(place)
+    point = shapely.Point(place.lng().degrees, place.lat().degrees)
+    assert shape.distance(point) <= TOLERANCE_DEGREES
 
 
 def test_small_cells_are_plain_quadrilaterals() -> None:

@@ -2,16 +2,37 @@
 
 import numpy as np
 import pytest
+import s2sphere
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triton_models.answer.radii import EARTH_RADIUS_KM as SAME_RADIUS
-from triton_models.answer.radii import RADII_KM, Circles, rice
-from triton_models.cells.distance import EARTH_RADIUS_KM, great_circle_km, to_unit_vectors
+from triton_models.answer.radii import EARTH_RADIUS_KM, RADII_KM, Circles, rice
+from triton_models.cells.distance import great_circle_km, to_unit_vectors
 
 
-def test_one_earth() -> None:
-    assert SAME_RADIUS == EARTH_RADIUS_KM
+@given(
+    st.tuples(st.floats(-180, 180), st.floats(-90, 90)),
+    st.lists(st.tuples(st.floats(-180, 180), st.floats(-90, 90)), min_size=1, max_size=30),
+)
+def test_cells_without_spread_are_counted_as_by_caps(
+    centre: tuple[float, float], means: list[tuple[float, float]]
+) -> None:
+    """A cell whose photographs lie at one point is in a circle where s2sphere's cap contains it."""
+    longitude, latitude = np.array(means).T
+    p = np.full(len(means), 1 / len(means))
+    found = Circles(to_unit_vectors(longitude, latitude), np.zeros(len(means))).masses(
+        to_unit_vectors(*centre), p
+    )
+    distance = great_circle_km(*centre, longitude, latitude)
+    axis = s2sphere.LatLng.from_degrees(centre[1], centre[0]).to_point()
+    for radius, mass in zip(RADII_KM, found, strict=True):
+        if (np.abs(distance - radius) < 0.1).any():
+            continue  # on the edge a circle cuts the cell
+        cap = s2sphere.Cap.from_axis_angle(
+            axis, s2sphere.Angle.from_radians(radius / EARTH_RADIUS_KM)
+        )
+        points = (s2sphere.LatLng.from_degrees(b, a).to_point() for a, b in means)
+        assert mass == pytest.approx(np.mean([cap.contains(x) for x in points]), abs=1e-9)
 
 
 @pytest.mark.parametrize("offset", [0, 0.05, 0.3, 1, 1.7, 3, 6, 15, 60, 300, 5000])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import s2sphere
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +46,10 @@ def test_every_region(seed: int, splits: int, concentration: float) -> None:
         total = mass.sum(dtype=np.float64)
         assert 1 <= len(ids) <= MOST_CELLS
         assert not overlaps(ids)
+        region = s2sphere.CellUnion(ids.tolist())
+        assert all(s2sphere.CellId(k).is_valid() for k in ids.tolist())
+        held = [region.contains(s2sphere.CellId(k)) for k in cells.tolist()]
+        assert p[held].sum() == pytest.approx(total, rel=1e-6)
         assert total >= level
         assert (total - mass < level).all(), "without any of its cells it would be too small"
         assert (np.diff(mass) <= 0).all()

@@ -14,8 +14,9 @@ from typing import Literal
 
 import numpy as np
 
+from triton_models.answer.radii import EARTH_RADIUS_KM
 from triton_models.cells import s2cells
-from triton_models.cells.distance import EARTH_RADIUS_KM, Floats, from_vectors
+from triton_models.cells.distance import Floats, from_vectors
 from triton_models.cells.geocells import Hierarchy, Partition
 from triton_models.cells.s2cells import Ids, Ints
 

@@ -1,15 +1,15 @@
-"""The S2 partitions published with ISNs and TransLocator, and the repair of their tokens.
+"""Read the S2 partitions published with ISNs and TransLocator, and repair their tokens.
 
-A spreadsheet has been through the published CSVs: an S2 token that looks like a number was
-rewritten as one (``47e63`` became ``4.7E+064``, ``00994`` became ``994``, ``471e4`` became
-``4710000``). What is lost comes back from what every partition obeys:
+A spreadsheet program rewrote the S2 tokens that look like numbers in the published CSV files:
+``47e63`` became ``4.7E+064``, ``00994`` became ``994``, ``471e4`` became ``4710000``. Three rules
+that every partition obeys restore them:
 
-1. a cell contains the mean position of its photographs, so a token is one of the 31 cells around
-   that position, and among these one that the spreadsheet would have written as what is there;
-2. cells do not overlap, so no cell contains another row's mean position;
-3. a cell within the maximum is never split, so of what remains the coarsest cell is right.
+1. A cell contains the mean position of its photographs. So the token is one of the 31 cells around
+   that position, and one that the spreadsheet would have written as the file has it.
+2. Cells do not overlap. So no cell contains another row's mean position.
+3. A cell within the maximum is never split. So the coarsest of the remaining cells is right.
 
-A file in which these leave any doubt is refused.
+A file in which these rules leave more than one choice is refused.
 """
 
 import csv
@@ -20,6 +20,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+from s2sphere import CellId
 
 from triton_models.cells import s2cells
 from triton_models.cells.distance import Floats
@@ -37,13 +38,13 @@ class PartitionFileError(ValueError):
 
 @dataclass(frozen=True)
 class Repair:
-    """One token that was rewritten: its line in the file, what is there and what it was."""
+    """One repaired token: its line in the file, the text there and the token restored from it."""
 
     line: int
     written: str
     token: str
     choices: int
-    """How many cells around the mean position the spreadsheet would have written so."""
+    """How many cells around the mean position the spreadsheet would have written that way."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,16 +57,16 @@ class _Rows:
 
 
 def load(path: Path, name: str | None = None) -> tuple[Partition, tuple[Repair, ...]]:
-    """Read a published partition file, repair its tokens, and say which.
+    """Read a published partition file; return the partition and the tokens repaired in it.
 
     Classes keep the order of ``class_label``, which must be 0 to n - 1. The spread is unknown.
 
-    Raises PartitionFileError, naming the lines, where a value is missing or out of range, where no
-    cell fits a token or more than one does, or where cells overlap or miss their mean position.
+    Raises PartitionFileError with the line numbers where a value is missing or out of range, where
+    no cell or more than one fits a token, or where cells overlap or miss their mean position.
     """
     rows = _read(path)
     leaves = s2cells.leaf_ids(rows.longitude, rows.latitude)
-    choices = [_choices(w, leaf) for w, leaf in zip(rows.written, leaves, strict=True)]
+    choices = [_choices(w, CellId(k)) for w, k in zip(rows.written, leaves.tolist(), strict=True)]
     _refuse(rows, [k for k, c in enumerate(choices) if not len(c)], "no cell at the mean position")
     ids = _settle(rows, choices, np.sort(leaves))
     overlapping = sorted({k for pair in overlaps(ids) for k in pair})
@@ -89,7 +90,7 @@ def load(path: Path, name: str | None = None) -> tuple[Partition, tuple[Repair, 
 
 
 def load_hierarchy(directory: Path) -> tuple[Hierarchy, tuple[tuple[Repair, ...], ...]]:
-    """The three files as published: coarse_50_5000, middle_50_2000 and fine_50_1000."""
+    """Read the three published files: coarse_50_5000, middle_50_2000 and fine_50_1000."""
     names = ("coarse_50_5000", "middle_50_2000", "fine_50_1000")
     loaded = [load(directory / f"{name}.csv") for name in names]
     (coarse, a), (middle, b), (fine, c) = loaded
@@ -122,20 +123,24 @@ def _read(path: Path) -> _Rows:
 
 
 def as_spreadsheet(token: str) -> Decimal | str:
-    """What a spreadsheet takes a text for: a number where it looks like one."""
+    """Return the value that a spreadsheet reads from a text: a number where it looks like one."""
     return Decimal(token) if _NUMBER.fullmatch(token) else token
 
 
-def _choices(written: str, leaf: np.uint64) -> Ids:
-    """The cells that hold the leaf cell and may have been written so, coarsest first."""
-    around = s2cells.ancestors(np.full(s2cells.MAX_LEVEL + 1, leaf), np.arange(31))
+def _choices(written: str, leaf: CellId) -> Ids:
+    """Return the ancestors of a leaf cell that the file may mean by a text, coarsest first."""
     value = as_spreadsheet(written)
-    fits = [as_spreadsheet(token) == value for token in s2cells.tokens_of(around)]
-    return around[fits]
+    if isinstance(value, str):  # not rewritten: the text is the token
+        cell = s2cells.cell_of(written)
+        around = [cell] if cell and cell.contains(leaf) else []
+    else:
+        around = [leaf.parent(level) for level in range(CellId.MAX_LEVEL + 1)]
+    fits = [cell.id() for cell in around if as_spreadsheet(cell.to_token()) == value]
+    return np.array(fits, np.uint64)
 
 
 def _settle(rows: _Rows, choices: list[Ids], means: Ids) -> Ids:
-    """One cell for each row, by the rules 2 and 3; ``means``: leaf ids of the means, sorted."""
+    """Choose one cell for each row by rules 2 and 3; ``means``: sorted leaf ids of the means."""
     certain = np.array([c[0] for c in choices if len(c) == 1], np.uint64)
     first, last = (np.sort(ends) for ends in s2cells.range_of(certain))
     settled = np.array([c[0] for c in choices], np.uint64)
@@ -145,7 +150,7 @@ def _settle(rows: _Rows, choices: list[Ids], means: Ids) -> Ids:
             continue
         low, high = s2cells.range_of(cells)
         alone = np.searchsorted(means, high, "right") - np.searchsorted(means, low) == 1
-        # A range overlaps none of the certain ones where as many end before it as start before it.
+        # A range overlaps no certain one if as many of those end before it as start before its end.
         clear = np.searchsorted(last, low) == np.searchsorted(first, high, "right")
         left = cells[alone & clear]
         if not len(left):

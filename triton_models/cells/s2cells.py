@@ -1,28 +1,29 @@
-"""S2 cells as arrays of 64-bit ids: S2 arithmetic, vectorised.
+"""Vectorised S2 arithmetic on arrays of 64-bit cell ids.
 
-s2sphere, the pure-Python S2, takes 30 µs for one point: minutes for a training set. Here an id is
-a ``uint64``, computed for whole arrays, and equal to s2sphere's (the tests compare them).
+Single cells are ``s2sphere.CellId``. s2sphere is pure Python and handles one cell at a time: 10 µs
+to find the leaf cell of a point, 32 µs for the corners of a cell. The functions here compute the
+same answers for whole arrays, at least 20 times as fast (``benchmarks.s2``). The tests compare the
+two.
 
 Ids follow the S2 library (s2geometry.io, "S2 Cells"): 3 bits of face, two bits for each level
-along a Hilbert curve, a one, then zeros. So the descendants of a cell are a contiguous range of
-ids, and a *token* is the id in hexadecimal without its trailing zeros.
+along a Hilbert curve, a one, then zeros. The descendants of a cell are therefore a contiguous range
+of ids, and a *token* is the id in hexadecimal without its trailing zeros.
 """
 
-import re
 from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
+from s2sphere import CellId
 
-from triton_models.cells.distance import EARTH_RADIUS_KM, Floats, to_unit_vectors
+from triton_models.answer.radii import EARTH_RADIUS_KM
+from triton_models.cells.distance import Floats, to_unit_vectors
 
-MAX_LEVEL = 30
-FACES = 6
+MAX_LEVEL = CellId.MAX_LEVEL
 
 Ids = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 
-_TOKEN = re.compile(r"[0-9a-f]{0,15}[1-9a-f]")
 _ONE = np.uint64(1)
 _SWAP, _INVERT = 1, 2
 _IJ_OF_POSITION = ((0, 1, 3, 2), (0, 2, 3, 1), (3, 2, 0, 1), (3, 1, 0, 2))
@@ -30,15 +31,16 @@ _TURN_OF_POSITION = (_SWAP, 0, 0, _INVERT | _SWAP)
 
 
 _STEP = 3
-"""Levels that one look into the tables descends: they have 4 · 64 entries, and 30 = 10 · 3."""
+"""Levels that one table look-up descends. It divides 30, and the tables have 4 · 64 entries."""
 _SIDE, _CELLS = 1 << _STEP, 1 << 2 * _STEP
 
 
 def _hilbert_tables() -> tuple[Ints, Ints]:
-    """Down _STEP levels: from (orientation, i, j) to (orientation, position), and back.
+    """Return look-up tables that descend _STEP levels of the Hilbert curve.
 
-    Both are indexed by ``orientation * 64 + value``, and hold the orientation that the next step
-    starts with in the same way; a value is a position, or ``i * 8 + j``.
+    The first maps (orientation, i, j) to (orientation, position), the second is its inverse. Both
+    are indexed by ``orientation * 64 + value``, where a value is a position or ``i * 8 + j``. An
+    entry has the same form; its orientation is the one at which the next step starts.
     """
     to_position, to_ij = np.empty(4 * _CELLS, np.int64), np.empty(4 * _CELLS, np.int64)
     for start in range(4):
@@ -59,7 +61,7 @@ _TO_POSITION, _TO_IJ = _hilbert_tables()
 
 
 def leaf_ids(longitude: npt.ArrayLike, latitude: npt.ArrayLike) -> Ids:
-    """Ids of the leaf cells (level 30, about 1 cm) that hold the points; degrees, shape [n]."""
+    """Return the ids of the leaf cells (level 30, about 1 cm) of points in degrees, shape [n]."""
     xyz = to_unit_vectors(longitude, latitude)
     x, y, z = np.abs(xyz).T
     axis = np.where(x > y, np.where(x > z, 0, 2), np.where(y > z, 1, 2))
@@ -83,7 +85,7 @@ def _leaf_ids_of_ij(face: Ints, i: Ints, j: Ints) -> Ids:
 
 
 def _uv_to_st(u: Floats) -> Floats:
-    """S2's quadratic projection: makes cells of one level nearly equal in area."""
+    """Apply S2's quadratic projection, which makes cells of one level nearly equal in area."""
     root = 0.5 * np.sqrt(1 + 3 * np.abs(u))
     s: Floats = np.where(u >= 0, root, 1 - root)
     return s
@@ -100,31 +102,34 @@ def _st_to_ij(s: Floats) -> Ints:
 
 
 def lowest_bits(ids: Ids) -> Ids:
-    """The one that ends each id; it says the level."""
+    """Return the lowest set bit of each id, which encodes the level."""
     return ids & (~ids + _ONE)
 
 
 def levels(ids: Ids) -> Ints:
-    """The level of each cell: 0 for a face, 30 for a leaf."""
+    """Return the level of each cell: 0 for a face, 30 for a leaf."""
     exponent = np.frexp(lowest_bits(ids).astype(np.float64))[1] - 1
     return MAX_LEVEL - exponent.astype(np.int64) // 2
 
 
 def range_of(ids: Ids) -> tuple[Ids, Ids]:
-    """The first and the last id among each cell's descendants (both inclusive)."""
+    """Return the first and the last id among each cell's descendants (both inclusive)."""
     below = lowest_bits(ids) - _ONE
     return ids - below, ids + below
 
 
 def ancestors(ids: Ids, level: npt.ArrayLike) -> Ids:
-    """The ancestor of each cell at a level (one for all, or one for each) not below its own."""
+    """Return the ancestor of each cell at a level: one for all cells, or one for each.
+
+    The level is at most the cell's own.
+    """
     bit = _ONE << (2 * (MAX_LEVEL - np.asarray(level))).astype(np.uint64)
     found: Ids = (ids & (~bit + _ONE)) | bit
     return found
 
 
 def children(ids: Ids) -> Ids:
-    """The four children of each cell, shape [n, 4], along the curve."""
+    """Return the four children of each cell along the curve, shape [n, 4]."""
     bit = lowest_bits(ids) >> np.uint64(2)
     first = ids - bit * np.uint64(3)
     found: Ids = first[:, None] + bit[:, None] * np.array([0, 2, 4, 6], np.uint64)
@@ -132,50 +137,41 @@ def children(ids: Ids) -> Ids:
 
 
 def face_ids() -> Ids:
-    """The six cells of level 0."""
-    return (np.arange(FACES, dtype=np.uint64) << np.uint64(61)) | (_ONE << np.uint64(60))
-
-
-def common_levels(ids: Ids, others: Ids) -> Ints:
-    """The level of the finest cell that holds both; -1 where they are on different faces."""
-    found = np.full(len(ids), -1, np.int64)
-    limit = np.minimum(levels(ids), levels(others))
-    for level in range(MAX_LEVEL + 1):
-        same = (level <= limit) & (found == level - 1)
-        if not same.any():
-            break
-        found[same & (ancestors(ids, level) == ancestors(others, level))] = level
-    return found
-
-
-def are_valid(ids: Ids) -> npt.NDArray[np.bool_]:
-    """Whether each number is an S2 cell id at all."""
-    even = (lowest_bits(ids) & np.uint64(0x1555555555555555)) != 0
-    valid: npt.NDArray[np.bool_] = even & ((ids >> np.uint64(61)) < FACES)
-    return valid
+    """Return the six cells of level 0."""
+    faces = (CellId.from_face_pos_level(face, 0, 0) for face in range(CellId.NUM_FACES))
+    return np.array([face.id() for face in faces], np.uint64)
 
 
 def tokens_of(ids: Ids) -> list[str]:
-    """The token of each cell."""
-    return [f"{i:016x}".rstrip("0") for i in ids.tolist()]
+    """Return the token of each cell."""
+    return [CellId(id_).to_token() for id_ in ids.tolist()]
+
+
+def cell_of(token: str) -> CellId | None:
+    """Return the cell of a token; None where the text is not a token.
+
+    A token is lower-case hexadecimal without trailing zeros, exactly as ``tokens_of`` writes it.
+    """
+    try:
+        cell = CellId.from_token(token)
+    except ValueError:
+        return None
+    # from_token also reads signs, underscores, upper case and trailing zeros.
+    return cell if cell.is_valid() and cell.to_token() == token else None
 
 
 def ids_of(tokens: Iterable[str]) -> Ids:
-    """The ids of tokens: lower-case hexadecimal without trailing zeros, as ``tokens_of`` gives.
-
-    Raises ValueError for a text that is no S2 token.
-    """
+    """Return the ids of tokens; raises ValueError for a text that is not an S2 token."""
     given = list(tokens)
-    hexadecimal = [t if _TOKEN.fullmatch(t) else "0" for t in given]
-    ids = np.array([int(t.ljust(16, "0"), 16) for t in hexadecimal], np.uint64)
-    bad = [t for t, ok in zip(given, are_valid(ids), strict=True) if not ok]
+    cells = [cell_of(token) for token in given]
+    bad = [token for token, cell in zip(given, cells, strict=True) if cell is None]
     if bad:
         raise ValueError(f"not an S2 token: {', '.join(map(repr, bad[:5]))}")
-    return ids
+    return np.array([cell.id() for cell in cells if cell is not None], np.uint64)
 
 
 def face_ij(ids: Ids) -> tuple[Ints, Ints, Ints]:
-    """Face, and the cell's least i and j on it, in units of leaf cells."""
+    """Return the face of each cell, and its least i and j there, in units of leaf cells."""
     face = (ids >> np.uint64(61)).astype(np.int64)
     along = (range_of(ids)[0] >> _ONE).astype(np.int64)
     state = (face & _SWAP) * _CELLS
@@ -190,7 +186,7 @@ def face_ij(ids: Ids) -> tuple[Ints, Ints, Ints]:
 
 
 def uv_bounds(ids: Ids) -> tuple[Ints, Floats, Floats]:
-    """Face [n], and the least and greatest u and v of each cell, [n, 2] and [n, 2]."""
+    """Return the face [n] of each cell, and its least and greatest u and v, each [n, 2]."""
     face, i, j = face_ij(ids)
     size = np.int64(1) << (MAX_LEVEL - levels(ids))
     scale = 1.0 / (1 << MAX_LEVEL)
@@ -200,7 +196,7 @@ def uv_bounds(ids: Ids) -> tuple[Ints, Floats, Floats]:
 
 
 def face_uv_to_vectors(face: npt.ArrayLike, u: Floats, v: Floats) -> Floats:
-    """Points on the cube's faces as vectors (not of unit length), shape [..., 3]."""
+    """Return points on the cube's faces as vectors (not of unit length), shape [..., 3]."""
     face, u, v = np.broadcast_arrays(np.asarray(face), u, v)
     one = np.ones_like(u)
     x = np.choose(face, [one, -u, -u, -one, v, v])
@@ -210,7 +206,7 @@ def face_uv_to_vectors(face: npt.ArrayLike, u: Floats, v: Floats) -> Floats:
 
 
 def corners(ids: Ids) -> Floats:
-    """Unit vectors of the four corners, counter-clockwise seen from outside, [n, 4, 3]."""
+    """Return unit vectors of the corners, counter-clockwise seen from outside, [n, 4, 3]."""
     face, u, v = uv_bounds(ids)
     points = face_uv_to_vectors(face[:, None], u[:, [0, 1, 1, 0]], v[:, [0, 0, 1, 1]])
     unit: Floats = points / np.linalg.norm(points, axis=-1, keepdims=True)
@@ -218,7 +214,7 @@ def corners(ids: Ids) -> Floats:
 
 
 def centres(ids: Ids) -> Floats:
-    """Vectors (not of unit length) of the cells' centres, as S2 defines them, [n, 3]."""
+    """Return vectors (not of unit length) of the cells' centres, as S2 defines them, [n, 3]."""
     face, i, j = face_ij(ids)
     size = np.int64(1) << (MAX_LEVEL - levels(ids))
     scale = 0.5 / (1 << MAX_LEVEL)
@@ -228,10 +224,10 @@ def centres(ids: Ids) -> Floats:
 
 
 def areas_km2(ids: Ids) -> Floats:
-    """Area of each cell on the sphere, in km².
+    """Return the area of each cell on the sphere, in km².
 
-    A cell is a spherical quadrilateral: two triangles, each by Van Oosterom and Strackee (1983),
-    which keeps its precision for small triangles.
+    A cell is a spherical quadrilateral, computed as two triangles by the formula of Van Oosterom
+    and Strackee (1983), which keeps its precision for small triangles.
     """
     a, b, c, d = np.moveaxis(corners(ids), 1, 0)
     area: Floats = (_solid_angle(a, b, c) + _solid_angle(a, c, d)) * EARTH_RADIUS_KM**2
@@ -239,7 +235,7 @@ def areas_km2(ids: Ids) -> Floats:
 
 
 def _solid_angle(a: Floats, b: Floats, c: Floats) -> Floats:
-    # Equal to a · (b × c), and the differences do not cancel for cells of a few metres.
+    # Equal to a · (b × c). The differences keep the precision for cells of a few metres.
     triple = np.einsum("ij,ij->i", a, np.cross(b - a, c - a))
     pairs = [np.einsum("ij,ij->i", p, q) for p, q in ((a, b), (b, c), (c, a))]
     angle: Floats = 2 * np.arctan2(triple, 1 + pairs[0] + pairs[1] + pairs[2])

@@ -1,12 +1,15 @@
-"""The geo-cells of the release: the inhabited world, with a small cell of its own for each place.
+"""The geo-cells of the landmark release: the inhabited world, and a small cell for each place.
 
-The world comes from a gazetteer (`triton_models.cells.gazetteer`). Where a landmark stands, the
-fine cell that holds it is split until the landmark has an S2 cell at LEVEL for itself, or a smaller
-one where two landmarks would share it; what is left of the split cell stays in the partition.
+The partitions come from a gazetteer (`triton_models.cells.gazetteer`). A fine cell that holds
+landmarks is split. Each landmark gets an S2 cell at LEVEL, or a smaller one where two landmarks
+would share it. The rest of the split cell stays in the partition.
 """
+
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+from s2sphere import CellId, CellUnion
 
 from triton_models.cells import gazetteer, s2cells
 from triton_models.cells.distance import Floats, from_vectors, great_circle_km, to_unit_vectors
@@ -14,14 +17,15 @@ from triton_models.cells.geocells import Hierarchy, Partition
 from triton_models.cells.s2cells import Ids, Ints
 
 LEVEL = 12
-"""Of a landmark's cell: about 2 km across, as a street-level answer needs."""
+"""Level of a landmark's cell: about 2 km across, as a street-level answer needs."""
 
 
 def world_with(longitude: Floats, latitude: Floats, photographs: Ints) -> tuple[Hierarchy, Ints]:
-    """The partitions, and the class indices of each place's coarse, middle and fine cell, [n, 3].
+    """Return the partitions, and the class indices of each place's cells, [n, 3].
 
-    Positions in degrees, WGS 84, [n]; `photographs` were taken at each. A place's fine cell has its
-    very position as mean and no spread; the other cells count a gazetteer's places.
+    The columns are coarse, middle and fine. Positions [n] are in degrees, WGS 84; `photographs` [n]
+    counts those taken at each. A place's fine cell has the place's position as its mean and no
+    spread. The other cells count the gazetteer's places.
 
     Raises ValueError where a place lies in no cell of the gazetteer's partitions.
     """
@@ -52,30 +56,24 @@ def world_with(longitude: Floats, latitude: Floats, photographs: Ints) -> tuple[
 
 
 def _own_cells(leaves: Ids) -> Ids:
-    """One cell for each leaf, at LEVEL or as deep as it takes to hold no other leaf."""
-    # Neighbours along the curve share the deepest cell.
-    order = np.argsort(leaves)
-    shared = s2cells.common_levels(leaves[order][:-1], leaves[order][1:])
-    deepest = np.maximum(np.append(shared, -1), np.insert(shared, 0, -1))
-    own = np.empty_like(leaves)
-    own[order] = s2cells.ancestors(leaves[order], np.maximum(LEVEL, deepest + 1))
-    return own
+    """Return one cell for each leaf: at LEVEL, or the coarsest below that holds no other leaf."""
+    cells = [CellId(leaf) for leaf in leaves.tolist()]
+    finest = dict.fromkeys(cells, LEVEL)
+    # Of all leaves, a neighbour along the curve shares the finest cell with a leaf.
+    for a, b in pairwise(sorted(finest)):
+        apart = next(k for k in range(CellId.MAX_LEVEL + 1) if a.parent(k) != b.parent(k))
+        finest[a], finest[b] = max(finest[a], apart), max(finest[b], apart)
+    return np.array([cell.parent(finest[cell]).id() for cell in cells], np.uint64)
 
 
 def _remainders(holders: Ids, own: Ids) -> Ids:
-    """The cells that are left of `holders` when `own` are cut out of them."""
-    left, open_cells = [], holders
-    while len(open_cells):
-        parts = s2cells.children(open_cells).ravel()
-        first, last = s2cells.range_of(parts)
-        holds = ((first[:, None] <= own) & (own <= last[:, None])).any(axis=1)
-        left.append(parts[~holds])
-        open_cells = parts[holds & ~np.isin(parts, own)]
-    return np.concatenate(left)
+    """Return the cells that remain of `holders` when `own` are cut out of them."""
+    rest = CellUnion.get_difference(CellUnion(holders.tolist()), CellUnion(own.tolist()))
+    return np.array([cell.id() for cell in rest.cell_ids()], np.uint64)
 
 
 def _inhabited(ids: Ids) -> tuple[npt.NDArray[np.str_], Floats, Floats, Ints, Floats]:
-    """The columns of a partition, for those of these cells in which a gazetteer's places lie."""
+    """Return the columns of a partition for those of these cells that hold a gazetteer's places."""
     cities = gazetteer.cities()
     leaves = s2cells.leaf_ids(cities.longitude, cities.latitude)
     columns = []
