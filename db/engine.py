@@ -44,17 +44,30 @@ def make_engine(settings: DatabaseSettings) -> Engine:
     )
 
 
-def is_away(error: Exception) -> bool:
-    """Whether the same statement may work later: the database is away or busy, and we did not err.
+# SQLSTATEs that say nothing about the statement or its values (PostgreSQL documentation, appendix A).
+_TRANSIENT_CLASSES = {
+    "08",  # connection exception
+    "40",  # transaction rollback: serialization failure, deadlock
+    "53",  # insufficient resources: disk full, out of memory, too many connections
+    "57",  # operator intervention: shutdown, statement cancelled or timed out
+    "58",  # system error: the server's own input or output
+}
+_TRANSIENT_STATES = {
+    "25006",  # read-only transaction: a standby answers during a failover
+    "25P03",  # idle_in_transaction_session_timeout
+    "25P04",  # transaction_timeout
+    "55P03",  # lock_not_available: lock_timeout
+}
 
-    Where PostgreSQL gave a reason, its SQLSTATE decides: classes 08 (connection), 40 (rolled back,
-    such as a deadlock), 53 (resources, such as a full disk), 57P (operator intervention, such as
-    a shutdown) and 58 (the server's own disk), and 25P03 (we kept a transaction waiting for too
-    long); PostgreSQL documentation, appendix A.
+
+def is_away(error: Exception) -> bool:
+    """Return whether the same statement may succeed later.
+
+    Where PostgreSQL gave a reason, its SQLSTATE decides; otherwise a lost connection is transient.
     """
     code = getattr(getattr(error, "orig", None), "pgcode", None)
     if code:
-        return code[:2] in ("08", "40", "53", "58") or code[:3] == "57P" or code == "25P03"
+        return code in _TRANSIENT_STATES or code[:2] in _TRANSIENT_CLASSES
     # PendingRollbackError: a connection that is kept has been lost before.
     if isinstance(error, (OperationalError, InterfaceError, PoolTimeout, PendingRollbackError)):
         return True

@@ -34,7 +34,13 @@ class Lease:
         self._connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self._one_at_a_time = threading.Lock()
         self._claimed: set[str] = set()
-        if not self._lock(f"geotag.chunk:{chunk_id}"):
+        try:
+            locked = self._lock(f"geotag.chunk:{chunk_id}")
+        except BaseException:
+            # A statement may be cancelled after it has locked: the pool must not keep the session.
+            self.let_go()
+            raise
+        if not locked:
             self._connection.close()
             raise ChunkLeasedElsewhere
 

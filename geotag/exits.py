@@ -72,7 +72,15 @@ def explain(error: Exception) -> Explanation | None:
             return Explanation(
                 f"the database refuses us: {cause}", "check GEOTAG_DATABASE_URL", USAGE
             )
-        return Explanation(f"the database is away: {cause}", "geotag up starts it", SERVICE_AWAY)
+        if getattr(getattr(error, "orig", None), "pgcode", None):  # the server did answer
+            return Explanation(
+                f"the database cannot do this now: {cause}",
+                "try again in a moment; geotag doctor checks the database",
+                SERVICE_AWAY,
+            )
+        return Explanation(
+            f"the database is not available: {cause}", "geotag up starts it", SERVICE_AWAY
+        )
     if isinstance(error, ModuleNotFoundError) and error.name in ("torch", "onnx", "onnxruntime"):
         return Explanation(
             f"{error.name} is not installed here",
