@@ -8,8 +8,7 @@ from rich.progress import track
 
 from geotag.context import context
 from geotag.output import errors
-from geotag.releases.lifecycle import say
-from geotag.training.train import pictures_of
+from geotag.training.train import pictures_of, say
 from triton_models.scenes.labeller import SIZE, SceneLabeller
 from triton_models.training.config import ConfigError, Data
 from triton_models.training.photographs import Row, read_rows

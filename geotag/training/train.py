@@ -70,18 +70,18 @@ def run(path: Path, changes: Sequence[str], *, resume: bool) -> int:
                 )
         except (Stopped, PicturesUnavailable) as stop:
             resumable = (chosen.out / checkpoint.FILE).exists()
-            _say(f"geotag train {path} --resume goes on", world.first and resumable)
+            say(f"geotag train {path} --resume goes on", world.first and resumable)
             if isinstance(stop, PicturesUnavailable):
                 raise stop.cause from stop
-            _say(str(stop), world.first)
+            say(str(stop), world.first)
             return INTERRUPTED
         finally:
             distributed.leave()
-    _say(f"{bars.bad} pictures could not be used: {chosen.out / 'bad.csv'}", bars.bad > 0)
+    say(f"{bars.bad} pictures could not be used: {chosen.out / 'bad.csv'}", bars.bad > 0)
     if world.first:
         for name, value in found.items():
             console.print(f"{name.replace('_', ' ')}: {value:.4f}", highlight=False)
-        _say(f"trained: {chosen.out}")
+        say(f"trained: {chosen.out}")
     return OK
 
 
@@ -93,7 +93,8 @@ def _named_errors() -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
-def _say(line: str, when: bool = True) -> None:
+def say(line: str, when: bool = True) -> None:
+    """Print a line to standard error."""
     if when:
         errors.print(line, markup=False, highlight=False, soft_wrap=True)
 

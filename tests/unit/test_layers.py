@@ -1,8 +1,11 @@
-"""Who imports whom (docs/architecture.md), and what a command may cost before it does anything."""
+"""Which module may import which (docs/architecture.md), and what a command may load."""
 
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,37 @@ MAY_IMPORT = {
     "triton_models": set(),
     "workers": {"db"},
     "geotag": OURS,
+}
+
+# The rooms of each package, lowest first. A room imports only from rooms on the lines before its
+# own, never from a neighbour on the same line. A room is a folder, or a file beside the folders.
+ROOMS = {
+    "deploy": ("errors settings", "model_control", "local"),
+    "geotag": (
+        "exits formats interruption settings",
+        "context options output",
+        "archives failures partitions results schedules",
+        "runs training",
+        "evaluation releases",
+        "machine",
+        "cli",
+        "documents",
+    ),
+    "triton_models": (
+        "answer",
+        "cells networks repository",
+        "fitting scenes",
+        "evaluation release",
+        "training",
+        "landmarks segmentation",
+    ),
+    "workers": (
+        "errors settings",
+        "photo s3 telemetry",
+        "broker",
+        "chunks",
+        "planning",
+    ),
 }
 
 
@@ -44,6 +78,91 @@ def test_package_imports_only_what_its_layer_may(package: str) -> None:
         if (others := imported(path) & OURS - {package} - MAY_IMPORT[package])
     }
     assert wrong == {}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PROJECT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Everything below a node, but for what only a type checker runs."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
+            yield child
+            yield from statements(child)
+
+
+@cache
+def arrows() -> dict[str, frozenset[str]]:
+    """The import graph: for each of our modules those that it imports, at any depth of its code."""
+    paths = {name_of(path): path for package in OURS for path in modules(package)}
+    graph = {}
+    for module, path in paths.items():
+        found: set[str] = set()
+        for node in statements(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= names & paths.keys()
+                if names - paths.keys():
+                    found.add(node.module or "")
+        graph[module] = frozenset(found & paths.keys() - {module})
+    return graph
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    try:
+        TopologicalSorter(arrows()).prepare()
+    except CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+@pytest.mark.parametrize("package", sorted(ROOMS))
+def test_every_room_has_its_storey(package: str) -> None:
+    named = [room for line in ROOMS[package] for room in line.split()]
+    there = {module.split(".")[1] for module in arrows() if module.startswith(f"{package}.")}
+    assert sorted(named) == sorted(there)
+
+
+@pytest.mark.parametrize("package", sorted(ROOMS))
+def test_no_room_imports_from_above_or_beside_it(package: str) -> None:
+    storey = {room: k for k, line in enumerate(ROOMS[package]) for room in line.split()}
+    wrong = []
+    for module, imported_modules in arrows().items():
+        for other in imported_modules:
+            if not (module.startswith(f"{package}.") and other.startswith(f"{package}.")):
+                continue
+            here, there = module.split(".")[1], other.split(".")[1]
+            if here != there and storey[there] >= storey[here]:
+                wrong.append(f"{module} imports {other}")
+    assert wrong == []
+
+
+def test_only_landmarks_knows_landmarks() -> None:
+    """What is general lies elsewhere: `landmarks` is how one of our releases was made."""
+    knowing = {
+        module
+        for module, imported_modules in arrows().items()
+        if any(other.startswith("triton_models.landmarks") for other in imported_modules)
+    }
+    assert {m for m in knowing if not m.startswith("triton_models.landmarks")} == set()
+
+
+def test_what_runs_inside_triton_imports_itself_and_numpy() -> None:
+    found = {
+        other
+        for path in modules("triton_models/answer")
+        for node in statements(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for other in (
+            [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module]
+        )
+    }
+    allowed = {*sys.stdlib_module_names, "numpy"}
+    others = {name for name in found if name and name.partition(".")[0] not in allowed}
+    assert all(name.startswith("triton_models.answer.") for name in others)
 
 
 def test_no_package_imports_the_tests() -> None:

@@ -1,10 +1,9 @@
-"""Scenes without labels: what the 1,000 classes of ImageNet say about where a thing is found.
+"""Scene probabilities from the 1,000 classes of ImageNet (Russakovsky et al., arXiv:1409.0575).
 
-A backbone that was trained on ImageNet (Russakovsky et al., 2015, arXiv:1409.0575) answers with one
-of 1,000 things. Those that are nearly always met in one kind of scene vote for it, with their
-probability; the others (dogs, clothes, most tools) say nothing. This is the fallback where no
-scene was labelled: docs/segmentation.md has its accuracy beside that of learnt labels. The
-ids are those of the challenge of 2012, in the order of the WordNet ids.
+A class that is nearly always photographed in one kind of scene votes for that scene with its
+probability. The other classes (dogs, clothes, most tools) do not vote. This is the fallback where
+no scene was labelled; docs/segmentation.md compares its accuracy with that of learnt labels. The
+class ids are those of the challenge of 2012, in the order of the WordNet ids.
 """
 
 import numpy as np
@@ -32,7 +31,7 @@ _IDS: dict[Scene, str] = {
     "natural": (
         # wild animals; horses, cattle and sheep in the open
         "0-150 269-280 286-332 334-337 339-397"
-        # ways to be outdoors that leave no town, and stones that people raised (see `scenes`)
+        # outdoor activities outside towns, and standing stones (see landmarks/scenes.py)
         " 410 448 450 472 537 599 649 672 693 701 730 795 801-802 815 856 866 912"
         # mountains, shores, plants, fungi
         " 936-958 970 972-980 983-998"
@@ -56,15 +55,15 @@ def _ids(text: str) -> list[int]:
 
 
 VOTES = np.zeros((CLASSES, len(SCENES)), np.float32)
-"""[1000, 3]: 1 where a class of ImageNet votes for a scene."""
+"""[1000, 3]: 1 where a class of ImageNet votes for a scene, else 0."""
 for _column, _scene in enumerate(SCENES):
     VOTES[_ids(_IDS[_scene]), _column] = 1
 
 
 def scene_probabilities(probabilities: np.ndarray) -> np.ndarray:
-    """Return the scenes' probabilities [..., 3] for ImageNet's [..., 1000]; each sums to 1.
+    """Return the scenes' probabilities [..., 3] for ImageNet's [..., 1000]; each row sums to 1.
 
-    The share of the votes; equal where no class that votes has any probability.
+    A probability is the share of the votes. All are equal where no voting class has probability.
     """
     votes = probabilities @ VOTES + 1e-6
     shares: np.ndarray = votes / votes.sum(axis=-1, keepdims=True)
