@@ -44,7 +44,7 @@ def make_engine(settings: DatabaseSettings) -> Engine:
     )
 
 
-# SQLSTATEs that say nothing about the statement or its values (PostgreSQL documentation, appendix A).
+# SQLSTATEs that say nothing about the statement or its values (PostgreSQL manual, appendix A).
 _TRANSIENT_CLASSES = {
     "08",  # connection exception
     "40",  # transaction rollback: serialization failure, deadlock

@@ -26,6 +26,7 @@ GeotagError                       code, message
 │   ├── ArchiveUnavailable        s3_unavailable
 │   │   └── CredentialRefused     credential_refused
 │   ├── InferenceUnavailable      triton_unavailable
+│   │   └── InferenceMalformed    triton_malformed
 │   ├── InferenceTimeout          triton_timeout
 │   ├── ReleaseNotServed          release_not_served
 │   ├── ContentBusy               content_busy
@@ -195,9 +196,15 @@ class CredentialRefused(ArchiveUnavailable):
 
 
 class InferenceUnavailable(TransientError):
-    """Triton cannot be reached, or is overloaded."""
+    """Triton cannot be reached, is overloaded, or the address is not Triton's gRPC port."""
 
     code = "triton_unavailable"
+
+
+class InferenceMalformed(InferenceUnavailable):
+    """Triton's answer breaks the wire contract: a fault of the served model, not of a picture."""
+
+    code = "triton_malformed"
 
 
 class InferenceTimeout(TransientError):

@@ -29,6 +29,8 @@ ADVICE = {
     "s3_unavailable": _LATER,
     "credential_refused": "mend the archive's credential, then geotag retry",
     "triton_unavailable": _LATER,
+    "triton_malformed": "Triton serves another model under the release's name: geotag releases"
+    " activate NAME serves it anew; then geotag retry",
     "triton_timeout": "raise GEOTAG_TRITON_TIMEOUT or add a Triton, then geotag retry",
     "release_not_served": "geotag releases list says which releases are served; then geotag retry",
     "content_busy": _LATER,

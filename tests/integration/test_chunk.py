@@ -324,12 +324,12 @@ def test_triton_that_serves_another_build_of_the_release_condemns_nothing(
     running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Same name, other weights: the ledger knows no such digest, so nothing can be recorded."""
-    said = triton_client._prediction
+    said = triton_client.read_answer
 
     def another(*arguments: Any) -> Any:
         return replace(said(*arguments), release_digest="f" * 64)
 
-    monkeypatch.setattr(triton_client, "_prediction", another)
+    monkeypatch.setattr(triton_client, "read_answer", another)
     worker.deliver(chunk)
     assert still_to_do(running, chunk) == [0, 0, 0]
 

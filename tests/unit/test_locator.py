@@ -8,13 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
-from workers.chunks.triton_client import (
-    RADII_KM,
-    CellProbability,
-    TritonClient,
-    _prediction,
-    _typed,
-)
+from db.schema import RADII_KM
+from workers.chunks.prediction import CellProbability, prediction_of
+from workers.chunks.triton_client import TritonClient, _inference_error
 from workers.errors import (
     InferenceRefused,
     InferenceTimeout,
@@ -43,7 +39,7 @@ def refusal(status: str | None, message: str = "as it is") -> InferenceServerExc
     ],
 )
 def test_grpc_status_decides_the_error(status: str, expected: type[Exception]) -> None:
-    assert type(_typed(refusal(status), "geotag_x")) is expected
+    assert type(_inference_error(refusal(status), "geotag_x")) is expected
 
 
 @pytest.mark.parametrize(
@@ -56,20 +52,20 @@ def test_grpc_status_decides_the_error(status: str, expected: type[Exception]) -
 )
 def test_release_that_is_not_served_is_transient_whatever_the_status(message: str) -> None:
     for status in ("StatusCode.UNKNOWN", "StatusCode.INTERNAL", None):
-        assert isinstance(_typed(refusal(status, message), "geotag_x"), ReleaseNotServed)
+        assert isinstance(_inference_error(refusal(status, message), "geotag_x"), ReleaseNotServed)
 
 
 @pytest.mark.parametrize("step", ["segmentation", "translocator", "geodecode"])
 def test_refusal_names_the_ensembles_step(step: str) -> None:
     message = f"in ensemble 'geotag_x', Failed to process the request for model '{step}_x': no"
-    error = _typed(refusal("StatusCode.INVALID_ARGUMENT", message), "geotag_x")
+    error = _inference_error(refusal("StatusCode.INVALID_ARGUMENT", message), "geotag_x")
     assert isinstance(error, InferenceRefused)
     assert error.step == step
     assert error.message.startswith(f"{step}: ")
 
 
 def test_refusal_without_a_step_or_a_message() -> None:
-    error = _typed(refusal("StatusCode.INVALID_ARGUMENT", ""), "geotag_x")
+    error = _inference_error(refusal("StatusCode.INVALID_ARGUMENT", ""), "geotag_x")
     assert isinstance(error, InferenceRefused)
     assert error.step is None
     assert error.message
@@ -85,7 +81,9 @@ def test_refusal_without_a_step_or_a_message() -> None:
 )
 def test_a_server_that_is_ill_is_no_fault_of_the_picture(message: str) -> None:
     """Tried again, and recorded in the end; a permanent error would condemn an innocent picture."""
-    assert isinstance(_typed(refusal("StatusCode.INTERNAL", message), "geotag_x"), TransientError)
+    assert isinstance(
+        _inference_error(refusal("StatusCode.INTERNAL", message), "geotag_x"), TransientError
+    )
 
 
 def tensors(**changes: NDArray[np.generic]) -> Tensors:
@@ -114,7 +112,7 @@ def tensors(**changes: NDArray[np.generic]) -> Tensors:
 
 
 def test_prediction_says_what_the_tensors_say() -> None:
-    said = _prediction(tensors())
+    said = prediction_of(tensors())
     assert said.release_digest == "digest"
     assert (said.longitude, said.latitude) == (-0.125, 51.5)
     assert said.coarse == CellProbability("47c", 0.75)
@@ -126,7 +124,7 @@ def test_prediction_says_what_the_tensors_say() -> None:
 
 
 def test_padding_is_dropped() -> None:
-    said = _prediction(tensors())
+    said = prediction_of(tensors())
     assert [cell.token for cell in said.candidates] == ["47dc", "47db"]
     assert {level: [cell.token for cell in cells] for level, cells in said.regions.items()} == {
         50: ["5"],
@@ -138,17 +136,17 @@ def test_padding_is_dropped() -> None:
 def test_confidence_that_is_not_known_is_none() -> None:
     nan = float("nan")
     given = np.array([nan, nan, 0.5, nan, 0.0], np.float32)
-    said = _prediction(tensors(CONFIDENCE=given))
+    said = prediction_of(tensors(CONFIDENCE=given))
     assert [said.confidence[radius] for radius in RADII_KM] == [None, None, 0.5, None, 0.0]
 
 
 def test_abstention_carries_its_reason() -> None:
-    said = _prediction(tensors(ABSTENTION=np.array([b"too_little_evidence"], object)))
+    said = prediction_of(tensors(ABSTENTION=np.array([b"too_little_evidence"], object)))
     assert said.abstention == "too_little_evidence"
 
 
 def test_fine_cell_may_lie_in_no_coarser_one() -> None:
-    said = _prediction(tensors(CELLS=np.array([b"", b"", b"47dc"], object)))
+    said = prediction_of(tensors(CELLS=np.array([b"", b"", b"47dc"], object)))
     assert (said.coarse, said.middle) == (None, None)
     assert said.fine.token == "47dc"
 

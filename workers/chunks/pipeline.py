@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from db.ledger import ChunkObject, Content, Geotag, Result
-from workers.chunks.triton_client import Prediction, TritonClient
+from workers.chunks.prediction import Prediction
+from workers.chunks.triton_client import TritonClient
 from workers.errors import (
     ArchiveUnavailable,
     GeotagError,

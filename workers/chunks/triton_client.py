@@ -1,80 +1,42 @@
-"""Asking Triton where a picture was taken: one image a request, many in flight, typed errors.
+"""Triton client for one release: one picture a request, many requests in flight, typed errors.
 
-The wire contract (tensor names, shapes, parameters) is in docs/architecture.md. Triton does the
-batching; a batch of our own would fail whole when one picture in it is bad.
+Triton does the batching: a batch made here would fail whole when one picture in it is bad.
+
+An error is the picture's fault only where Triton blames the request for it and accepts a blank
+picture. All others are the service's: a wrong address, another model under the release's name, an
+answer that breaks the wire contract.
 """
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tritonclient.grpc as triton
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
-from db.schema import RADII_KM, REGION_LEVELS, SCENES
+from workers.chunks.prediction import OUTPUTS, Prediction, read_answer
 from workers.errors import (
     GeotagError,
+    InferenceMalformed,
     InferenceRefused,
     InferenceTimeout,
     InferenceUnavailable,
     ReleaseNotServed,
+    TransientError,
 )
 from workers.photo.reading import InputSpec
 from workers.settings import WorkerSettings
 
-_OUTPUTS = (
-    "POSITION",
-    "CELLS",
-    "CELL_PROBABILITIES",
-    "CONFIDENCE",
-    "CANDIDATE_CELLS",
-    "CANDIDATE_PROBABILITIES",
-    "REGION_CELLS",
-    "REGION_PROBABILITIES",
-    "SCENE",
-    "ABSTENTION",
-    "RELEASE",
-)
-
-# The gRPC statuses, as tritonclient spells them, by which Triton blames the request. Whatever else
-# it answers (a backend process that died is INTERNAL) is its own trouble, and may pass.
-_REFUSED = {"INVALID_ARGUMENT", "OUT_OF_RANGE", "UNIMPLEMENTED"}
-
-
-@dataclass(frozen=True)
-class CellProbability:
-    """An S2 cell by its token, and its probability."""
-
-    token: str
-    probability: float
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a release says of one picture.
-
-    Longitude and latitude in degrees, WGS 84. `confidence` maps a radius in km to the calibrated
-    probability that the place lies within it; None where that is not known. `coarse` and `middle`
-    are None where the fine cell lies in no cell of that partition.
-    """
-
-    release_digest: str
-    longitude: float
-    latitude: float
-    coarse: CellProbability | None
-    middle: CellProbability | None
-    fine: CellProbability
-    confidence: dict[int, float | None]
-    candidates: tuple[CellProbability, ...]
-    regions: dict[int, tuple[CellProbability, ...]]
-    scene: dict[str, float]
-    abstention: str | None
+# gRPC statuses, as tritonclient spells them, by which Triton may blame the picture of a request. A
+# backend process that died is INTERNAL.
+_REFUSED = {"INVALID_ARGUMENT", "OUT_OF_RANGE"}
 
 
 @dataclass(frozen=True)
 class ServedRelease:
-    """What the worker must know of a release before it can ask."""
+    """What Triton's model configuration says of a release."""
 
     name: str
     digest: str
@@ -83,7 +45,7 @@ class ServedRelease:
 
 
 class TritonClient:
-    """Triton's client for one release; threads may share it. Make it after a fork, never before.
+    """Client for one release; threads may share it. Make it after a fork, never before.
 
     Args:
         settings: Triton's address and the deadline of one inference.
@@ -99,22 +61,23 @@ class TritonClient:
         self._served: ServedRelease | None = None
 
     def ready(self) -> bool:
-        """Whether Triton serves the release, by a blank picture.
+        """Return whether Triton serves the release, by asking for a blank picture.
 
         Triton calls a model ready whose backend process has died.
         """
         try:
-            spec = self.served().spec
-            self.locate(np.zeros((spec.height, spec.width, 3), np.uint8))
+            self.locate(_blank(self.served().spec))
         except GeotagError:
             return False
         return True
 
     def served(self) -> ServedRelease:
-        """The release as Triton serves it, asked once.
+        """Return the release as Triton serves it; Triton is asked once.
 
         Raises:
-            InferenceUnavailable, InferenceTimeout, ReleaseNotServed: see workers/errors.py.
+            InferenceUnavailable, InferenceTimeout: Triton cannot be asked.
+            ReleaseNotServed: Triton does not know the model, or serves another build of it.
+            InferenceMalformed: the model is not a release's.
         """
         if self._served is None:
             try:
@@ -122,21 +85,14 @@ class TritonClient:
                     self._model, client_timeout=self._timeout
                 ).config
             except InferenceServerException as error:
-                raise _typed(error, self._model) from error
-            (image,) = (tensor for tensor in config.input if tensor.name == "IMAGE")
-            height, width, _channels = image.dims
-            given = {name: value.string_value for name, value in config.parameters.items()}
-            if self._digest not in (None, given["digest"]):
+                raise _service_error(error, self._model) from error
+            served = _served_release(config, self._model)
+            if self._digest not in (None, served.digest):
                 raise ReleaseNotServed(
-                    f"Triton serves {self._model} with digest {given['digest'][:12]}; the ledger's"
+                    f"Triton serves {self._model} with digest {served.digest[:12]}; the ledger's"
                     f" is {str(self._digest)[:12]}"
                 )
-            self._served = ServedRelease(
-                name=given["release"],
-                digest=given["digest"],
-                calibrated=given["calibrated"] == "true",
-                spec=InputSpec(height=height, width=width, fit=given["fit"]),
-            )
+            self._served = served
         return self._served
 
     def locate(self, pixels: NDArray[np.uint8]) -> Prediction:
@@ -146,81 +102,110 @@ class TritonClient:
             pixels: uint8 [height, width, 3], sRGB, exactly of the release's input size.
 
         Raises:
-            ReleaseNotServed: the answer is another release's.
-            InferenceRefused: Triton refused the picture; the error names the ensemble's step.
-            InferenceUnavailable, InferenceTimeout: trying later may work.
+            InferenceRefused: Triton refuses this picture and accepts a blank one; the error names
+                the ensemble's step.
+            ReleaseNotServed: the answer is another release's, or the model was exchanged.
+            InferenceUnavailable, InferenceTimeout, InferenceMalformed: trying later may work.
         """
+        try:
+            prediction = self._infer(pixels)
+        except InferenceRefused as refused:
+            self._check_that_a_blank_is_accepted(pixels.shape, refused)
+            raise
+        if self._digest not in (None, prediction.release_digest):
+            self._served = None  # the release was exchanged: ask again what is served
+            raise ReleaseNotServed(
+                f"{self._model} answers as {prediction.release_digest[:12]}; the ledger's digest is"
+                f" {str(self._digest)[:12]}"
+            )
+        return prediction
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def _infer(self, pixels: NDArray[np.uint8]) -> Prediction:
         image = triton.InferInput("IMAGE", [1, *pixels.shape], "UINT8")
         image.set_data_from_numpy(pixels[None])
         try:
             answer = self._client.infer(
                 self._model,
                 [image],
-                outputs=[triton.InferRequestedOutput(name) for name in _OUTPUTS],
+                outputs=[triton.InferRequestedOutput(name) for name in OUTPUTS],
                 client_timeout=self._timeout,
             )
         except InferenceServerException as error:
-            raise _typed(error, self._model) from error
-        said = _prediction({name: answer.as_numpy(name)[0] for name in _OUTPUTS})
-        if self._digest not in (None, said.release_digest):
-            self._served = None  # it changed under us: ask anew what is served
+            raise _inference_error(error, self._model) from error
+        return read_answer(answer)
+
+    def _check_that_a_blank_is_accepted(
+        self, shape: tuple[int, ...], refused: InferenceRefused
+    ) -> None:
+        """Raise a transient error if the refusal is not about the picture."""
+        self._served = None
+        spec = self.served().spec
+        if shape != (spec.height, spec.width, 3):
             raise ReleaseNotServed(
-                f"{self._model} answers as {said.release_digest[:12]}; the ledger's digest is"
-                f" {str(self._digest)[:12]}"
+                f"{self._model} was exchanged: its input is now {spec.width} x {spec.height} px"
             )
-        return said
+        try:
+            self._infer(_blank(spec))
+        except InferenceRefused:
+            raise InferenceUnavailable(
+                f"{self._model} refuses every picture: {refused.message}"
+            ) from refused
 
-    def close(self) -> None:
-        """Give the connection back."""
-        self._client.close()
+
+def _blank(spec: InputSpec) -> NDArray[np.uint8]:
+    return np.zeros((spec.height, spec.width, 3), np.uint8)
 
 
-def _typed(error: InferenceServerException, model: str) -> GeotagError:
-    """Our error for Triton's: by its gRPC status, with the ensemble's failing step by name."""
-    status = str(error.status() or "").removeprefix("StatusCode.")
+def _served_release(config: Any, model: str) -> ServedRelease:
+    """Read a model's configuration (`ModelConfig` of Triton's gRPC protocol)."""
+    dims = {tensor.name: tuple(tensor.dims) for tensor in config.input}
+    shape = dims.get("IMAGE", ())
+    if len(shape) != 3 or min(shape) <= 0 or shape[2] != 3:
+        raise InferenceMalformed(f"{model} has no input IMAGE [height, width, 3] but {dims}")
+    height, width, _channels = shape
+    given = {name: value.string_value for name, value in config.parameters.items()}
+    missing = {"release", "digest", "calibrated", "fit"} - {key for key in given if given[key]}
+    if missing:
+        raise InferenceMalformed(f"{model} has no parameter {', '.join(sorted(missing))}")
+    fit = given["fit"]
+    if fit not in ("crop", "squash"):
+        raise InferenceMalformed(f"{model} has the parameter fit={fit}, not crop or squash")
+    return ServedRelease(
+        name=given["release"],
+        digest=given["digest"],
+        calibrated=given["calibrated"] == "true",
+        spec=InputSpec(height=height, width=width, fit=fit),
+    )
+
+
+def _inference_error(error: InferenceServerException, model: str) -> GeotagError:
+    """Return our error for Triton's answer to a picture, with the ensemble's failing step."""
+    service = _service_error(error, model)
+    if _status(error) not in _REFUSED or isinstance(service, ReleaseNotServed):
+        return service
     message = error.message() or "no message"
-    if status == "DEADLINE_EXCEEDED":
-        return InferenceTimeout(f"Triton did not answer for {model} in time")
-    if status == "NOT_FOUND" or "is not ready" in message or "unknown model" in message:
-        return ReleaseNotServed(f"Triton does not serve {model}: {message}")
-    if status not in _REFUSED:
-        return InferenceUnavailable(f"Triton cannot answer: {message}")
     # A step is a model of the release's own: translocator_landmarks, with instances by number.
     step = re.search(r"\b(segmentation|translocator|geodecode)(?=_|\b)", message)
     return InferenceRefused(message, step.group(1) if step else None)
 
 
-def _prediction(tensors: dict[str, NDArray[np.generic]]) -> Prediction:
-    def cells(
-        tokens: NDArray[np.generic], masses: NDArray[np.generic]
-    ) -> tuple[CellProbability, ...]:
-        return tuple(
-            CellProbability(token.decode(), float(mass))
-            for token, mass in zip(tokens.tolist(), masses.tolist(), strict=True)
-            if token
+def _service_error(error: InferenceServerException, model: str) -> TransientError:
+    """Return our error for Triton's answer to a question that is not about a picture."""
+    status, message = _status(error), error.message() or "no message"
+    if status == "DEADLINE_EXCEEDED":
+        return InferenceTimeout(f"Triton did not answer for {model} in time")
+    if status == "NOT_FOUND" or "is not ready" in message or "unknown model" in message:
+        return ReleaseNotServed(f"Triton does not serve {model}: {message}")
+    if status == "UNIMPLEMENTED":
+        return InferenceUnavailable(
+            f"GEOTAG_TRITON_URL is not the address of Triton's gRPC port: {message}"
         )
+    return InferenceUnavailable(f"Triton cannot answer: {message}")
 
-    coarse, middle, fine = (
-        CellProbability(token.decode(), mass)
-        for token, mass in zip(
-            tensors["CELLS"].tolist(), tensors["CELL_PROBABILITIES"].tolist(), strict=True
-        )
-    )
-    longitude, latitude = tensors["POSITION"].tolist()
-    confidence = [None if np.isnan(value) else value for value in tensors["CONFIDENCE"].tolist()]
-    return Prediction(
-        release_digest=tensors["RELEASE"][0].decode(),
-        longitude=longitude,
-        latitude=latitude,
-        coarse=coarse if coarse.token else None,
-        middle=middle if middle.token else None,
-        fine=fine,
-        confidence=dict(zip(RADII_KM, confidence, strict=True)),
-        candidates=cells(tensors["CANDIDATE_CELLS"], tensors["CANDIDATE_PROBABILITIES"]),
-        regions={
-            level: cells(tensors["REGION_CELLS"][i], tensors["REGION_PROBABILITIES"][i])
-            for i, level in enumerate(REGION_LEVELS)
-        },
-        scene=dict(zip(SCENES, tensors["SCENE"].tolist(), strict=True)),
-        abstention=tensors["ABSTENTION"][0].decode() or None,
-    )
+
+def _status(error: InferenceServerException) -> str:
+    return str(error.status() or "").removeprefix("StatusCode.")
