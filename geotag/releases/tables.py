@@ -13,7 +13,14 @@ from geotag import exits
 from geotag.context import Context
 from geotag.output import console, errors, plain
 from geotag.releases.lifecycle import directories
-from triton_models.release.release import FILES, MODEL_CARD, RELEASES, Release, ReleaseError
+from triton_models.release.release import (
+    ATTRIBUTIONS,
+    FILES,
+    MODEL_CARD,
+    RELEASES,
+    Release,
+    ReleaseError,
+)
 
 Found = TypeVar("Found")
 
@@ -70,6 +77,7 @@ def print_release(release: Release) -> None:
         "segmentation": manifest.segmentation.sha256,
         "locator": manifest.locator.sha256,
         **{f"provenance: {key}": str(value) for key, value in manifest.provenance.items()},
+        **({"attributions": str(release.file(ATTRIBUTIONS))} if release.attributions else {}),
     }
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in facts.items():

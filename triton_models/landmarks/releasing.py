@@ -196,4 +196,5 @@ def _write(
             calibration=fitted.to_dict(),
             provenance=provenance,
             model_card=text,
+            attributions=card.attributions(study, maps),
         )

@@ -1,10 +1,10 @@
-"""From a release to the same release in 8-bit integers.
+"""Quantise a release's networks to 8-bit integers.
 
-Convolutions and matrix products with weights compute in int8 (weights by channel, activations in
-the range that sample pictures show; ONNX Runtime's static quantisation, as pairs of QuantizeLinear
-and DequantizeLinear). What they do not multiply stays in 32 bits: normalisation, attention's
-softmax, and the last product with weights before each output. Where that is no head (in `landmarks`
-it is what spreads scores over the world's cells), the heads compute in int8 as well.
+This is ONNX Runtime's static quantisation, as pairs of QuantizeLinear and DequantizeLinear.
+Convolutions and matrix products with weights compute in int8: weights by channel, activations in
+the range measured on sample pictures. Normalisation, attention's softmax and the last product with
+weights before each output stay in fp32. In the release `landmarks` that last product spreads scores
+over the world's cells, so there the heads compute in int8 as well.
 """
 
 import tempfile
@@ -32,19 +32,19 @@ Feed = Mapping[str, NDArray[np.uint8]]
 
 
 def quantise(release: Release, directory: Path, pictures: NDArray[np.uint8]) -> Release:
-    """Write `NAME-int8`, beside which the release stays as it is.
+    """Write the release `NAME-int8`; the given release stays as it is.
 
-    Its locator is fitted to the class maps of its own quantised segmentation network, so the pair
-    is bound as any other is; the calibration of its confidence is the release's and is to be
-    checked (docs/releases.md).
+    The ranges of the locator are measured on class maps of the quantised segmentation network, so
+    the new release binds the pair like any other. The calibration is copied and must be checked
+    (docs/releases.md).
 
     Args:
-        release: in 32 bits.
-        directory: of the new release.
-        pictures: UINT8 [n, S, S, 3] of the kind that it will see, prepared as for serving.
+        release: the release in fp32.
+        directory: where to write the new release.
+        pictures: UINT8 [n, S, S, 3], representative of the archive and prepared as for serving.
 
     Raises:
-        ReleaseError: what came out is no consistent release.
+        ReleaseError: the written release is not consistent.
     """
     manifest = release.manifest
     with tempfile.TemporaryDirectory() as folder:
@@ -79,11 +79,12 @@ def quantise(release: Release, directory: Path, pictures: NDArray[np.uint8]) -> 
                 "quantised_with": f"onnxruntime {onnxruntime.__version__}, static int8",
             },
             model_card=_model_card(release, len(pictures)),
+            attributions=release.attributions,
         )
 
 
 def quantise_network(network: Path, out: Path, feeds: Sequence[Feed]) -> None:
-    """Write an ONNX network whose inner products are int8, with ranges from these inputs."""
+    """Write an ONNX network whose inner products are int8, with ranges from the given inputs."""
     with tempfile.TemporaryDirectory() as folder:
         folded = Path(folder, "folded.onnx")
         quant_pre_process(network, folded, skip_symbolic_shape=True)
@@ -93,7 +94,7 @@ def quantise_network(network: Path, out: Path, feeds: Sequence[Feed]) -> None:
             _Feeds(feeds),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
-            # Unsigned activations with signed weights are what AVX-512 VNNI multiplies.
+            # AVX-512 VNNI multiplies unsigned activations with signed weights.
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_quantize=inner_products(onnx.load(folded).graph),
@@ -103,7 +104,7 @@ def quantise_network(network: Path, out: Path, feeds: Sequence[Feed]) -> None:
 
 
 def inner_products(graph: onnx.GraphProto) -> list[str]:
-    """Names of the nodes that multiply by weights, but for the last of these before each output."""
+    """Return the names of the nodes that multiply by weights, except the last before an output."""
     weights = {tensor.name for tensor in graph.initializer}
     multiplies = {
         node.name
@@ -126,13 +127,13 @@ def inner_products(graph: onnx.GraphProto) -> list[str]:
 
 
 class _Feeds(CalibrationDataReader):  # type: ignore[misc]
-    """The sample inputs, as ONNX Runtime wants to be given them."""
+    """Adapter that gives the sample inputs to ONNX Runtime."""
 
     def __init__(self, feeds: Sequence[Feed]) -> None:
         self._feeds: Iterator[Feed] = iter(feeds)
 
     def get_next(self) -> Feed | None:
-        """The next one, or None."""
+        """Return the next input, or None."""
         return next(self._feeds, None)
 
 

@@ -1,7 +1,8 @@
-"""A release: everything that one answer depends on, in one directory with one digest.
+"""Read, check and write release directories.
 
-`docs/architecture.md` gives the files. This module reads, checks and writes such directories; it
-needs no torch, because the machines that serve and load releases have none.
+A release is everything that an answer depends on, in one directory with one digest.
+`docs/architecture.md` lists its files. This module needs no torch, because the machines that serve
+releases have none.
 """
 
 import hashlib
@@ -31,12 +32,13 @@ FILES = (
 )
 TABLES = ("cells.parquet", "partitions.parquet")
 MODEL_CARD = "MODEL_CARD.md"
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # becomes part of Triton's model names, and of paths
+ATTRIBUTIONS = "ATTRIBUTIONS.md"  # optional; like the model card no part of the digest
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")  # part of Triton's model names and of paths
 RELEASES = Path(__file__).parents[1] / "releases"  # the releases that come with the project
 
 
 class ReleaseError(ValueError):
-    """The directory is not a whole, consistent release; the message says why."""
+    """The directory is not a complete, consistent release."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,17 @@ class NetworkEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What `release.json` says."""
+    """The contents of `release.json`."""
 
     name: str
-    version: int  # under which Triton holds every model of this release
+    version: int  # Triton's version number of every model of this release
     image_size: int  # height and width of IMAGE
     fit: Literal["crop", "squash"]
     crops: int
     scenes: tuple[str, ...]
     segmentation: NetworkEntry
     locator: NetworkEntry
-    # The segmentation network whose class maps the locator was trained on: it reads no other's.
+    # SHA-256 of the segmentation network whose class maps the locator was trained on.
     locator_reads: str
     calibration: Mapping[str, Any] | None
     provenance: Mapping[str, Any]
@@ -92,7 +94,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Release:
-    """A release directory that was found whole and consistent; read only."""
+    """A release directory that was found complete and consistent."""
 
     directory: Path
     manifest: Manifest
@@ -100,12 +102,14 @@ class Release:
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read and check a release; raises ReleaseError where something is missing or disagrees."""
+        """Read and check a release; raises ReleaseError where it is not complete or consistent."""
         missing = [name for name in (*FILES, MODEL_CARD) if not (directory / name).is_file()]
         if missing:
             raise ReleaseError(f"{directory} is not a release: no {', '.join(missing)}")
         manifest = Manifest.from_json(_text(directory / "release.json"))
         _text(directory / MODEL_CARD)
+        if (directory / ATTRIBUTIONS).is_file():
+            _text(directory / ATTRIBUTIONS)
         hashes = {name: sha256_of(directory / name) for name in FILES}
         _check_networks(manifest, hashes)
         release = cls(directory, manifest, _digest(hashes))
@@ -115,12 +119,12 @@ class Release:
 
     @property
     def name(self) -> str:
-        """The name under which workers ask for it."""
+        """The name of the release."""
         return self.manifest.name
 
     @property
     def version(self) -> int:
-        """The integer under which Triton holds it."""
+        """Triton's version number of its models."""
         return self.manifest.version
 
     @property
@@ -134,13 +138,19 @@ class Release:
         return f"inspect_{self.name}"
 
     @property
+    def attributions(self) -> str:
+        """The list of whose work the release rests on (Markdown); empty where it has none."""
+        path = self.directory / ATTRIBUTIONS
+        return _text(path) if path.is_file() else ""
+
+    @property
     def calibrated(self) -> bool:
-        """Whether its confidence is a probability; if not, none is given."""
+        """Whether its confidence is a probability. A release that is not calibrated states none."""
         return self.manifest.calibration is not None
 
     @property
     def decoder(self) -> Decoder:
-        """What turns its logits into an answer."""
+        """The decoder that turns its logits into an answer."""
         fitted = self.manifest.calibration
         calibration = None if fitted is None else Calibration.from_dict(dict(fitted))
         return Decoder.from_hierarchy(self.hierarchy, calibration)
@@ -150,14 +160,14 @@ class Release:
         return self.directory / name
 
     def cells(self) -> pa.Table:
-        """Every cell that the release can name, parents first.
+        """Return every cell that the release can name, parents first.
 
         Columns: token, level, parent, polygon (MultiPolygon as WKB, longitude/latitude, WGS 84).
         """
         return pq.read_table(self.file("cells.parquet"))
 
     def partitions(self) -> pa.Table:
-        """One row for each class of each partition.
+        """Return one row for each class of each partition.
 
         Columns: partition, class_index, token, longitude, latitude, photographs, spread_km.
         """
@@ -165,7 +175,7 @@ class Release:
 
     @cached_property
     def hierarchy(self) -> Hierarchy:
-        """The partitions, as the decoder wants them."""
+        """The three partitions."""
         return read_partitions(self.file("partitions.parquet"))
 
 
@@ -183,13 +193,15 @@ def write_release(
     calibration: Mapping[str, Any] | None,
     provenance: Mapping[str, Any],
     model_card: str,
+    attributions: str = "",
 ) -> Release:
     """Write a release from exported networks (each an ONNX file and its configuration).
 
-    `cells`: its partitions, or the release whose tables it shares, byte by byte (the polygons of
-    two machines may differ in the last bit, as their sines do).
-    `locator_reads` is the SHA-256 of the segmentation.onnx that the locator was trained with; a
-    release with another one is refused. Nothing is left behind then. Raises ReleaseError.
+    `cells`: its partitions, or a release whose tables are copied byte for byte. (Polygons computed
+    on two machines may differ in the last bit.) `locator_reads`: the SHA-256 of the
+    segmentation.onnx that the locator was trained with.
+
+    Raises ReleaseError where the parts do not fit together; nothing is written then.
     """
     staging = directory.with_name(f".{directory.name}.staging")
     shutil.rmtree(staging, ignore_errors=True)
@@ -217,6 +229,8 @@ def write_release(
         )
         (staging / "release.json").write_text(manifest.to_json())
         (staging / MODEL_CARD).write_text(model_card)
+        if attributions:
+            (staging / ATTRIBUTIONS).write_text(attributions)
         Release.load(staging)
         replace_directory(staging, directory)
     finally:
@@ -231,7 +245,7 @@ def sha256_of(path: Path) -> str:
 
 
 def replace_directory(staging: Path, target: Path) -> None:
-    """Put a finished directory in the place of another one; both on the same filesystem."""
+    """Replace a directory by a finished one on the same filesystem."""
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
@@ -241,7 +255,7 @@ def replace_directory(staging: Path, target: Path) -> None:
 
 
 def _digest(hashes: Mapping[str, str]) -> str:
-    """SHA-256 of what `sha256sum` prints for these files, sorted by name."""
+    """Return the SHA-256 of what `sha256sum` prints for these files, sorted by name."""
     text = "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -282,7 +296,7 @@ def _check_networks(manifest: Manifest, hashes: Mapping[str, str]) -> None:
 
 
 def _check_cells(release: Release) -> None:
-    """Heads and partitions agree, and every cell of a partition is in the table of cells."""
+    """Check that heads match partitions, and that every partition's cell is in the cell table."""
     try:
         hierarchy = release.hierarchy
         known = set(release.cells()["token"].to_pylist())
