@@ -22,4 +22,5 @@ def test_columns_stand_for_each_of_them() -> None:
     columns = set(schema.geotag.columns.keys())
     assert {f"scene_{name}" for name in SCENES} <= columns
     assert {f"confidence_{km:g}_km" for km in RADII_KM if km != 200} <= columns
-    assert {f"region_{round(100 * level)}" for level in REGION_LEVELS} <= columns
+    regions = {f"region_{round(100 * level)}" for level in REGION_LEVELS}
+    assert {f"{region}_cells" for region in regions} <= columns

@@ -1,4 +1,4 @@
-"""From scores to an answer.
+"""Decode a network's scores into an answer.
 
-Triton's Python backend runs a copy of this folder, so its modules need NumPy and nothing else.
+Triton's Python backend runs a copy of this folder, so its modules import NumPy only.
 """

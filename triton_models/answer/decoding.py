@@ -1,10 +1,10 @@
-"""From scores over geo-cells to a place, how sure it is, and where else it may be.
+"""Decode scores over geo-cells into a position, its confidence, candidates and credible regions.
 
-Triton's Python backend runs a copy of this folder, where NumPy ≥ 1.26 is all there is.
+Triton's Python backend runs a copy of this folder and has only NumPy ≥ 1.26.
 
-The way of one photograph: logits → probabilities of each head → f* over the fine cells → mixture
-with the world prior, by how familiar the photograph is → chosen cell and point → mass within each
-radius → confidence; and the mixture again → credible regions.
+The steps for one photograph: logits → probabilities of each head → f* over the fine cells → mixture
+with the world prior → chosen cell and point → mass within each radius → confidence. The credible
+regions come from the same mixture.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _TRIED = 16
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """What the wire contract (docs/architecture.md) says of one photograph, without the batch axis.
+    """The answer for one photograph, as in the wire contract (docs/architecture.md).
 
-    Texts are numpy strings; ``""`` fills up. A fine cell without an ancestor in a coarser
-    partition has ``""`` there, with probability NaN.
+    There is no batch axis. Texts are NumPy strings, padded with ``""``. A fine cell without an
+    ancestor in a coarser partition has ``""`` there, with probability NaN.
     """
 
     position: Floats
@@ -53,7 +53,7 @@ class Decoded:
     cells: Strings
     """Tokens of the chosen coarse, middle and fine cell, [3]."""
     cell_probabilities: Singles
-    """The mass of f* in each of them, [3]: it never falls from fine to coarse."""
+    """The mass of f* in each of them, [3]. It never decreases from fine to coarse."""
     confidence: Singles
     """[5], for RADII_KM; NaN where the release is not calibrated or the radius not resolved."""
     candidate_cells: Strings
@@ -70,7 +70,7 @@ class Decoded:
 
 
 class Decoder:
-    """The fine cells of a release as arrays, and how to read scores over them."""
+    """Decodes scores over the cells of one release."""
 
     def __init__(
         self,
@@ -86,11 +86,12 @@ class Decoder:
         prior: Floats,
         calibration: Calibration | None = None,
     ) -> None:
-        """Arrays of n fine cells in the order of the network's classes.
+        """Take arrays of n fine cells in the order of the network's classes.
 
-        ``fine_to_coarse`` and ``fine_to_middle`` are class indices of the ancestors, -1 where
-        none; longitude and latitude (degrees, WGS 84) and ``spread_km`` are the mean position of a
-        cell's photographs and their root-mean-square distance from it; ``prior`` sums to one.
+        ``fine_to_coarse`` and ``fine_to_middle`` are class indices of the ancestors, -1 where there
+        is none. Longitude and latitude (degrees, WGS 84) are the mean position of a cell's
+        photographs, and ``spread_km`` is their root-mean-square distance from it. ``prior`` sums to
+        one.
         """
         self.coarse_tokens, self.middle_tokens = coarse_tokens, middle_tokens
         self.fine_tokens = fine_tokens
@@ -111,7 +112,7 @@ class Decoder:
     def from_hierarchy(
         cls, hierarchy: Hierarchy, calibration: Calibration | None = None
     ) -> Decoder:
-        """The decoder of a release's partitions."""
+        """Return the decoder of a release's partitions."""
         fine = hierarchy.fine
         return cls(
             coarse_tokens=np.array(hierarchy.coarse.tokens),
@@ -127,7 +128,7 @@ class Decoder:
         )
 
     def save(self, path: Path) -> None:
-        """Write everything to one ``.npz`` file, which ``load`` reads."""
+        """Write the decoder to one ``.npz`` file, which ``load`` reads."""
         calibration = json.dumps(self.calibration.to_dict() if self.calibration else None)
         np.savez(
             path,
@@ -137,14 +138,14 @@ class Decoder:
 
     @classmethod
     def load(cls, path: Path) -> Decoder:
-        """Read what ``save`` wrote."""
+        """Return the decoder that ``save`` wrote."""
         with np.load(path, allow_pickle=False) as stored:
             values = json.loads(str(stored["calibration"]))
             calibration = None if values is None else Calibration.from_dict(values)
             return cls(calibration=calibration, **{name: stored[name] for name in _ARRAYS})
 
     def calibrated(self, calibration: Calibration | None) -> Decoder:
-        """The same cells, read with another calibration."""
+        """Return a decoder of the same cells with another calibration."""
         other = copy(self)
         other.calibration = calibration
         return other
@@ -158,7 +159,7 @@ class Decoder:
         *,
         point: Point = "top",
     ) -> Decoded:
-        """Read the logits of one photograph, each [crops, classes].
+        """Return the answer for the logits of one photograph, each [crops, classes].
 
         Raises ValueError where a shape is not the release's, or a logit is not a number.
         """
@@ -196,11 +197,11 @@ class Decoder:
         middle: Singles,
         fine: Singles,
     ) -> Floats:
-        """f*: the probability of each fine cell, [n], which sums to one.
+        """Return f*, the probability of each fine cell, [n]; it sums to one.
 
-        A fine cell's probability times its middle's and its coarse ancestor's (DESIGN.md section
-        4), each averaged over the crops, then mixed with the world prior. Where a cell has no
-        ancestor, that head says nothing about it: the factor is one over the head's classes.
+        It is a fine cell's probability times its middle's and its coarse ancestor's, each averaged
+        over the crops, then mixed with the world prior (docs/decoding.md). Where a cell has no
+        ancestor in a head, the factor is one over that head's number of classes.
         """
         c = self.calibration or Calibration()
         heads = zip(
@@ -210,7 +211,7 @@ class Decoder:
             strict=True,
         )
         p_coarse, p_middle, p_fine = (_softmax(x, n, t) for x, n, t in heads)
-        # An index of -1 finds the factor that is appended for cells without an ancestor.
+        # Index -1 selects the factor appended for cells without an ancestor.
         p: Floats = p_fine * np.append(p_middle, 1 / len(p_middle))[self.fine_to_middle]
         p *= np.append(p_coarse, 1 / len(p_coarse))[self.fine_to_coarse]
         p /= p.sum()
@@ -219,14 +220,14 @@ class Decoder:
         return p
 
     def masses(self, p: Floats, chosen: int) -> Floats:
-        """The probability within each of RADII_KM of a fine cell's mean position, [5]."""
+        """Return the probability within each of RADII_KM of a fine cell's mean position, [5]."""
         return self._circles.masses(self._vectors[chosen], p)
 
     def resolved(self, chosen: int) -> npt.NDArray[np.bool_]:
-        """Which of RADII_KM the partition can speak of around this cell's mean position, [5].
+        """Return which of RADII_KM the partition resolves around this cell's mean position, [5].
 
-        Those within which half of the cell's own photographs lie: 1 - exp(-r²/s²) ≥ 1/2. Even
-        certainty about the cell could not place a photograph within a smaller one.
+        These are the radii within which half of the cell's own photographs lie: 1 - exp(-r²/s²) ≥
+        1/2. Even certainty about the cell does not place a photograph within a smaller radius.
         """
         enough: npt.NDArray[np.bool_] = (
             np.square(RADII_KM) >= np.log(2) * self.spread_km[chosen] ** 2
@@ -234,24 +235,26 @@ class Decoder:
         return enough
 
     def confidence(self, masses: Floats, chosen: int) -> Singles:
-        """Calibrated probabilities for the masses, [5]; NaN as ``Decoded`` says."""
+        """Return the calibrated probabilities for the masses, [5]; NaN as in ``Decoded``."""
         if self.calibration is None:
             return np.full(len(RADII_KM), np.nan, np.float32)
         return self.calibration.confidence(masses, self.resolved(chosen))
 
     def best_cell(self, p: Floats, ranked: Indices) -> int:
-        """Of the most probable cells, the one at whose mean position most radii are expected hit.
+        """Return the cell, of the most probable ones, that maximises the expected hits.
 
-        The expected number of RADII_KM hit is the sum of the masses within them.
+        The expected number of RADII_KM within which the true place lies is the sum of the masses
+        within them.
         """
         expected = [self.masses(p, cell).sum() for cell in ranked.tolist()]
         return int(ranked[np.argmax(expected)])
 
     def regions(self, p: Floats, ranked: Indices) -> list[Region]:
-        """Credible regions at REGION_LEVELS: S2 ids and probabilities, most probable first.
+        """Return the credible regions at REGION_LEVELS: S2 ids and probabilities.
 
-        The smallest set of fine cells whose probability reaches the level; where that takes more
-        than 64, cells of mixed level, see ``Coarsening``. ``ranked``: the 64 most probable cells.
+        A region is the smallest set of fine cells whose probability reaches the level, most
+        probable first. Where that takes more than 64, its cells are of mixed level
+        (``Coarsening``). ``ranked``: the 64 most probable cells.
         """
         single = p[ranked].astype(np.float32)
         reached = np.cumsum(single, dtype=np.float64)
@@ -293,20 +296,20 @@ _ARRAYS = (
 
 
 def evidence(fine: Singles) -> float:
-    """What ``Calibration.prior_share`` reads: log Σ exp of the logits, the mean over the crops."""
+    """Return log Σ exp of the logits, averaged over the crops, for ``Calibration.prior_share``."""
     highest = fine.max(axis=1)
     totals = np.exp(fine - highest[:, None]).sum(axis=1, dtype=np.float64)
     return float(np.mean(highest + np.log(totals)))
 
 
 def _tokens(ids: Ids) -> list[str]:
-    """S2 tokens: hexadecimal without trailing zeros."""
+    """Return the S2 tokens of ids: hexadecimal without trailing zeros."""
     text = ids.astype(">u8").tobytes().hex()
     return [text[k : k + 16].rstrip("0") for k in range(0, len(text), 16)]
 
 
 def _softmax(logits: Singles, classes: int, temperature: float = 1.0) -> Floats:
-    """Probabilities, averaged over the crops: [crops, classes] to [classes]."""
+    """Return probabilities [classes] of logits [crops, classes], averaged over the crops."""
     if logits.ndim != 2 or logits.shape[1] != classes:
         raise ValueError(f"logits of shape {logits.shape}, expected [crops, {classes}]")
     weights = np.multiply(logits, np.float32(1 / temperature), dtype=np.float32)
@@ -316,6 +319,6 @@ def _softmax(logits: Singles, classes: int, temperature: float = 1.0) -> Floats:
     if not np.isfinite(totals).all():
         raise ValueError("a logit is not a number")
     mean = (1 / (totals * len(totals))) @ weights
-    # Three heads that contradict each other must not multiply to nothing at all.
+    # A lower bound, so that heads that contradict each other do not multiply to zero everywhere.
     probabilities: Floats = np.maximum(mean.astype(np.float64), _LEAST_PROBABILITY)
     return probabilities

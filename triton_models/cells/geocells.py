@@ -1,7 +1,7 @@
-"""Geo-cells: partitions of the Earth into S2 cells that hold about as many photographs each.
+"""Geo-cells: partitions of the Earth into S2 cells of about equal numbers of photographs.
 
-This module defines what a partition is and how three of them fit together. It is built by
-``partitioning``, read from published files by ``published``, and used by ``decoding``.
+This module defines a partition and the hierarchy of three partitions, and their tables in a
+release. ``partitioning`` builds partitions, ``published`` reads them from published files.
 """
 
 from dataclasses import dataclass
@@ -28,8 +28,8 @@ class Partition:
     """Disjoint S2 cells, in the order of a network's classes.
 
     ``longitude`` and ``latitude`` (degrees, WGS 84) are the mean position of each cell's
-    photographs, ``photographs`` their number, and ``spread_km`` the root-mean-square great-circle
-    distance from that position to them (NaN where it is not known). All have shape [n].
+    photographs, and ``photographs`` is their number. ``spread_km`` is the root-mean-square
+    great-circle distance from that position to them (NaN where unknown). All have shape [n].
 
     Raises ValueError where a token is not a cell, two cells overlap, or the lengths differ.
     """
@@ -64,58 +64,58 @@ class Partition:
 
     @cached_property
     def known_spread_km(self) -> Floats:
-        """``spread_km``, and where it is unknown that of photographs strewn evenly over the cell.
+        """``spread_km``, and where unknown that of photographs spread evenly over the cell.
 
         For a square of area A that is √(A/6) from its middle. Photographs cluster, so this
-        overstates the spread, and confidence errs on the low side.
+        overstates the spread, and confidence is rather too low.
         """
         even = np.sqrt(s2cells.areas_km2(self.ids) / 6)
         return np.where(np.isnan(self.spread_km), even, self.spread_km)
 
     def locate(self, longitude: npt.ArrayLike, latitude: npt.ArrayLike) -> Indices:
-        """The class index of the cell that holds each point, shape [k]; -1 outside all cells."""
+        """Return the class index of the cell of each point, shape [k]; -1 outside all cells."""
         return self.holders(s2cells.leaf_ids(longitude, latitude))
 
     def holders(self, ids: Ids) -> Indices:
-        """The class index of the cell that is, or is an ancestor of, each id; -1 where none."""
+        """Return the class index of each id's ancestor (or itself) here; -1 where there is none."""
         if not len(self):
             return np.full(len(ids), -1, np.int32)
         order = np.argsort(self.ids)
         first, last = s2cells.range_of(self.ids[order])
-        # Disjoint cells are disjoint ranges, so only the last range that starts before can hold it.
+        # Cells are disjoint ranges, so only the last range that starts before an id can contain it.
         low, high = s2cells.range_of(ids)
         at = np.searchsorted(first, low, side="right") - 1
         inside = (at >= 0) & (last[at] >= high)
         return np.where(inside, order[at], -1).astype(np.int32)
 
     def means_outside(self) -> Indices:
-        """The class indices whose mean position lies outside the cell (there should be none)."""
+        """Return the class indices whose mean position lies outside the cell; normally none."""
         at = self.locate(self.longitude, self.latitude)
         return np.flatnonzero(at != np.arange(len(self))).astype(np.int32)
 
 
 def overlaps(ids: Ids) -> list[tuple[int, int]]:
-    """Pairs of indices (holder, held) of cells of which one holds, or is, the other."""
+    """Return pairs of indices (holder, held) of cells where the first contains the other."""
     first, last = s2cells.range_of(ids)
     order = np.lexsort((~last, first))
     first, reach = first[order], np.maximum.accumulate(last[order])
-    # Ranges nest or are disjoint: the first cell that reaches a cell's start holds it.
+    # Ranges nest or are disjoint, so the first cell that reaches a cell's start contains it.
     holder = np.searchsorted(reach, first)
     held = np.flatnonzero(holder < np.arange(len(ids)))
     return [(int(order[holder[k]]), int(order[k])) for k in held]
 
 
 def parents(fine: Partition, coarse: Partition) -> Indices:
-    """For each fine cell the class index of its ancestor (or itself) in the coarser partition.
+    """Return the class index of each fine cell's ancestor (or itself) in the coarser partition.
 
-    -1 where it has none, which happens when the two were not built from the same coordinates.
+    It is -1 where there is none, as when the two were not built from the same coordinates.
     """
     return coarse.holders(fine.ids)
 
 
 @dataclass(frozen=True, eq=False)
 class Hierarchy:
-    """The three partitions that a network's three heads classify into."""
+    """The three partitions of a network's three heads."""
 
     coarse: Partition
     middle: Partition
@@ -138,7 +138,7 @@ class Hierarchy:
 
 
 def with_ancestors(ids: Ids) -> Ids:
-    """The cells and all their ancestors up to the faces, each once, in the order of their ids."""
+    """Return the cells and all their ancestors up to the faces, each once, in the order of ids."""
     found = [np.unique(ids)]
     own = s2cells.levels(found[0])
     for level in range(int(own.max(initial=0)) - 1, -1, -1):
@@ -147,11 +147,11 @@ def with_ancestors(ids: Ids) -> Ids:
 
 
 def cell_table(hierarchy: Hierarchy) -> pa.Table:
-    """Every cell that a release can name: its partitions' cells and all their ancestors.
+    """Return the table of every cell that a release can name: cells and all their ancestors.
 
     Columns: token, level, parent (token; null for a face), polygon (MultiPolygon as WKB,
-    longitude/latitude, WGS 84). Coarser cells come first, so that rows can be inserted in order
-    under a foreign key from parent to token.
+    longitude/latitude, WGS 84). Coarser cells come first, so that rows can be inserted in this
+    order under a foreign key from parent to token.
     """
     ids = with_ancestors(np.concatenate([p.ids for p in hierarchy.partitions]))
     level = s2cells.levels(ids)
@@ -170,10 +170,10 @@ def cell_table(hierarchy: Hierarchy) -> pa.Table:
 
 
 def partition_table(hierarchy: Hierarchy) -> pa.Table:
-    """The three partitions, one row a class.
+    """Return the table of the three partitions, one row for each class.
 
-    Columns: partition, class_index, token, longitude, latitude, photographs, spread_km (null
-    where it is not known).
+    Columns: partition, class_index, token, longitude, latitude, photographs, spread_km (null where
+    unknown).
     """
     tables = [
         pa.table(
@@ -199,7 +199,7 @@ def write_tables(hierarchy: Hierarchy, directory: Path) -> None:
 
 
 def read_partitions(path: Path) -> Hierarchy:
-    """The hierarchy in a release's ``partitions.parquet``.
+    """Read the hierarchy from a release's ``partitions.parquet``.
 
     Raises ValueError where a partition is missing or its class indices are not 0 … n - 1.
     """

@@ -1,11 +1,11 @@
 """Build geo-cells from the coordinates of photographs: adaptive S2 partitions.
 
-As PlaNet (Weyand et al. 2016, section 3) and ISNs (Müller-Budack et al. 2018, section 3.1): begin
-with the six faces, split each cell that holds too many photographs, leave out those that hold too
-few.
+The method is that of PlaNet (Weyand et al. 2016, section 3) and ISNs (Müller-Budack et al. 2018,
+section 3.1): begin with the six faces, split each cell that holds too many photographs, and leave
+out those that hold too few.
 
-Coordinates may come in chunks of any number. They are kept as leaf cell ids, 8 bytes each, sorted
-once; then every cell is a slice, and no step walks over points.
+Coordinates come in chunks of any size. They are kept as leaf cell ids, 8 bytes each, and sorted
+once. Then every cell is a slice, and no step loops over points.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,14 +23,14 @@ from triton_models.cells.s2cells import Ids, Ints
 Small = Literal["drop", "merge"]
 
 _BLOCK = 1 << 18
-"""Photographs whose vectors are held at a time: 24 bytes each."""
+"""Photographs whose vectors are in memory at a time: 24 bytes each."""
 _MERGE_BLOCK = 1 << 9
-"""Photographs that are compared with every cell at a time: 8 bytes for each cell."""
+"""Photographs compared with every cell at a time: 8 bytes for each cell."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How many photographs a cell may hold. A published name: ``50_5000`` is 50 to 5,000."""
+    """How many photographs a cell may hold. The published name ``50_5000`` means 50 to 5,000."""
 
     min_count: int
     max_count: int
@@ -42,7 +42,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What became of the coordinates that a partition was built from."""
+    """Counts of the coordinates that a partition was built from, and of its cells."""
 
     name: str
     coordinates: int
@@ -59,19 +59,19 @@ class BuildReport:
 
 @dataclass(frozen=True)
 class Leaves:
-    """Sorted leaf cell ids of coordinates, and how many coordinates were not valid."""
+    """Sorted leaf cell ids of coordinates, and the number of invalid coordinates."""
 
     ids: Ids
     invalid: int
 
 
 def read_leaves(chunks: Iterable[Floats]) -> Leaves:
-    """Turn chunks of longitude/latitude in degrees, each [k, 2], into sorted leaf cell ids."""
+    """Return the sorted leaf cell ids of chunks of longitude/latitude in degrees, each [k, 2]."""
     parts: list[Ids] = []
     invalid = 0
     for chunk in chunks:
         longitude, latitude = chunk[:, 0], chunk[:, 1]
-        # Comparisons with NaN are false, so this leaves NaN out too.
+        # Comparisons with NaN are false, so NaN is invalid too.
         valid = (np.abs(longitude) <= 180) & (np.abs(latitude) <= 90)
         invalid += int(np.sum(~valid))
         parts.append(s2cells.leaf_ids(longitude[valid], latitude[valid]))
@@ -92,11 +92,11 @@ def build_partition(
 ) -> tuple[Partition, BuildReport]:
     """Partition the Earth by coordinates (chunks of longitude/latitude in degrees, each [k, 2]).
 
-    Cells come in the order of the Hilbert curve. Those with fewer than ``min_count`` photographs
-    have no class. With ``small="drop"`` their photographs have none either. With ``"merge"`` each
-    goes to the cell with the nearest mean position: that cell's ``photographs`` and ``spread_km``
-    count it, its token and its mean position do not move, so cells stay disjoint and keep their
-    mean inside.
+    Cells come in the order of the Hilbert curve. Cells with fewer than ``min_count`` photographs
+    are left out. With ``small="drop"`` their photographs are left out too. With ``"merge"`` each
+    photograph is counted in ``photographs`` and ``spread_km`` of the cell with the nearest mean
+    position. That cell keeps its token and its mean position, so cells stay disjoint and contain
+    their means.
 
     Raises ValueError where the limits make no sense or no cell is left.
     """
@@ -147,12 +147,13 @@ def build_hierarchy(
     max_level: int = 30,
     small: Small = "drop",
 ) -> tuple[Hierarchy, tuple[BuildReport, BuildReport, BuildReport]]:
-    """Coarse, middle and fine partitions of the same coordinates.
+    """Build coarse, middle and fine partitions of the same coordinates.
 
-    Each fine cell then has an ancestor (or itself) in the other two: that ancestor holds at least
-    as many photographs, so it is kept, provided that limits do not fall from fine to coarse.
+    Each fine cell then has an ancestor (or itself) in the other two partitions. That ancestor holds
+    at least as many photographs, so it is kept as long as a coarser partition has a maximum not
+    below, and a minimum not above, that of the finer one.
 
-    Raises ValueError where they do.
+    Raises ValueError for limits that are not ordered so.
     """
     for coarser, finer in ((coarse, middle), (middle, fine)):
         if coarser.max_count < finer.max_count or coarser.min_count > finer.min_count:
@@ -174,7 +175,7 @@ def build_hierarchy(
 
 
 def _split(leaves: Ids, max_count: int, max_level: int) -> tuple[Ids, Ints, Ints]:
-    """Occupied cells, in the order of the curve, and the slice of ``leaves`` in each."""
+    """Return the occupied cells in the order of the curve, and the slice of ``leaves`` in each."""
     done: list[tuple[Ids, Ints, Ints]] = []
     cells = s2cells.face_ids()
     for level in range(max_level + 1):
@@ -191,14 +192,17 @@ def _split(leaves: Ids, max_count: int, max_level: int) -> tuple[Ids, Ints, Ints
 
 
 def _blocks(leaves: Ids, size: int = _BLOCK) -> Iterator[Floats]:
-    """Unit vectors of leaf cells, some at a time."""
+    """Yield the unit vectors of leaf cells in blocks."""
     for at in range(0, len(leaves), size):
         vectors = s2cells.centres(leaves[at : at + size])
         yield vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def _means(leaves: Ids, starts: Ints, ends: Ints) -> Floats:
-    """The normalised mean vector of each slice, [n, 3]; degrees would fail at the antimeridian."""
+    """Return the normalised mean vector of each slice, [n, 3].
+
+    A mean of degrees would be wrong at the antimeridian.
+    """
     sums = np.zeros((len(starts), 3))
     for rows, owners in _owned_blocks(leaves, starts, ends):
         for axis in range(3):
@@ -209,7 +213,7 @@ def _means(leaves: Ids, starts: Ints, ends: Ints) -> Floats:
 
 
 def _squared_distances(leaves: Ids, starts: Ints, ends: Ints, means: Floats) -> Floats:
-    """The sum of squared great-circle distances (km²) of each slice from its mean, [n]."""
+    """Return the sum of squared great-circle distances (km²) of each slice from its mean, [n]."""
     total = np.zeros(len(starts))
     for rows, owners in _owned_blocks(leaves, starts, ends):
         total += np.bincount(owners, _square_km(rows, means[owners]), minlength=len(starts))
@@ -217,7 +221,7 @@ def _squared_distances(leaves: Ids, starts: Ints, ends: Ints, means: Floats) -> 
 
 
 def _owned_blocks(leaves: Ids, starts: Ints, ends: Ints) -> Iterator[tuple[Floats, Ints]]:
-    """Unit vectors of the photographs in the slices, and the slice that each is in."""
+    """Yield unit vectors of the photographs in the slices, and the slice index of each."""
     for at, vectors in zip(range(0, len(leaves), _BLOCK), _blocks(leaves), strict=True):
         position = np.arange(at, at + len(vectors))
         owner = np.searchsorted(starts, position, side="right") - 1
@@ -226,7 +230,7 @@ def _owned_blocks(leaves: Ids, starts: Ints, ends: Ints) -> Iterator[tuple[Float
 
 
 def _square_km(vectors: Floats, others: Floats) -> Floats:
-    """Squared great-circle distances between unit vectors, row by row."""
+    """Return the squared great-circle distances between unit vectors, row by row."""
     chord = np.linalg.norm(vectors - others, axis=1)
     square: Floats = (2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2, 1.0))) ** 2
     return square

@@ -1,13 +1,13 @@
-"""Fit, on held-out photographs, what turns a network's scores into probabilities.
+"""Fit the calibration of a release on held-out photographs.
 
-In this order, because each step reads the one before:
+The steps build on each other:
 
-1. a temperature for each head (Guo et al. 2017) and the weight of the world prior, by the
-   likelihood of the true fine cell under the mixture. The temperatures are fitted together on f*,
-   not head by head: the three heads see the same evidence, so their product is surer than each.
-2. for each radius a logistic curve from the mass within it to the share of hits (Platt 1999), which
-   corrects what the spread within cells gets wrong.
-3. the confidence below which there is no answer, for a stated rate of errors.
+1. A temperature for each head (Guo et al. 2017) and the weight of the world prior are fitted by the
+   likelihood of the true fine cell under the mixture. The temperatures are fitted together on f*:
+   the three heads see the same evidence, so their product is more confident than each.
+2. For each radius a logistic curve from the mass within it to the share of hits (Platt 1999)
+   corrects errors of the modelled spread within cells.
+3. The confidence below which the release abstains is chosen for a given rate of errors.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,18 +25,18 @@ from triton_models.fitting.reliability import Flags, wilson
 MOST_TEMPERATURE = 20.0
 _SHARES = 20
 _ONE_SIDED = 2.807034
-"""The normal deviate that one of _SHARES limits exceeds once in 20 times: of 0.05 / 20."""
+"""One-sided normal quantile of 0.05 / 20, the Bonferroni correction for _SHARES thresholds."""
 _FEWEST = 30
-"""With fewer photographs than that a radius keeps its masses as they are."""
+"""Least number of photographs to fit a radius. With fewer, its masses are not corrected."""
 
 
 class CalibrationError(ValueError):
-    """The held-out photographs do not allow what is asked of them."""
+    """The held-out photographs do not suffice for the calibration asked for."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """One held-out photograph: logits [crops, classes] of each head, and the true place."""
+    """One held-out photograph: logits [crops, classes] of each head, and the true position."""
 
     coarse: Singles
     middle: Singles
@@ -47,14 +47,14 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """A calibration and what it was fitted on."""
+    """A calibration and the figures of its fit."""
 
     calibration: Calibration
     photographs: int
     outside: int
-    """Photographs in no fine cell; they have no likelihood and count in steps 2 and 3 only."""
+    """Photographs in no fine cell. They have no likelihood and count in steps 2 and 3 only."""
     log_loss_before: float
-    """Nats for the true fine cell at temperature 1 and without prior."""
+    """Log loss in nats of the true fine cell, at temperature 1 and without prior."""
     log_loss_after: float
 
 
@@ -67,12 +67,12 @@ def fit(
     strangers: Sequence[Scored] = (),
     stranger_weight: float = 1.0,
 ) -> Fit:
-    """Fit all three steps; without ``error_rate`` the release always answers.
+    """Fit all three steps.
 
-    ``error_rate``: the greatest share of answers that may lie more than 200 km off.
-    ``familiarity``: as in ``Calibration``, fitted before on known and unknown photographs.
-    ``strangers``: photographs of places that were not learnt; in step 2 each counts as
-    ``stranger_weight`` of one.
+    ``error_rate``: the greatest share of answers that may lie more than 200 km off; None: the
+    release never abstains. ``familiarity``: as in ``Calibration``, fitted before on known and
+    unknown photographs. ``strangers``: photographs of places that were not learnt; in step 2 each
+    counts with weight ``stranger_weight``.
 
     Raises CalibrationError where no photograph lies in a fine cell, or no threshold keeps the rate.
     """
@@ -109,9 +109,9 @@ def fit(
 
 
 def fit_prior_weight(p: Floats, prior: Floats) -> float:
-    """The weight w of the prior for which (1 - w) p + w prior is most likely; both are [n].
+    """Return the weight w that maximises the likelihood of (1 - w) p + w prior; both are [n].
 
-    The log-likelihood is concave in w: bisection on its slope.
+    The log-likelihood is concave in w, so its slope is bisected.
     """
 
     def slope(w: float) -> float:
@@ -127,17 +127,18 @@ def fit_prior_weight(p: Floats, prior: Floats) -> float:
 
 
 def mixture_loss(p: Floats, prior: Floats, weight: float) -> float:
-    """Mean negative log-likelihood, in nats, of the true cells under the mixture."""
+    """Return the mean negative log-likelihood, in nats, of the true cells under the mixture."""
     return float(-np.mean(np.log((1 - weight) * p + weight * prior)))
 
 
 def fit_logistic(masses: Floats, hits: Flags, weight: Floats | None = None) -> tuple[float, float]:
-    """Slope and intercept of the logistic curve from the log-odds of masses to hits.
+    """Return slope and intercept of the logistic curve from the log-odds of masses to hits.
 
-    ``weight``: as how many photographs each counts; by default as one.
+    ``weight``: the weight of each photograph; by default 1.
 
-    Newton's method, on Platt's targets: they stay off 0 and 1, so the fit is finite even where all
-    are hits. A curve that falls would contradict the masses: its slope is set to 0.
+    It is fitted by Newton's method on Platt's targets, which lie inside (0, 1), so that the fit is
+    finite even where all photographs are hits. A negative slope would contradict the masses and is
+    set to 0.
     """
     w = np.ones(len(hits)) if weight is None else weight
     right, wrong = float(w[hits].sum()), float(w[~hits].sum())
@@ -158,13 +159,13 @@ def fit_logistic(masses: Floats, hits: Flags, weight: Floats | None = None) -> t
 
 
 def abstention_threshold(confidence: Floats, hits: Flags, error_rate: float) -> float:
-    """The least confidence from which on the answers' share of errors keeps the rate.
+    """Return the least confidence above which the share of errors keeps within the rate.
 
-    It must do so with 95 % confidence, not just in this sample: tried are the thresholds that
-    answer 5, 10, … 100 % of the photographs with a confidence, each against the one-sided Wilson
-    limit of all twenty together (Bonferroni). NaN, no confidence, counts as an abstention.
+    It holds with 95 % confidence and not only in this sample. The thresholds that answer 5, 10, …
+    100 % of the photographs with a confidence are tried, each against a one-sided Wilson limit with
+    Bonferroni's correction for all twenty. A confidence of NaN counts as an abstention.
 
-    Raises CalibrationError where no threshold does.
+    Raises CalibrationError where no threshold keeps the rate.
     """
     stated, right = confidence[~np.isnan(confidence)], hits[~np.isnan(confidence)]
     for share in range(_SHARES) if len(stated) else ():
@@ -178,12 +179,15 @@ def abstention_threshold(confidence: Floats, hits: Flags, error_rate: float) -> 
 
 
 def minimise(f: Callable[[Floats], float], start: Floats, bound: float) -> Floats:
-    """Newton's method with finite differences within ±bound, for a smooth f of few variables."""
+    """Minimise a smooth f of few variables within ±bound, by Newton's method.
+
+    Derivatives are finite differences.
+    """
     x, value = start, f(start)
     for _ in range(20):
         gradient, curvature = _derivatives(f, x, value)
         eigenvalues, vectors = np.linalg.eigh(curvature)
-        # Always downhill, also where the function is flat or not convex.
+        # Absolute eigenvalues give a descent direction where the function is not convex, too.
         size = np.maximum(np.abs(eigenvalues), 1e-3)
         step = -vectors @ ((vectors.T @ gradient) / size)
         step *= min(1.0, 0.7 / max(float(np.abs(step).max()), 1e-12))
@@ -200,7 +204,7 @@ def minimise(f: Callable[[Floats], float], start: Floats, bound: float) -> Float
 def _derivatives(
     f: Callable[[Floats], float], x: Floats, value: float, h: float = 0.05
 ) -> tuple[Floats, Floats]:
-    """Gradient and matrix of second derivatives by central and forward differences."""
+    """Return gradient and Hessian by central and forward differences."""
     steps = h * np.eye(len(x))
     above, below = (np.array([f(x + sign * s) for s in steps]) for sign in (1, -1))
     curvature = np.diag((above + below - 2 * value) / h**2)
@@ -223,9 +227,9 @@ def fit_confidence(
     strangers: Sequence[Scored] = (),
     stranger_weight: float = 1.0,
 ) -> Calibration:
-    """Steps 2 and 3, for a decoder that has the first step's calibration; arguments as in ``fit``.
+    """Fit steps 2 and 3 for a decoder with the calibration of step 1; arguments as in ``fit``.
 
-    Strangers have no part in step 3: its rate is that of photographs like the given ones.
+    Step 3 leaves the strangers out: its error rate is that of photographs like the given ones.
     """
     calibration = decoder.calibration or Calibration()
     weight = np.repeat([1.0, stranger_weight], [len(photographs), len(strangers)])

@@ -1,6 +1,6 @@
-"""Is a stated confidence true? Reliability, scores against the best constant, region coverage.
+"""Reliability of stated confidences and regions: calibration error, scores, coverage.
 
-Nothing here knows about networks: confidences, hits, regions and true places go in.
+The functions take confidences, hits, regions and true positions. They do not depend on networks.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,12 @@ Flags = npt.NDArray[np.bool_]
 Interval = tuple[float, float]
 
 _LEAST = 1e-6
-"""Confidences are kept this far from 0 and 1 in logarithms: one sure error must not be infinite."""
+"""Confidences are clipped to this distance from 0 and 1, so that the log loss is finite."""
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers whose confidence lies in [low, high), the last bin closed."""
+    """Answers whose confidence lies in [low, high); the last bin includes its upper end."""
 
     low: float
     high: float
@@ -29,22 +29,22 @@ class Bin:
     confidence: float
     """Mean stated confidence; NaN in an empty bin."""
     hits: float
-    """Share that was right; NaN in an empty bin."""
+    """Share of right answers; NaN in an empty bin."""
     interval: Interval
     """95 % interval of that share."""
 
 
 @dataclass(frozen=True)
 class ConfidenceReport:
-    """How well confidences tell right answers from wrong ones, beside the best constant.
+    """How well confidences tell right answers from wrong ones, compared with the best constant.
 
-    The best constant is the share of right answers in the same data: whoever always states it is
-    perfectly calibrated and says nothing.
+    The best constant is the share of right answers in the same data. Stating it for every answer is
+    perfectly calibrated and carries no information.
     """
 
     count: int
     unstated: int
-    """Answers without a confidence: left out."""
+    """Answers without a confidence, which are left out."""
     calibration_error: float
     calibration_error_interval: Interval
     brier: float
@@ -56,20 +56,20 @@ class ConfidenceReport:
 
 @dataclass(frozen=True)
 class RegionReport:
-    """How often regions of one level hold the true place, and how large they are."""
+    """How often regions of one level contain the true position, and how large they are."""
 
     level: float
     count: int
     coverage: float
     coverage_interval: Interval
     probability: float
-    """Mean probability that the regions state; coverage should be that, not just the level."""
+    """Mean probability that the regions state. Coverage should equal it, not only the level."""
     mean_area_km2: float
     mean_cells: float
 
 
 def wilson(hits: int, count: int, z: float = 1.959964) -> Interval:
-    """The score interval of a share (Wilson 1927); 95 % by default. (0, 1) for no data."""
+    """Return the score interval of a share (Wilson 1927), 95 % by default; (0, 1) without data."""
     if count == 0:
         return 0.0, 1.0
     share, square = hits / count, z * z
@@ -80,20 +80,20 @@ def wilson(hits: int, count: int, z: float = 1.959964) -> Interval:
 
 
 def brier_score(confidence: npt.ArrayLike, hits: npt.ArrayLike) -> float:
-    """Mean squared difference between confidence and outcome (Brier 1950)."""
+    """Return the mean squared difference between confidence and outcome (Brier 1950)."""
     return float(np.mean(np.square(np.asarray(confidence) - np.asarray(hits))))
 
 
 def log_loss(confidence: npt.ArrayLike, hits: npt.ArrayLike) -> float:
-    """Mean negative log-likelihood of the outcomes, in nats."""
+    """Return the mean negative log-likelihood of the outcomes, in nats."""
     c = np.clip(np.asarray(confidence, np.float64), _LEAST, 1 - _LEAST)
     return float(-np.mean(np.where(hits, np.log(c), np.log1p(-c))))
 
 
 def calibration_error(confidence: Floats, hits: Flags, bins: int = 10) -> float:
-    """Expected calibration error: mean |confidence - share of hits| over equal-width bins.
+    """Return the expected calibration error: mean |confidence - share of hits| over equal bins.
 
-    Weighted by the number of answers in each bin (Naeini et al. 2015; Guo et al. 2017).
+    Bins are weighted by their number of answers (Naeini et al. 2015; Guo et al. 2017).
     """
     number = _bin_of(confidence, bins)
     gaps = np.bincount(number, confidence - hits, minlength=bins)
@@ -144,11 +144,12 @@ def assess_regions(
     longitude: npt.ArrayLike,
     latitude: npt.ArrayLike,
 ) -> RegionReport:
-    """Assess regions against the true places (degrees, [n]).
+    """Assess regions against the true positions (degrees, [n]).
 
-    ``cells``: for each answer the tokens of its region, ``""`` ignored; ``probabilities``: theirs.
+    ``cells``: the tokens of each answer's region, ``""`` ignored. ``probabilities``: those of the
+    cells.
 
-    Raises ValueError where there is no answer, or a text is no token.
+    Raises ValueError where there is no answer, or a text is not a token.
     """
     if not len(cells):
         raise ValueError("no region to assess")

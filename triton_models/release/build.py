@@ -1,16 +1,16 @@
 """Build Triton's model repository from releases.
 
-Each release has models of its own, so that loading or unloading one touches no other (models that
-releases shared would all be loaded anew with each: see docs/releases.md):
+Each release has its own models, so that loading or unloading one release does not affect another.
+Triton would reload models that releases shared with each of them (docs/releases.md):
 
     segmentation_NAME/   config.pbtxt   VERSION/ model.py model.onnx
     translocator_NAME/   config.pbtxt   VERSION/ model.py model.onnx
     geodecode_NAME/      config.pbtxt   VERSION/ model.py decoder.npz digest triton_models/
-    inspect_NAME/        config.pbtxt   1/      all of the below, class map and logits: for tests
-    geotag_NAME/         config.pbtxt   1/      the answers: what workers ask    fingerprint
+    inspect_NAME/        config.pbtxt   1/      answers, class map and logits, for tests
+    geotag_NAME/         config.pbtxt   1/      answers, for workers             fingerprint
 
-They are a function of the release, the templates beside this file and the target; the fingerprint
-of all that is kept with them, so building again changes nothing.
+The models depend on the release, the templates in `repository/` and the target. Their fingerprint
+is stored with them, so that building again changes nothing.
 """
 
 import fcntl
@@ -26,13 +26,14 @@ import jinja2
 
 from triton_models.release.release import Release
 
-# The networks run in the Python backend on ONNX Runtime, or in the onnxruntime backend of NVIDIA's
-# container on CUDA, there with what TensorRT can run given to it. The decoder is Python everywhere.
+# "cpu": the networks run on ONNX Runtime in the Python backend. "gpu": they run on CUDA in the
+# onnxruntime backend of NVIDIA's container. "tensorrt": the same, with TensorRT for the parts that
+# it supports. The decoder runs in the Python backend for every target.
 Target = Literal["cpu", "gpu", "tensorrt"]
 
 _PACKAGE = Path(__file__).parents[1]
 TEMPLATES = _PACKAGE / "repository"
-# What geodecode runs, relative to the package: modules that need NumPy and nothing else.
+# The modules that geodecode runs, relative to the package. They need NumPy only.
 DECODING = (
     "__init__.py",
     *(f"answer/{path.name}" for path in sorted((_PACKAGE / "answer").glob("*.py"))),
@@ -42,16 +43,16 @@ FINGERPRINT = "fingerprint"
 
 MAX_BATCH_SIZE = 8
 PREFERRED_BATCH_SIZES = (4, 8)
-# How long a picture waits for company before a network runs. Each network adds it to the latency
-# of a lone picture; when many are in flight, batches fill while the batch before them runs.
+# How long Triton waits to fill a batch. Each network adds this to the latency of a single picture.
+# Under load, batches fill while the batch before them runs.
 MAX_QUEUE_DELAY_US = 500
 
 
 def build(release: Release, repository: Path, *, target: Target = "cpu", threads: int = 1) -> bool:
-    """Put a release's models into a repository, beside those of other releases.
+    """Write a release's models into a repository; return whether anything had to be written.
 
-    `threads`: cores that one batch of one network may use (on a CPU). Returns whether anything was
-    to be done. Raises ValueError where the target is not known.
+    The models of other releases stay as they are. `threads`: cores that one batch of one network
+    may use on a CPU. Raises ValueError where the target is not known.
     """
     if target not in get_args(Target):
         raise ValueError(f"cannot build for {target!r}: known targets are {get_args(Target)}")
@@ -66,7 +67,7 @@ def build(release: Release, repository: Path, *, target: Target = "cpu", threads
             _write_configs(release, staging, target, threads)
             _write_versions(release, staging, target)
             (staging / release.ensemble / FINGERPRINT).write_text(fingerprint)
-            # The ensemble comes last: its fingerprint says that the others are there.
+            # The ensemble is moved last, because its fingerprint marks the release as complete.
             for model in sorted(staging.iterdir(), key=lambda path: path.name == release.ensemble):
                 old = repository / model.name
                 if old.exists():
@@ -78,19 +79,19 @@ def build(release: Release, repository: Path, *, target: Target = "cpu", threads
 
 
 def built_as(name: str, repository: Path) -> str | None:
-    """The fingerprint of a release's models in a repository; None where it has none."""
+    """Return the fingerprint of a release's models in a repository; None where there are none."""
     stamp = repository / f"geotag_{name}" / FINGERPRINT
     return stamp.read_text() if stamp.is_file() else None
 
 
 def built(repository: Path) -> list[str]:
-    """Names of the releases that a repository holds."""
+    """Return the names of the releases in a repository."""
     stamps = repository.glob(f"geotag_*/{FINGERPRINT}")
     return sorted(stamp.parent.name.removeprefix("geotag_") for stamp in stamps)
 
 
 def remove(name: str, repository: Path) -> None:
-    """Take a release's models out of a repository. A server that has them loaded keeps them."""
+    """Delete a release's models from a repository. A server that has loaded them keeps them."""
     with _locked(repository):
         for kind in ("geotag", "inspect", *STEPS):
             shutil.rmtree(repository / f"{kind}_{name}", ignore_errors=True)
@@ -98,7 +99,7 @@ def remove(name: str, repository: Path) -> None:
 
 @contextmanager
 def _locked(repository: Path) -> Iterator[None]:
-    """One process at a time changes a repository; freed by the kernel when the process dies."""
+    """Hold the repository's file lock. The kernel releases it when the process ends."""
     repository.mkdir(parents=True, exist_ok=True)
     with repository.with_name(f".{repository.name}.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -106,7 +107,7 @@ def _locked(repository: Path) -> Iterator[None]:
 
 
 def _fingerprint(release: Release, target: Target, threads: int) -> str:
-    """A hash of everything that the models are made from."""
+    """Return a hash of everything that the models are made from."""
     sources = [
         *sorted(TEMPLATES.rglob("*")),
         *(_PACKAGE / name for name in DECODING),
@@ -159,7 +160,7 @@ def _render(template: str, directory: Path, values: Mapping[str, Any]) -> None:
 
 
 def _write_versions(release: Release, out: Path, target: Target) -> None:
-    """Add what the three steps run."""
+    """Write the version directories of the three steps: networks, code and decoder."""
     for step in ("segmentation", "translocator"):
         version = out / f"{step}_{release.name}" / str(release.version)
         version.mkdir()

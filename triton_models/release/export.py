@@ -1,8 +1,7 @@
-"""From a PyTorch module to an ONNX file that answers the same, for any batch.
+"""Export PyTorch modules to ONNX files with a dynamic batch, and verify the outputs.
 
-Serving needs no torch: what a release ships is made here, once. Exporting the same weights with
-the same versions of torch and onnxscript gives the same bytes, so a release's digest can be
-reproduced.
+A release ships ONNX files, so serving needs no torch. Exporting the same weights with the same
+versions of torch and onnxscript gives the same bytes, so a release's digest can be reproduced.
 """
 
 from collections.abc import Mapping
@@ -20,14 +19,14 @@ from triton_models.networks.translocator import ServedLocator
 
 BATCHES = (1, 3, 8)  # batch sizes at which every export is compared with its module
 TOLERANCE = 1e-3  # largest difference of a logit, relative to the largest score
-PIXELS = 1e-3  # largest share of pixels whose class may differ: near-ties fall either way
+PIXELS = 1e-3  # largest share of pixels whose class may differ, because of near-ties
 
 SEGMENTATION_OUTPUTS = ("CLASS_MAP",)
 LOCATOR_OUTPUTS = ("COARSE_LOGITS", "MIDDLE_LOGITS", "FINE_LOGITS", "SCENE_LOGITS")
 
 
 class ExportMismatch(Exception):
-    """The exported graph does not answer as the module does."""
+    """The outputs of the exported graph differ from the module's."""
 
 
 def export_segmentation(module: ServedSegmentation, path: Path) -> None:
@@ -47,9 +46,9 @@ def export_locator(module: ServedLocator, path: Path) -> None:
 
 
 def export_scores(module: nn.Module, size: int, classes: int, path: Path) -> None:
-    """The same for any module of that signature: `size` px pictures, so many segmentation classes.
+    """Export any module with the locator's signature; raises ExportMismatch.
 
-    Raises ExportMismatch.
+    `size`: height and width of the pictures in px. `classes`: number of segmentation classes.
     """
     inputs = {
         "IMAGE": _noise(size, size, 3, high=256),
@@ -59,10 +58,10 @@ def export_scores(module: nn.Module, size: int, classes: int, path: Path) -> Non
 
 
 def relative_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Largest absolute difference as a share of the largest absolute score of `ours`.
+    """Return the largest absolute difference as a share of the largest absolute score of `ours`.
 
-    Both are [..., classes]. What several classes of one row share as its lowest value is no score
-    but a floor, for classes that are never scored: however low, it does not widen the share.
+    Both are [..., classes]. A lowest value that several classes of a row share is a floor for
+    classes that are never scored. It does not count as a score.
     """
     lowest = ours == ours.min(axis=-1, keepdims=True)
     scores = ours[~(lowest & (lowest.sum(axis=-1, keepdims=True) > 1))]
@@ -71,7 +70,7 @@ def relative_difference(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 
 def _noise(*shape: int, high: int) -> Tensor:
-    """Uniform random bytes [8, *shape] below `high`; always the same ones."""
+    """Return uniform random bytes [8, *shape] below `high`, the same in every call."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(high, (max(BATCHES), *shape), dtype=torch.uint8, generator=generator)
 
@@ -80,8 +79,8 @@ def _export(
     module: nn.Module, inputs: Mapping[str, Tensor], outputs: tuple[str, ...], path: Path
 ) -> None:
     module.eval()
-    # Dim.DYNAMIC, not one named Dim: the latter exports a fixed batch without a word. Two pictures,
-    # because torch.export specialises on a batch of one.
+    # A named Dim would silently export a fixed batch; Dim.DYNAMIC does not. The sample batch has
+    # two pictures, because torch.export specialises on a batch of one.
     program = torch.onnx.export(
         module,
         tuple(x[:2] for x in inputs.values()),
@@ -101,7 +100,7 @@ def _export(
 
 
 def _anonymise(model: onnx.ModelProto) -> None:
-    """Drop what differs between two exports of the same weights: stack traces, generated names."""
+    """Remove what differs between exports of the same weights: stack traces, generated names."""
     model.graph.ClearField("value_info")  # inferred shapes, under generated names
     ends = (*model.graph.input, *model.graph.output)
     for holder in (model, model.graph, *model.graph.node, *ends):
@@ -115,9 +114,9 @@ def _anonymise(model: onnx.ModelProto) -> None:
 
 
 def verify(module: nn.Module, inputs: Mapping[str, Tensor], path: Path) -> None:
-    """Compare an ONNX file with the module at every batch size; raises ExportMismatch.
+    """Compare an ONNX file with the module at every one of BATCHES; raises ExportMismatch.
 
-    `inputs`: at least as many pictures as the largest of BATCHES, by the graph's input names.
+    `inputs`: tensors by the graph's input names, with at least as many rows as the largest batch.
     """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for batch in BATCHES:

@@ -1,8 +1,9 @@
-"""Weights in half precision on the disk, in single precision at work: half the size, same answers.
+"""Store weights in half precision and compute in single precision.
 
-A network is rounded first (`round_to_half`), and everything that is measured is measured of the
-rounded one. Its ONNX file then holds those weights as fp16 (`store_halves`) without any loss, with
-a Cast behind each, which ONNX Runtime computes once, when it loads the file.
+`round_to_half` rounds a network's weights first, and all figures are measured on the rounded
+network. `store_halves` then stores those weights in the ONNX file as fp16 without further loss,
+each with a Cast to fp32, which ONNX Runtime computes once, when it loads the file. The file has
+half the size and gives the same answers.
 """
 
 from pathlib import Path
@@ -14,14 +15,14 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 FEWEST = 1000
-"""Smaller tensors stay as they are: biases and statistics, of which precision is worth more."""
+"""Tensors with fewer values (biases, statistics) keep fp32: they need it, and save little space."""
 
 
 @torch.no_grad()
 def round_to_half(network: nn.Module) -> None:
-    """Round the large floating-point parameters and buffers to what fp16 can hold, in place.
+    """Round the large fp32 parameters and buffers to fp16 values, in place.
 
-    Raises OverflowError where one lies outside of fp16.
+    Raises OverflowError where a value lies outside the range of fp16.
     """
     for name, values in (*network.named_parameters(), *network.named_buffers()):
         if values.numel() < FEWEST or values.dtype != torch.float32:
@@ -33,7 +34,7 @@ def round_to_half(network: nn.Module) -> None:
 
 
 def store_halves(path: Path) -> None:
-    """Write the fp32 weights of an ONNX file that fp16 holds without loss as fp16."""
+    """Rewrite an ONNX file with fp16 for those fp32 weights that fp16 represents exactly."""
     model = onnx.load(path)
     casts = []
     for weights in model.graph.initializer:

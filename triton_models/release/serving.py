@@ -1,6 +1,7 @@
-"""A release without Triton: the same networks and the same decoder, one photograph at a time.
+"""Run a release in this process, without Triton, one photograph at a time.
 
-For evaluation and tools, where thousands of photographs are asked about and no server is up.
+It uses the same networks and the same decoder. It is for evaluation and tools that run without a
+server.
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ from triton_models.release.release import Release
 
 
 class ReleaseRunner:
-    """UINT8 [H, W, 3] sRGB pixels of the release's size → what its ensemble would answer."""
+    """Maps UINT8 [H, W, 3] sRGB pixels of the release's size to the answer of its ensemble."""
 
     def __init__(self, release: Release, threads: int = 1) -> None:
         options = onnxruntime.SessionOptions()
@@ -26,12 +27,12 @@ class ReleaseRunner:
         self._decoder = release.decoder
 
     def logits(self, pixels: np.ndarray) -> list[np.ndarray]:
-        """Coarse, middle, fine and scene logits, each [crops, classes]."""
+        """Return coarse, middle, fine and scene logits, each [crops, classes]."""
         image = pixels[None]
         (class_map,) = self._segmentation.run(None, {"IMAGE": image})
         heads = self._locator.run(None, {"IMAGE": image, "CLASS_MAP": class_map})
         return [head[0] for head in heads]
 
     def __call__(self, pixels: np.ndarray) -> Decoded:
-        """Answer."""
+        """Return the answer for one picture."""
         return self._decoder.decode(*self.logits(pixels))

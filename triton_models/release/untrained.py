@@ -1,7 +1,7 @@
-"""Make the release `untrained`: real networks of a tiny size, with random weights.
+"""Make the release `untrained`: small networks with random weights.
 
-It carries every part of a release, so the whole path can run and be tested before any network is
-trained; what it answers means nothing. `python -m triton_models.release.untrained` writes it anew.
+It has every part of a release, so that the whole pipeline can run and be tested without a trained
+network. Its answers are random. `python -m triton_models.release.untrained` writes it.
 """
 
 import tempfile
@@ -29,7 +29,7 @@ SEGMENTATION = SegmentationConfig(classes=8, width=8)
 
 
 def locator_config(hierarchy: Hierarchy) -> TransLocatorConfig:
-    """A TransLocator of 0.6 million parameters: about 5 ms a photograph on one core."""
+    """Return a TransLocator of 0.6 million parameters: about 5 ms a photograph on one core."""
     coarse, middle, fine = (len(partition) for partition in hierarchy.partitions)
     return TransLocatorConfig(
         coarse=coarse,
@@ -46,7 +46,7 @@ def locator_config(hierarchy: Hierarchy) -> TransLocatorConfig:
 
 
 def networks(config: TransLocatorConfig) -> tuple[ServedSegmentation, ServedLocator]:
-    """Return both networks with the weights that SEED gives, in evaluation mode."""
+    """Return both networks with random weights from SEED, in evaluation mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         segmentation = ServedSegmentation(Segmentation(SEGMENTATION))

@@ -1,7 +1,7 @@
-"""Triton Python backend: logits in, a place and how sure it is out.
+"""Triton Python backend: decode logits into an answer.
 
-Beside this file in the version's directory stand the release's `decoder.npz`, its `digest`, and
-`triton_models`: a copy of the folder `answer`. Only numpy is at hand here.
+The version's directory also holds the release's `decoder.npz`, its `digest`, and `triton_models`
+with a copy of the folder `answer`. Only NumPy is installed here.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ LOGITS = ("COARSE_LOGITS", "MIDDLE_LOGITS", "FINE_LOGITS", "SCENE_LOGITS")
 
 
 class TritonPythonModel:
-    """Decodes photographs one by one; the work is vectorised over cells."""
+    """Decodes photographs one by one, vectorised over cells."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the decoder of this version."""
@@ -26,7 +26,7 @@ class TritonPythonModel:
     def execute(
         self, requests: "list[pb_utils.InferenceRequest]"
     ) -> "list[pb_utils.InferenceResponse]":
-        """Answer each request; one whose logits make no sense fails by itself."""
+        """Answer each request; a request with invalid logits fails alone."""
         return [self._answer(request) for request in requests]
 
     def _answer(self, request: "pb_utils.InferenceRequest") -> "pb_utils.InferenceResponse":
@@ -39,7 +39,7 @@ class TritonPythonModel:
         return pb_utils.InferenceResponse(output_tensors=self._tensors(decoded))
 
     def _tensors(self, decoded: list[Decoded]) -> "list[pb_utils.Tensor]":
-        """Stack the photographs of one request, under the names of the wire contract."""
+        """Return the photographs of one request as tensors, named by the wire contract."""
         n = len(decoded)
         answers = {
             "POSITION": np.stack([d.position for d in decoded]),
@@ -58,5 +58,5 @@ class TritonPythonModel:
 
 
 def _texts(rows: list[np.ndarray]) -> np.ndarray:
-    """Triton's BYTES are numpy objects that hold bytes."""
+    """Return texts as Triton's BYTES: NumPy objects that hold bytes."""
     return np.char.encode(np.stack(rows), "utf-8").astype(object)
