@@ -60,7 +60,7 @@ _TRANSIENT_STATES = {
 }
 
 
-def is_away(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Return whether the same statement may succeed later.
 
     Where PostgreSQL gave a reason, its SQLSTATE decides; otherwise a lost connection is transient.

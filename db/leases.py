@@ -1,4 +1,7 @@
-"""Who is at work on what: holds that end with the process that has them, however it ends."""
+"""Leases on chunks and contents, as PostgreSQL advisory locks.
+
+A lease ends with its session, so a dead worker never blocks a chunk.
+"""
 
 import threading
 from dataclasses import dataclass
@@ -8,22 +11,22 @@ from sqlalchemy import Engine, text
 
 @dataclass(frozen=True)
 class Claim:
-    """Whether this process may have some bytes inferred, and the state of the geotag they have."""
+    """Whether this process has the lease on some bytes, and the state of their geotag, if any."""
 
-    held: bool
+    leased: bool
     state: str | None
 
 
 class ChunkLeasedElsewhere(Exception):
-    """Another process holds the chunk."""
+    """Another process has the chunk's lease."""
 
 
 class Lease:
-    """This process's hold on a chunk, and on the contents that it is about to have inferred.
+    """This process's lease on a chunk, and on the contents that it is about to have inferred.
 
-    A hold is made of advisory locks of one database session: it ends with the process, however the
-    process ends, so nobody ever waits for a time-out to learn that a worker is dead. It needs a
-    session of its own (a pooler in transaction mode would break it). Threads may share it.
+    It consists of advisory locks of one database session, which needs a connection of its own: a
+    pooler in transaction mode breaks it. It ends with the process, so nobody waits for a time-out
+    to learn that a worker is dead. Threads may share it.
 
     Raises:
         ChunkLeasedElsewhere: when it is made.
@@ -38,22 +41,22 @@ class Lease:
             locked = self._lock(f"geotag.chunk:{chunk_id}")
         except BaseException:
             # A statement may be cancelled after it has locked: the pool must not keep the session.
-            self.let_go()
+            self.release()
             raise
         if not locked:
             self._connection.close()
             raise ChunkLeasedElsewhere
 
     def claim(self, sha256: bytes, release: str) -> Claim:
-        """Claim some bytes for inference, unless that is done or another chunk is at it."""
+        """Lease some bytes for inference under a release, unless another chunk has the lease."""
         with self._one_at_a_time:
-            if self._connection.closed:  # the chunk was handed back with this object under way
-                return Claim(held=False, state=None)
-            # First the lock, then the look: whoever held it before has written what it found.
-            # Once for all that have these bytes: a lock taken twice would have to be undone twice.
+            if self._connection.closed:  # the chunk was handed back with this object in flight
+                return Claim(leased=False, state=None)
+            # Lock before reading: the last holder has written its geotag by then. A lock that is
+            # taken twice would have to be released twice, so each is taken once a chunk.
             lock = f"geotag.content:{release}:{sha256.hex()}"
             if lock not in self._claimed and not self._lock(lock):
-                return Claim(held=False, state=None)
+                return Claim(leased=False, state=None)
             self._claimed.add(lock)
             state = self._connection.execute(
                 text(
@@ -63,10 +66,10 @@ class Lease:
                 ),
                 {"sha256": sha256, "release": release},
             ).scalar_one_or_none()
-        return Claim(held=True, state=state)
+        return Claim(leased=True, state=state)
 
     def release_contents(self) -> None:
-        """Give the claimed contents up, once what was found is written."""
+        """Release the leases on contents, once their geotags are written."""
         with self._one_at_a_time:
             for lock in self._claimed:
                 self._connection.execute(
@@ -74,8 +77,8 @@ class Lease:
                 )
             self._claimed.clear()
 
-    def let_go(self) -> None:
-        """End the hold, by ending its session: that works on a broken connection too."""
+    def release(self) -> None:
+        """End the session, and the lease with it; this works on a broken connection too."""
         self._connection.invalidate()
         self._connection.close()
 

@@ -31,7 +31,7 @@ def explain(error: Exception) -> Explanation | None:
     from alembic.util.exc import CommandError
     from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-    from db.engine import DatabaseUrlMissing, is_away
+    from db.engine import DatabaseUrlMissing, is_transient
     from db.releases import ReleaseNameTaken
     from db.runs import NoActiveRelease
     from deploy.errors import StackError
@@ -65,7 +65,7 @@ def explain(error: Exception) -> Explanation | None:
         return Explanation("no release is active", "geotag up registers one", USAGE)
     if isinstance(error, (ReleaseError, ReleaseNameTaken, CommandError)):
         return Explanation(str(error), "see docs/architecture.md", USAGE)
-    if isinstance(error, SQLAlchemyError) and is_away(error):
+    if isinstance(error, SQLAlchemyError) and is_transient(error):
         cause = str(getattr(error, "orig", error)).strip().splitlines()[0]
         # A refused login comes without a SQLSTATE, as psycopg2 was not connected yet.
         if "authentication failed" in cause or " does not exist" in cause:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from db.engine import is_away
+from db.engine import is_transient
 from db.reads import RunProgress, failure_codes, recorded_codes, run_progress
 from db.schema import STATES
 from deploy.local.doctor import checks
@@ -131,7 +131,7 @@ def _codes(context: Context, progress: RunProgress) -> tuple[tuple[str, int], ..
     try:
         return tuple(recorded_codes(context.engine, progress.id))
     except SQLAlchemyError as error:
-        if is_away(error):
+        if is_transient(error):
             return ()
         raise
 
@@ -148,7 +148,7 @@ def _ask(meanwhile: Callable[[], object]) -> None:
     except TransientError:
         return
     except SQLAlchemyError as error:
-        if not is_away(error):
+        if not is_transient(error):
             raise
 
 
@@ -157,7 +157,7 @@ def _progress(context: Context, run_id: int) -> RunProgress | None:
     try:
         found = run_progress(context.engine, run_id)
     except SQLAlchemyError as error:
-        if is_away(error):
+        if is_transient(error):
             return None
         raise
     if not found:

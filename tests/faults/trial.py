@@ -13,7 +13,7 @@ from random import Random
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from db.engine import is_away
+from db.engine import is_transient
 from tests.conftest import register
 from tests.faults.archive import contents, upload
 from tests.faults.proxy import Trouble
@@ -183,7 +183,7 @@ class Trial:
             with self.site.context.engine.connect() as connection:
                 return connection.execute(query, {"bucket": self.bucket, **values}).scalar()  # type: ignore[call-overload]
         except SQLAlchemyError as error:
-            if is_away(error):
+            if is_transient(error):
                 return None
             raise
 

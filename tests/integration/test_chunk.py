@@ -36,36 +36,36 @@ from workers.s3.service import S3Service
 from workers.settings import WorkerSettings
 
 
-class Anyplace:
-    """The workplace of whichever worker is at it: Celery shares a task with every application."""
+class CurrentContext:
+    """The context of the worker under test: Celery shares a task with every application."""
 
-    now: WorkerContext
+    current: WorkerContext
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.now, name)
+        return getattr(self.current, name)
 
 
-ANYPLACE: Any = Anyplace()
+CONTEXT: Any = CurrentContext()
 APP = make_app(WorkerSettings(broker_url=SecretStr("memory://")))
-tasks.register(APP, ANYPLACE)
+tasks.register(APP, CONTEXT)
 
 
 class Worker:
     """A worker process, as its task sees it: `deliver` is the broker, `sent` what it is told."""
 
-    def __init__(self, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.settings = context.settings.worker.model_copy(
+    def __init__(self, running: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.settings = running.settings.worker.model_copy(
             update={"patience": 0.5, "transient_tries": 2}
         )
-        self.database = context.settings.database
+        self.database = running.settings.database
         self.sent: list[tuple[int, int]] = []
         self.last: tuple[Any, ...] = ()
         monkeypatch.setattr(tasks, "publish", self._publish)
-        self.place = self.new_place()
+        self.context = self.new_context()
 
-    def new_place(self, **changes: Any) -> WorkerContext:
-        self.place = WorkerContext(self.settings.model_copy(update=changes), self.database)
-        return self.place
+    def new_context(self, **changes: Any) -> WorkerContext:
+        self.context = WorkerContext(self.settings.model_copy(update=changes), self.database)
+        return self.context
 
     def _publish(
         self,
@@ -74,24 +74,24 @@ class Worker:
         chunk_id: int,
         delivery: int,
         ids: Sequence[int],
-        *forgiven: int,
+        *last_handed_back: int,
     ) -> None:
         self.sent.append((chunk_id, delivery))
-        self.last = (PlannedChunk(chunk_id, delivery, tuple(ids)), *forgiven)
+        self.last = (PlannedChunk(chunk_id, delivery, tuple(ids)), *last_handed_back)
 
-    def deliver(self, chunk: PlannedChunk, *forgiven: int) -> None:
-        ANYPLACE.now = self.place
+    def deliver(self, chunk: PlannedChunk, *last_handed_back: int) -> None:
+        CONTEXT.current = self.context
         APP.tasks[PROCESS_CHUNK](
             chunk.chunk_id,
             chunk.delivery,
             list(chunk.object_version_ids),
             BACKFILL,
-            *forgiven,
+            *last_handed_back,
         )
 
     def deliver_what_was_sent(self) -> None:
-        chunk, *forgiven = self.last
-        self.deliver(chunk, *forgiven)
+        chunk, *last_handed_back = self.last
+        self.deliver(chunk, *last_handed_back)
 
 
 @pytest.fixture
@@ -120,21 +120,21 @@ def chunk(running: Context, bucket: str) -> PlannedChunk:
     return chunk_of(running, bucket, {f"{i}.jpg": picture + f"{bucket}{i}".encode() for i in "012"})
 
 
-def hold_of(context: Context, chunk: PlannedChunk) -> Lease | None:
-    """A hold on a chunk; None while the session of the one before is still ending."""
+def lease_of(context: Context, chunk: PlannedChunk) -> Lease | None:
+    """Lease a chunk; None while the session of the lease before is still ending."""
     try:
         return Lease(context.engine, chunk.chunk_id)
     except ChunkLeasedElsewhere:
         return None
 
 
-def hold_ended(context: Context, chunk: PlannedChunk) -> bool:
-    """Whether nobody holds a chunk: what was let go ends with its session, a little later."""
-    held = (
+def lease_ended(context: Context, chunk: PlannedChunk) -> bool:
+    """Whether nobody has a chunk's lease: one that was released ends with its session, later."""
+    leases = (
         "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
         " AND (classid::bigint << 32) | objid::bigint = hashtextextended(:name, 0)"
     )
-    return scalar(context, held, name=f"geotag.chunk:{chunk.chunk_id}") == 0
+    return scalar(context, leases, name=f"geotag.chunk:{chunk.chunk_id}") == 0
 
 
 def attempts(context: Context, chunk: PlannedChunk) -> set[str | None]:
@@ -147,12 +147,12 @@ def attempts(context: Context, chunk: PlannedChunk) -> set[str | None]:
 
 def still_to_do(context: Context, chunk: PlannedChunk) -> list[int]:
     """For each object without an outcome, how many workers died with it."""
-    hold = until(lambda: hold_of(context, chunk))
+    lease = until(lambda: lease_of(context, chunk))
     try:
         begun = ledger.begin_chunk(context.engine, chunk.chunk_id, chunk.delivery)
     finally:
-        hold.let_go()
-    until(lambda: hold_ended(context, chunk))
+        lease.release()
+    until(lambda: lease_ended(context, chunk))
     return [obj.kills for obj in begun.objects] if begun else []
 
 
@@ -166,14 +166,14 @@ def test_chunk_is_done_and_its_message_goes(
     assert worker.sent == []
 
 
-def test_chunk_that_another_holds_comes_again(
+def test_chunk_whose_lease_another_has_comes_again(
     running: Context, worker: Worker, chunk: PlannedChunk
 ) -> None:
-    hold = Lease(running.engine, chunk.chunk_id)
+    lease = Lease(running.engine, chunk.chunk_id)
     try:
         worker.deliver(chunk)
     finally:
-        hold.let_go()
+        lease.release()
     assert worker.sent == [(chunk.chunk_id, chunk.delivery)]
     assert still_to_do(running, chunk) == [0, 0, 0]
 
@@ -196,26 +196,26 @@ def test_worker_without_a_credential_hands_its_chunk_back(
     """An expired token must not condemn every photograph of the night."""
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-    worker.new_place(**credential)
+    worker.new_context(**credential)
     worker.deliver(chunk)
     assert worker.sent == [(chunk.chunk_id, chunk.delivery)]
     assert still_to_do(running, chunk) == [0, 0, 0]
 
 
-def test_archive_that_is_away_is_waited_for(
+def test_unavailable_archive_is_waited_for(
     running: Context, worker: Worker, chunk: PlannedChunk
 ) -> None:
-    place = worker.new_place()
-    away = place.settings.model_copy(
+    context = worker.new_context()
+    away = context.settings.model_copy(
         update={"s3_endpoint": "http://127.0.0.1:1", "s3_tries": 1, "s3_timeout": 1.0}
     )
-    place.archives = SimpleNamespace(of=lambda _archive: S3Service(away))
+    context.s3_services = SimpleNamespace(of=lambda _archive: S3Service(away))
     worker.deliver(chunk)
     assert worker.sent == [(chunk.chunk_id, chunk.delivery)]
     assert still_to_do(running, chunk) == [0, 0, 0]
 
 
-def a_locator(error: Exception, *, ready: bool) -> Any:
+def a_client(error: Exception, *, ready: bool) -> Any:
     def fails(*_arguments: object) -> Any:
         raise error
 
@@ -223,42 +223,44 @@ def a_locator(error: Exception, *, ready: bool) -> Any:
 
 
 @pytest.mark.parametrize("error", [InferenceUnavailable("gone"), InferenceTimeout("black hole")])
-def test_triton_that_is_away_is_waited_for(
+def test_unavailable_triton_is_waited_for(
     running: Context,
     worker: Worker,
     chunk: PlannedChunk,
     error: Exception,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(worker.place, "locator", lambda *_release: a_locator(error, ready=False))
+    monkeypatch.setattr(
+        worker.context, "triton_client", lambda *_release: a_client(error, ready=False)
+    )
     worker.deliver(chunk)
     assert worker.sent == [(chunk.chunk_id, chunk.delivery)]
     assert still_to_do(running, chunk) == [0, 0, 0]
 
 
-def test_service_that_stayed_away_is_asked_before_the_next_chunk_begins(
+def test_service_that_stayed_unavailable_is_probed_before_the_next_chunk_begins(
     running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A night without Triton must not fetch the archive over and over, or fill the ledger."""
     tries = "SELECT count(*) FROM geotag.attempt WHERE object_version_id = ANY(:ids)"
     ids = list(chunk.object_version_ids)
-    away = a_locator(InferenceUnavailable("gone"), ready=False)
+    away = a_client(InferenceUnavailable("gone"), ready=False)
     with monkeypatch.context() as outage:
-        outage.setattr(worker.place, "locator", lambda *_release: away)
+        outage.setattr(worker.context, "triton_client", lambda *_release: away)
         worker.deliver(chunk)
         before = scalar(running, tries, ids=ids)
-        until(lambda: hold_ended(running, chunk))
+        until(lambda: lease_ended(running, chunk))
         worker.deliver_what_was_sent()
     assert worker.sent == [(chunk.chunk_id, chunk.delivery)] * 2
     assert scalar(running, tries, ids=ids) == before > 0
 
-    until(lambda: hold_ended(running, chunk))
+    until(lambda: lease_ended(running, chunk))
     worker.deliver_what_was_sent()  # another service than the one that is away is not waited for
 
     assert still_to_do(running, chunk) == []
 
 
-def test_service_that_hangs_is_asked_with_a_tenth_of_the_time(
+def test_service_that_hangs_is_probed_for_a_tenth_of_the_time(
     running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An archive that answers nothing must not keep the others' chunks waiting."""
@@ -269,19 +271,19 @@ def test_service_that_hangs_is_asked_with_a_tenth_of_the_time(
         asked.append(time.monotonic())
         return False
 
-    away = a_locator(InferenceUnavailable("gone"), ready=False)
+    away = a_client(InferenceUnavailable("gone"), ready=False)
     away.ready = hangs
     with monkeypatch.context() as outage:
-        outage.setattr(worker.place, "locator", lambda *_release: away)
+        outage.setattr(worker.context, "triton_client", lambda *_release: away)
         worker.deliver(chunk)
-        assert worker.place.away.ask_from[hangs] >= asked[-1] + 0.8
-        worker.place.away.ask_from[hangs] = math.inf
+        assert worker.context.circuit_breaker.retry_at[hangs] >= asked[-1] + 0.8
+        worker.context.circuit_breaker.retry_at[hangs] = math.inf
         times = len(asked)
-        until(lambda: hold_ended(running, chunk))
+        until(lambda: lease_ended(running, chunk))
         worker.deliver_what_was_sent()
         assert len(asked) == times
-        worker.place.away.ask_from[hangs] = 0.0
-        until(lambda: hold_ended(running, chunk))
+        worker.context.circuit_breaker.retry_at[hangs] = 0.0
+        until(lambda: lease_ended(running, chunk))
         worker.deliver_what_was_sent()
         assert len(asked) > times
     assert worker.sent == [(chunk.chunk_id, chunk.delivery)] * 3
@@ -299,8 +301,8 @@ def test_worker_that_is_told_to_stop_hands_back_what_it_cannot_finish(
         raise InferenceUnavailable("gone")
 
     hanging = SimpleNamespace(served=hangs, ready=lambda: False)
-    worker.new_place(shutdown_grace=0.5)
-    monkeypatch.setattr(worker.place, "locator", lambda *_release: hanging)
+    worker.new_context(shutdown_grace=0.5)
+    monkeypatch.setattr(worker.context, "triton_client", lambda *_release: hanging)
     try:
         worker.deliver(chunk)
     finally:
@@ -313,8 +315,8 @@ def test_worker_that_is_told_to_stop_hands_back_what_it_cannot_finish(
 def test_triton_that_is_there_and_fails_is_recorded_in_the_end(
     running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = a_locator(InferenceTimeout("slow"), ready=True)
-    monkeypatch.setattr(worker.place, "locator", lambda *_release: slow)
+    slow = a_client(InferenceTimeout("slow"), ready=True)
+    monkeypatch.setattr(worker.context, "triton_client", lambda *_release: slow)
     worker.deliver(chunk)
     assert worker.sent == []
     assert still_to_do(running, chunk) == []
@@ -334,7 +336,7 @@ def test_triton_that_serves_another_build_of_the_release_condemns_nothing(
     assert still_to_do(running, chunk) == [0, 0, 0]
 
 
-def test_ledger_that_stays_away_is_no_death_of_the_worker(
+def test_outage_of_the_ledger_is_no_crash_of_the_worker(
     running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three long outages in one night must not put innocent photographs into quarantine."""
@@ -347,7 +349,7 @@ def test_ledger_that_stays_away_is_no_death_of_the_worker(
         worker.deliver(chunk)
     assert worker.sent == [(chunk.chunk_id, chunk.delivery)]
 
-    until(lambda: hold_ended(running, chunk))
+    until(lambda: lease_ended(running, chunk))
     worker.deliver_what_was_sent()
 
     assert still_to_do(running, chunk) == []
@@ -406,20 +408,20 @@ def test_results_that_are_refused_together_are_written_after_the_geotag_they_sha
 
 def test_fault_is_not_recorded_where_another_worker_goes_on(running: Context) -> None:
     run_id, (chunk,) = planned(running.engine, ["a.jpg", "b.jpg", "c.jpg"])
-    place: Any = SimpleNamespace(engine=running.engine, deadline=Deadline())
+    context: Any = SimpleNamespace(engine=running.engine, deadline=Deadline())
     other = Lease(running.engine, chunk.chunk_id)
     try:
         ledger.begin_chunk(running.engine, chunk.chunk_id, chunk.delivery)
         ids = list(chunk.object_version_ids)
         ledger.open_attempts(running.engine, chunk.chunk_id, ids, "other")
-        record_fault(place, chunk.chunk_id, chunk.delivery, ZeroDivisionError())
+        record_fault(context, chunk.chunk_id, chunk.delivery, ZeroDivisionError())
         done = text("SELECT finished_at IS NOT NULL FROM geotag.attempt WHERE chunk_id = :id")
         with running.engine.connect() as connection:
             found = connection.execute(done, {"id": chunk.chunk_id}).scalars().all()
         assert found == [False] * 3
     finally:
-        other.let_go()
-    record_fault(place, chunk.chunk_id, chunk.delivery, ZeroDivisionError())
+        other.release()
+    record_fault(context, chunk.chunk_id, chunk.delivery, ZeroDivisionError())
     assert failure_codes(running.engine, run_id) == [("internal_error", 3)]
 
 
@@ -429,7 +431,7 @@ def test_chunk_that_killed_a_worker_is_left_to_the_publisher_in_parts(
     ledger.open_attempts(running.engine, chunk.chunk_id, chunk.object_version_ids, "killed")
 
     worker.deliver(chunk)
-    until(lambda: hold_ended(running, chunk))
+    until(lambda: lease_ended(running, chunk))
     worker.deliver(chunk)  # as after a worker that died between the split and its message
 
     query = text(
@@ -443,10 +445,10 @@ def test_chunk_that_killed_a_worker_is_left_to_the_publisher_in_parts(
     assert worker.sent == []
 
 
-def test_hold_that_has_ended_claims_nothing(running: Context, chunk: PlannedChunk) -> None:
+def test_lease_that_has_ended_claims_nothing(running: Context, chunk: PlannedChunk) -> None:
     """A thread may be under way with an object of a chunk that was handed back."""
-    hold = Lease(running.engine, chunk.chunk_id)
-    hold.let_go()
-    assert not hold.claim(
+    lease = Lease(running.engine, chunk.chunk_id)
+    lease.release()
+    assert not lease.claim(
         sha(running.settings.command.bucket), running.settings.command.release
-    ).held
+    ).leased

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from db import ledger
-from db.engine import is_away
+from db.engine import is_transient
 from db.leases import ChunkLeasedElsewhere, Lease
 from geotag.context import Context
 from tests.images import good_files
@@ -59,7 +59,7 @@ def test_sqlstate_tells_what_passes_from_what_does_not(engine: Engine, code: str
     raised = text(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}'; END $$")
     with pytest.raises(SQLAlchemyError) as caught, engine.begin() as connection:
         connection.execute(raised)
-    assert is_away(caught.value) is (code in PASSING)
+    assert is_transient(caught.value) is (code in PASSING)
 
 
 def set_for_all_sessions(engine: Engine, setting: str) -> None:
@@ -98,9 +98,9 @@ def test_statement_that_is_ended_fails_no_photograph(
     running: Context, bucket: str, worker: Worker, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     chunk = chunk_of(running, bucket, {"a.jpg": good_files()["plain.jpg"] + bucket.encode()})
-    place = worker.new_place(patience=60.0)
+    context = worker.new_context(patience=60.0)
     if how != "pg_cancel_backend":
-        set_for_all_sessions(place.engine, f"{how} = '500ms'")
+        set_for_all_sessions(context.engine, f"{how} = '500ms'")
     write, refused = ledger.write_results, []
 
     def write_once_locked(*arguments: Any) -> None:
@@ -129,7 +129,7 @@ def test_statement_that_is_ended_fails_no_photograph(
 
 def leased(engine: Engine, chunk_id: int) -> bool:
     try:
-        Lease(engine, chunk_id).let_go()
+        Lease(engine, chunk_id).release()
     except ChunkLeasedElsewhere:
         return False
     return True

@@ -268,12 +268,12 @@ def test_paused_run_is_taken_back_and_goes_on_when_resumed(engine: Engine) -> No
     run_id = run_of(engine, 6)
     finished, held, *waiting = publish(engine, 4)
     finish(engine, finished)
-    hold = Lease(engine, held.chunk_id)
+    lease = Lease(engine, held.chunk_id)
     try:
         dispatch.pause_run(engine, run_id, NOW)
         assert ledger.begin_chunk(engine, held.chunk_id, held.delivery) is not None
     finally:
-        hold.let_go()
+        lease.release()
     for chunk in waiting:  # messages that the broker still has
         assert ledger.begin_chunk(engine, chunk.chunk_id, chunk.delivery) is None
     finish(engine, held)
@@ -315,13 +315,13 @@ def test_cancelled_run_ends_and_its_objects_stay_pending(engine: Engine) -> None
     run_id = run_of(engine, 4, objects=2)
     finished, held, *waiting = publish(engine, 3)
     finish(engine, finished)
-    hold = Lease(engine, held.chunk_id)
+    lease = Lease(engine, held.chunk_id)
     try:
         dispatch.cancel_run(engine, run_id, NOW)
         assert not run_progress(engine, run_id)[0].finished  # a worker is at its last chunk
         finish(engine, held)
     finally:
-        hold.let_go()
+        lease.release()
     for chunk in waiting:
         assert ledger.begin_chunk(engine, chunk.chunk_id, chunk.delivery) is None
     assert publish(engine, 10) == []
@@ -333,14 +333,14 @@ def test_cancelled_run_ends_and_its_objects_stay_pending(engine: Engine) -> None
 def test_chunk_that_is_handed_back_after_its_run_was_cancelled_is_ended(engine: Engine) -> None:
     run_id = run_of(engine, 1, objects=2)
     (chunk,) = publish(engine, 1)
-    hold = Lease(engine, chunk.chunk_id)
+    lease = Lease(engine, chunk.chunk_id)
     ledger.begin_chunk(engine, chunk.chunk_id, chunk.delivery)
     ledger.open_attempts(engine, chunk.chunk_id, chunk.object_version_ids, "worker")
     done = Result(chunk.object_version_ids[0], "failed", "corrupt", "")
     ledger.write_results(engine, chunk.chunk_id, [done])
     dispatch.cancel_run(engine, run_id, NOW)
     assert not run_progress(engine, run_id)[0].finished
-    hold.let_go()
+    lease.release()
     until(lambda: dispatch.recall_closed(engine, NOW))
     (progress,) = run_progress(engine, run_id)
     assert (progress.finished, progress.failed, progress.pending) == (True, 1, 1)
@@ -378,7 +378,7 @@ def test_chunks_that_the_broker_lost_are_published_again(engine: Engine) -> None
     run_of(engine, 8)
     finished, held, *others = publish(engine, 6)
     finish(engine, finished)
-    hold = Lease(engine, held.chunk_id)
+    lease = Lease(engine, held.chunk_id)
     try:
         assert not dispatch.any_overdue(engine, BACKFILL, NOW + timedelta(seconds=29), PATIENCE)
         assert lost(engine, 29, 0) == 0  # a message takes a moment
@@ -389,7 +389,7 @@ def test_chunks_that_the_broker_lost_are_published_again(engine: Engine) -> None
         assert lost(engine, 31, 0) == 3  # the broker was wiped
         assert lost(engine, 31, 0) == 0
     finally:
-        hold.let_go()
+        lease.release()
     later = NOW + timedelta(seconds=31)
     again = publish(engine, 6, now=later)
     assert {(c.chunk_id, c.delivery) for c in again} >= {(c.chunk_id, 2) for c in others}
@@ -411,7 +411,7 @@ def test_a_broker_that_nobody_reads_is_not_flooded(engine: Engine) -> None:
 def test_chunk_whose_worker_was_killed_is_found_by_its_heartbeat(engine: Engine) -> None:
     run_of(engine, 1)
     (chunk,) = publish(engine, 1)
-    hold = Lease(engine, chunk.chunk_id)
+    lease = Lease(engine, chunk.chunk_id)
     ledger.begin_chunk(engine, chunk.chunk_id, chunk.delivery)
     with engine.begin() as connection:
         connection.execute(
@@ -420,7 +420,7 @@ def test_chunk_whose_worker_was_killed_is_found_by_its_heartbeat(engine: Engine)
         )
     minutes = 60.0
     assert lost(engine, 20 * minutes, 0) == 0  # it is held: a slow worker is not a dead one
-    hold.let_go()
+    lease.release()
     until(lambda: dispatch.any_overdue(engine, BACKFILL, NOW + timedelta(minutes=20), PATIENCE))
     assert lost(engine, 9 * minutes + 29, 0) == 0
     assert lost(engine, 9 * minutes + 31, 0) == 1
@@ -429,9 +429,9 @@ def test_chunk_whose_worker_was_killed_is_found_by_its_heartbeat(engine: Engine)
 def test_a_worker_that_begins_during_a_sweep_is_not_disturbed(engine: Engine) -> None:
     run_of(engine, 1)
     (chunk,) = publish(engine, 1)
-    hold = Lease(engine, chunk.chunk_id)  # after the sweep has looked, before it takes back
+    lease = Lease(engine, chunk.chunk_id)  # after the sweep has looked, before it takes back
     try:
         assert dispatch.recall(engine, [chunk.chunk_id]) == 0
         assert ledger.begin_chunk(engine, chunk.chunk_id, chunk.delivery) is not None
     finally:
-        hold.let_go()
+        lease.release()

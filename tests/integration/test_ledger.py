@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from db import ledger, planning
 from db.copy import Value, stage
-from db.engine import is_away
+from db.engine import is_transient
 from db.leases import ChunkLeasedElsewhere, Claim, Lease
 from db.ledger import Content, Result
 from db.planning import PlannedChunk
@@ -259,44 +259,44 @@ def test_object_handed_back_did_not_kill(engine: Engine) -> None:
 @pytest.fixture
 def held(engine: Engine) -> Iterator[tuple[Lease, int]]:
     _run_id, (chunk,) = planned(engine, ["a.jpg"])
-    hold = Lease(engine, chunk.chunk_id)
+    lease = Lease(engine, chunk.chunk_id)
     try:
-        yield hold, chunk.chunk_id
+        yield lease, chunk.chunk_id
     finally:
-        hold.let_go()
+        lease.release()
 
 
-def test_hold_is_exclusive_until_let_go(engine: Engine) -> None:
+def test_lease_is_exclusive_until_released(engine: Engine) -> None:
     _run_id, (chunk,) = planned(engine, ["a.jpg"])
-    hold = Lease(engine, chunk.chunk_id)
+    lease = Lease(engine, chunk.chunk_id)
     with pytest.raises(ChunkLeasedElsewhere):
         Lease(engine, chunk.chunk_id)
-    hold.let_go()
-    until(lambda: _can_hold(engine, chunk.chunk_id))
+    lease.release()
+    until(lambda: _can_lease(engine, chunk.chunk_id))
 
 
-def test_hold_ends_with_its_session(engine: Engine, held: tuple[Lease, int]) -> None:
-    hold, chunk_id = held
+def test_lease_ends_with_its_session(engine: Engine, held: tuple[Lease, int]) -> None:
+    lease, chunk_id = held
     kill_session_of(engine, chunk_id)
-    until(lambda: _can_hold(engine, chunk_id))
+    until(lambda: _can_lease(engine, chunk_id))
     with pytest.raises(SQLAlchemyError) as caught:
-        hold.claim(sha("whatever"), "untrained")
-    assert is_away(caught.value)
+        lease.claim(sha("whatever"), "untrained")
+    assert is_transient(caught.value)
     with pytest.raises(SQLAlchemyError) as caught:  # and it does not come back in silence
-        hold.claim(sha("whatever"), "untrained")
-    assert is_away(caught.value)
+        lease.claim(sha("whatever"), "untrained")
+    assert is_transient(caught.value)
 
 
-def _can_hold(engine: Engine, chunk_id: int) -> bool:
+def _can_lease(engine: Engine, chunk_id: int) -> bool:
     try:
-        Lease(engine, chunk_id).let_go()
+        Lease(engine, chunk_id).release()
     except ChunkLeasedElsewhere:
         return False
     return True
 
 
 def test_refused_holds_leave_no_connection_behind(engine: Engine, held: tuple[Lease, int]) -> None:
-    _hold, chunk_id = held
+    _lease, chunk_id = held
     for _ in range(50):  # more than the pool has
         with pytest.raises(ChunkLeasedElsewhere):
             Lease(engine, chunk_id)
@@ -310,18 +310,18 @@ def test_claim_of_new_bytes_then_busy_then_known(engine: Engine) -> None:
         assert first.claim(sha(name), "untrained") == Claim(held=True, state=None)
         assert second.claim(sha(name), "untrained") == Claim(held=False, state=None)
         # Another release's answer is another question.
-        assert second.claim(sha(name), "other").held
+        assert second.claim(sha(name), "other").leased
 
         result = located(engine, one.object_version_ids[0], name)
         ledger.write_results(engine, one.chunk_id, [result])
-        assert second.claim(sha(name), "untrained").held is False  # not yet given up
+        assert second.claim(sha(name), "untrained").leased is False  # not yet given up
         first.release_contents()
 
         claim = second.claim(sha(name), "untrained")
         assert claim == Claim(held=True, state="geotagged")
     finally:
-        first.let_go()
-        second.let_go()
+        first.release()
+        second.release()
 
 
 def test_bytes_claimed_for_two_objects_are_given_up_at_once(engine: Engine) -> None:
@@ -330,13 +330,13 @@ def test_bytes_claimed_for_two_objects_are_given_up_at_once(engine: Engine) -> N
     name = f"claimed {one.chunk_id}"
     first, second = Lease(engine, one.chunk_id), Lease(engine, other.chunk_id)
     try:
-        assert first.claim(sha(name), "untrained").held
-        assert first.claim(sha(name), "untrained").held
+        assert first.claim(sha(name), "untrained").leased
+        assert first.claim(sha(name), "untrained").leased
         first.release_contents()
-        assert second.claim(sha(name), "untrained").held
+        assert second.claim(sha(name), "untrained").leased
     finally:
-        first.let_go()
-        second.let_go()
+        first.release()
+        second.release()
 
 
 def test_claim_ends_with_its_session(engine: Engine) -> None:
@@ -344,25 +344,25 @@ def test_claim_ends_with_its_session(engine: Engine) -> None:
     name = f"claimed {one.chunk_id}"
     first, second = Lease(engine, one.chunk_id), Lease(engine, other.chunk_id)
     try:
-        assert first.claim(sha(name), "untrained").held
+        assert first.claim(sha(name), "untrained").leased
         kill_session_of(engine, one.chunk_id)
-        until(lambda: second.claim(sha(name), "untrained").held)
+        until(lambda: second.claim(sha(name), "untrained").leased)
     finally:
-        first.let_go()
-        second.let_go()
+        first.release()
+        second.release()
 
 
-def test_threads_share_a_hold(engine: Engine, held: tuple[Lease, int]) -> None:
-    hold, chunk_id = held
+def test_threads_share_a_lease(engine: Engine, held: tuple[Lease, int]) -> None:
+    lease, chunk_id = held
     with ThreadPoolExecutor(8) as threads:
         names = [f"{chunk_id} {number % 5}" for number in range(40)]
-        claims = list(threads.map(lambda name: hold.claim(sha(name), "untrained"), names))
-    assert all(claim.held and claim.state is None for claim in claims)
+        claims = list(threads.map(lambda name: lease.claim(sha(name), "untrained"), names))
+    assert all(claim.leased and claim.state is None for claim in claims)
 
 
 @pytest.mark.parametrize("died", ["before", "while"])
 def test_connection_lost_during_a_bulk_write_is_told_as_away(engine: Engine, died: str) -> None:
-    """What `patiently` waits for, and does not take for a fault of ours."""
+    """What `retry_ledger` waits for, and does not take for a fault of ours."""
 
     def rows_that_kill(pid: int) -> Iterator[tuple[Value, ...]]:
         yield (1,)
@@ -381,14 +381,14 @@ def test_connection_lost_during_a_bulk_write_is_told_as_away(engine: Engine, die
 
     with pytest.raises(SQLAlchemyError) as caught:
         lose_the_connection()
-    assert is_away(caught.value)
+    assert is_transient(caught.value)
 
 
 def test_value_that_a_bulk_write_refuses_is_told_as_refused(engine: Engine) -> None:
     """`_write` divides what the database refuses; for that, COPY must fail as statements do."""
     with pytest.raises(SQLAlchemyError) as caught, engine.begin() as connection:
         stage(connection, {"id": "int"}, [("no number",)], name="staged")
-    assert not is_away(caught.value)
+    assert not is_transient(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -410,7 +410,7 @@ def test_reason_of_the_server_tells_an_absence_from_a_fault(
     raised = text(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}'; END $$")
     with pytest.raises(SQLAlchemyError) as caught, engine.begin() as connection:
         connection.execute(raised)
-    assert is_away(caught.value) is away
+    assert is_transient(caught.value) is away
 
 
 def test_oversized_key_is_told_apart_from_an_absence(running: Context) -> None:
@@ -422,5 +422,5 @@ def test_oversized_key_is_told_apart_from_an_absence(running: Context) -> None:
                 " SELECT string_agg(md5(i::text), ''), 'x', 'x' FROM generate_series(1, 400) i"
             )
         )
-    assert not is_away(caught.value)
+    assert not is_transient(caught.value)
     assert scalar(running, "SELECT count(*) FROM geotag.archive WHERE endpoint = 'x'") == 0

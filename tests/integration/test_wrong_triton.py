@@ -38,7 +38,7 @@ def test_wrong_address_of_triton_fails_no_photograph(
     picture = good_files()["plain.jpg"]
     chunk = chunk_of(running, bucket, {f"{i}.jpg": picture + f"{bucket}{i}".encode() for i in "01"})
     with server(running) as url:  # type: ignore[operator]
-        worker.new_place(triton_url=url)
+        worker.new_context(triton_url=url)
         worker.deliver(chunk)
     assert worker.sent == [(chunk.chunk_id, chunk.delivery)]
     assert until(lambda: still_to_do(running, chunk)) == [0, 0]

@@ -1,8 +1,8 @@
-"""Services that are away: waited for, remembered, and asked sparingly.
+"""Circuit breaker for services that do not answer.
 
-A service that stayed away for as long as a chunk was willing to wait is remembered, and asked
-before the next chunk that needs it begins, which would cost fetches and attempts (a circuit
-breaker). Chunks that need other services go on.
+A service that stayed unavailable for as long as a chunk was willing to wait is remembered, and
+probed before the next chunk that needs it begins: beginning would cost fetches and attempts. Chunks
+that need other services go on.
 """
 
 import random
@@ -13,72 +13,71 @@ from concurrent.futures import Executor, wait
 from workers.chunks.shutdown import Deadline
 
 Probe = Callable[[], bool]
-"""A service, as the question whether it answers."""
+"""A service, as the function that returns whether it answers."""
 
 _POLL_SECONDS = 1.0
-# Asking costs no time where the connection is refused, and a timeout where nobody answers: then the
-# service is left alone for nine times as long, because other chunks may need other services. That
-# makes a tenth of the worker's time. But a minute at most: it may be what all chunks need.
-_REST_AFTER_ASKING = 9.0
+# A probe takes no time where the connection is refused, and a time-out where nobody answers. After
+# a time-out the service is not probed for nine times as long, so that probes take a tenth of the
+# worker's time: other chunks may need other services. A minute at most: all may need this one.
+_REST_PER_PROBE = 9.0
 _LONGEST_REST_SECONDS = 60.0
 
 
 class CircuitBreaker:
-    """The services that one process knows to be away.
+    """The services that one process knows to be unavailable.
 
     Args:
         deadline: when the process must stop.
-        threads: where services are asked.
+        threads: where probes run.
 
     Attributes:
-        ask_from: for each of them the moment (`time.monotonic()`) from which it may be asked again.
+        retry_at: for each of them the time (`time.monotonic()`) before which it is not probed.
     """
 
     def __init__(self, deadline: Deadline, threads: Executor) -> None:
-        self.ask_from: dict[Probe, float] = {}
+        self.retry_at: dict[Probe, float] = {}
         self._deadline = deadline
         self._threads = threads
 
     def answers(self, service: Probe) -> bool:
-        """Whether a service answers before the process must stop: it may hang for longer."""
+        """Return whether a service answers before the process must stop; it may hang longer."""
         answer = self._threads.submit(service)
         while not answer.done() and not self._deadline.passed():
             wait([answer], timeout=_POLL_SECONDS / 2)
         return answer.done() and answer.result()
 
-    def all_back(self, services: Iterable[Probe], meanwhile: Callable[[], None]) -> bool:
-        """Whether those of the services that stayed away are back; for `meanwhile` see `wait_for`.
+    def all_available(self, services: Iterable[Probe], heartbeat: Callable[[], None]) -> bool:
+        """Return whether those of the services that were unavailable answer again.
 
-        Each is given a second, and asked no more often than it may be.
+        Each is given a second, unless it is not to be probed yet. For `heartbeat` see `wait_for`.
         """
-        return all(self._is_back(one, meanwhile) for one in services if one in self.ask_from)
+        return all(self._is_back(one, heartbeat) for one in services if one in self.retry_at)
 
-    def _is_back(self, service: Probe, meanwhile: Callable[[], None]) -> bool:
-        if time.monotonic() >= self.ask_from[service]:
-            return self.wait_for(service, _POLL_SECONDS, meanwhile)
+    def _is_back(self, service: Probe, heartbeat: Callable[[], None]) -> bool:
+        if time.monotonic() >= self.retry_at[service]:
+            return self.wait_for(service, _POLL_SECONDS, heartbeat)
         self._pause()
         return False
 
-    def wait_for(self, service: Probe, patience: float, meanwhile: Callable[[], None]) -> bool:
-        """Whether the service came back within so many seconds.
+    def wait_for(self, service: Probe, seconds: float, heartbeat: Callable[[], None]) -> bool:
+        """Return whether the service answers within so many seconds.
 
         Args:
-            service: is asked again and again, at moments of each worker's own, so that they do not
-                all come back at once.
-            patience: in seconds.
-            meanwhile: is called each time that the service was asked in vain.
+            service: is probed at random moments, so that not all workers come back at once.
+            seconds: how long to wait.
+            heartbeat: is called after each probe in vain.
         """
-        until = time.monotonic() + patience
+        until = time.monotonic() + seconds
         rest = 0.0
         while time.monotonic() < until and not self._deadline.passed():
             self._pause()
-            asked = time.monotonic()
+            probed_at = time.monotonic()
             if self.answers(service):
-                self.ask_from.pop(service, None)
+                self.retry_at.pop(service, None)
                 return True
-            rest = min(_REST_AFTER_ASKING * (time.monotonic() - asked), _LONGEST_REST_SECONDS)
-            meanwhile()
-        self.ask_from[service] = time.monotonic() + rest
+            rest = min(_REST_PER_PROBE * (time.monotonic() - probed_at), _LONGEST_REST_SECONDS)
+            heartbeat()
+        self.retry_at[service] = time.monotonic() + rest
         return False
 
     def _pause(self) -> None:

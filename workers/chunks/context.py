@@ -1,4 +1,4 @@
-"""What one worker process works with: its clients, its threads, its name."""
+"""Worker context: the clients, threads and name of one worker process."""
 
 import os
 import socket
@@ -28,11 +28,11 @@ class WorkerContext:
     settings: WorkerSettings
     database: DatabaseSettings
     deadline: Deadline = field(default_factory=Deadline)
-    _locators: dict[tuple[str, str], TritonClient] = field(default_factory=dict)
+    _triton_clients: dict[tuple[str, str], TritonClient] = field(default_factory=dict)
 
     @cached_property
-    def away(self) -> CircuitBreaker:
-        """The services that are known to be away."""
+    def circuit_breaker(self) -> CircuitBreaker:
+        """The services that are known to be unavailable."""
         return CircuitBreaker(self.deadline, self.threads)
 
     @cached_property
@@ -41,8 +41,8 @@ class WorkerContext:
         return make_engine(self.database)
 
     @cached_property
-    def archives(self) -> S3Services:
-        """The S3 services, each made when a chunk of its archive comes."""
+    def s3_services(self) -> S3Services:
+        """The S3 services, each made when the first chunk of its archive comes."""
         return S3Services(self.settings)
 
     @cached_property
@@ -52,16 +52,16 @@ class WorkerContext:
 
     @cached_property
     def name(self) -> str:
-        """This process, as attempts name it."""
+        """Host and process id, for the rows of attempts."""
         return f"{socket.gethostname()}:{os.getpid()}"
 
     @cached_property
     def code_version(self) -> str:
-        """What writes the rows, for their provenance."""
+        """Version of this package, for the provenance of rows."""
         return version("geotag-archive")
 
-    def locator(self, release: str, digest: str) -> TritonClient:
-        """Triton, for a release."""
-        if (release, digest) not in self._locators:
-            self._locators[release, digest] = TritonClient(self.settings, release, digest)
-        return self._locators[release, digest]
+    def triton_client(self, release: str, digest: str) -> TritonClient:
+        """Return the Triton client for a release."""
+        if (release, digest) not in self._triton_clients:
+            self._triton_clients[release, digest] = TritonClient(self.settings, release, digest)
+        return self._triton_clients[release, digest]

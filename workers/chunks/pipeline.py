@@ -1,7 +1,7 @@
-"""One object, from its key to what is to be written about it: fetch, read, locate.
+"""One object, from its key to the result to be written: fetch, read, infer.
 
-Threads run many of these at once, so that fetching, decoding and inference overlap: each step
-releases the interpreter while it waits or computes.
+Threads run many objects at once, so that fetching, decoding and inference overlap. Each step
+releases the interpreter lock while it waits or computes.
 """
 
 import logging
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class _OneAtATime:
-    """Lets one thread at a time work on the same bytes; the next then finds them done."""
+    """Locks by content: one thread at a time works on the same bytes; the next finds them done."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -53,27 +53,27 @@ class _OneAtATime:
 
 
 class Pipeline:
-    """Works on the objects of one chunk, under one release.
+    """The steps for the objects of one chunk, under one release.
 
     Args:
         settings: limits and timeouts.
-        archive: the S3 service of the chunk's archive.
-        locator: Triton, for the chunk's release.
-        claim: claims some bytes for inference, or says the state of the geotag that they have.
-        code_version: what wrote the row, for its provenance.
+        s3: the S3 service of the chunk's archive.
+        triton: the client for the chunk's release.
+        claim: leases some bytes for inference; returns the state of their geotag, if any.
+        code_version: version of this package, for the provenance of rows.
     """
 
     def __init__(
         self,
         settings: WorkerSettings,
-        archive: S3Service,
-        locator: TritonClient,
+        s3: S3Service,
+        triton: TritonClient,
         claim: Callable[[bytes], str | None],
         code_version: str,
     ) -> None:
         self._settings = settings
-        self._archive = archive
-        self._locator = locator
+        self._s3 = s3
+        self._triton = triton
         self._claim = claim
         self._code_version = code_version
         self._limits = PhotoLimits(settings.max_bytes, settings.max_pixels, settings.decode_seconds)
@@ -81,7 +81,7 @@ class Pipeline:
         self._located: dict[bytes, str] = {}
 
     def run(self, obj: ChunkObject) -> Result:
-        """What is to be written about an object; a permanent error is a result too.
+        """Return the result to be written about an object; a permanent error is a result too.
 
         Raises:
             TransientError: trying later may work.
@@ -99,7 +99,7 @@ class Pipeline:
         except TransientError:
             raise
         except UsageError as error:
-            # This worker lacks a credential, say: no fault of the object's.
+            # This worker lacks a credential, for instance: not the object's fault.
             raise ArchiveUnavailable(error.message) from error
         except PermanentError as error:
             with bound(code=error.code):
@@ -112,10 +112,10 @@ class Pipeline:
 
     def _fetch(self, obj: ChunkObject) -> Fetched:
         if not obj.etag:
-            # A manifest named a key that was not there; head() says what is wrong with it.
-            self._archive.head(obj.bucket, obj.key)
+            # A manifest named a key that was not there; head() raises what is wrong with it.
+            self._s3.head(obj.bucket, obj.key)
             raise ObjectChanged("the object was not there when it was planned; plan again")
-        return self._archive.fetch(
+        return self._s3.fetch(
             ArchiveObject(
                 bucket=obj.bucket,
                 key=obj.key,
@@ -127,18 +127,18 @@ class Pipeline:
         )
 
     def _locate(self, obj: ChunkObject, fetched: Fetched) -> Result:
-        """The caller holds the bytes' lock, so that identical bytes are inferred once."""
+        """Infer the bytes, unless that is done. The caller has their lock."""
         state = self._located.get(fetched.sha256) or self._claim(fetched.sha256)
         if state is not None:
             content = Content(sha256=fetched.sha256, bytes=len(fetched.data))
             return Result(
                 obj.object_version_id, state, content=content, version_id=fetched.version_id
             )
-        served = self._locator.served()
+        served = self._triton.served()
         with metrics.stage("read"):
             photo = read_photo(fetched.data, served.spec, self._limits)
         with metrics.stage("infer"):
-            prediction = self._locator.locate(photo.pixels)
+            prediction = self._triton.locate(photo.pixels)
         geotag = _geotag(fetched.sha256, prediction, self._code_version)
         self._located[fetched.sha256] = geotag.state
         return Result(
@@ -153,7 +153,7 @@ class Pipeline:
 def failure(
     obj: ChunkObject, error: GeotagError, fetched: Fetched | None = None, *, state: str = "failed"
 ) -> Result:
-    """The result that records an error."""
+    """Return the result that records an error."""
     return Result(
         obj.object_version_id,
         state,

@@ -1,12 +1,12 @@
-"""Working on one chunk of objects: each to its outcome, or back to the queue.
+"""Work on one chunk: each object gets an outcome, or goes back to the queue.
 
-- An object's permanent error is its outcome, and the rest of the chunk goes on.
-- A transient error is tried again within the chunk, with back-off, and recorded in the end.
-- While a service is away nothing is counted: the worker waits, then hands the chunk back, and does
-  not begin another one before the service answers.
+- A permanent error is the object's outcome. The other objects of the chunk go on.
+- A transient error is retried within the chunk, with back-off, and recorded after the last try.
+- While a service is unavailable nothing is counted. The worker waits, then hands the chunk back,
+  and begins no other chunk that needs the service before it answers (circuit_breaker.py).
 - A worker that is told to stop hands back what it cannot finish in time (shutdown.py).
-- A worker that dies leaves open attempts behind. Whoever gets the message next splits the chunk,
-  and an object whose workers keep dying ends in quarantine.
+- A worker that dies leaves attempts open. The next worker that gets the message splits the chunk.
+  An object whose workers keep dying ends in quarantine.
 """
 
 import logging
@@ -21,7 +21,7 @@ from typing import TypeVar
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from db import ledger, planning
-from db.engine import is_away
+from db.engine import is_transient
 from db.leases import ChunkLeasedElsewhere, Lease
 from db.ledger import ChunkObject, Result
 from workers.chunks.circuit_breaker import Probe
@@ -49,8 +49,9 @@ Left = list[tuple[ChunkObject, TransientError]]
 
 _HEARTBEAT_SECONDS = 10.0
 _POLL_SECONDS = 1.0
-_BUSY_SECONDS = 0.2
-_LOOKS = 10
+_LEASE_TRIES = 10
+_FIRST_BACKOFF = 0.5
+_FIRST_BUSY_BACKOFF = 0.2
 _LONGEST_BACKOFF = 8.0
 
 
@@ -60,130 +61,138 @@ class End:
 
     Args:
         handed_back: why the message must come again; None where it is done with.
-        forgiven: the last attempt that is no sign of a death (`db.ledger.begin_chunk`).
+        last_handed_back: highest attempt id not to be counted as a crash
+            (`db.ledger.begin_chunk`).
     """
 
     handed_back: str | None = None
-    forgiven: int = 0
+    last_handed_back: int = 0
 
 
 DONE = End()
 
 
-def work_chunk(place: WorkerContext, chunk_id: int, delivery: int, forgiven: int) -> End:
-    """Work on a chunk's message: `delivery` and `forgiven` are what it says."""
+def work_chunk(context: WorkerContext, chunk_id: int, delivery: int, last_handed_back: int) -> End:
+    """Work on a chunk's message, which says `delivery` and `last_handed_back`."""
     try:
-        hold = patiently(place, lambda: Lease(place.engine, chunk_id))
+        lease = retry_ledger(context, lambda: Lease(context.engine, chunk_id))
     except ChunkLeasedElsewhere:
-        # Valkey delivers a long chunk twice. Should its holder die, this message is the one that
-        # is left, so it must not be dropped.
-        place.deadline.sleep(_POLL_SECONDS * random.uniform(2, 4))
-        return End("another worker holds it", forgiven)
+        # Valkey delivers a long chunk twice. If the other worker dies, only this message is left:
+        # it must not be dropped.
+        context.deadline.sleep(_POLL_SECONDS * random.uniform(2, 4))
+        return End("another worker has its lease", last_handed_back)
     except LedgerUnavailable as error:
-        return End(error.message, forgiven)
+        return End(error.message, last_handed_back)
     try:
-        chunk = patiently(
-            place, lambda: ledger.begin_chunk(place.engine, chunk_id, delivery, forgiven)
+        chunk = retry_ledger(
+            context,
+            lambda: ledger.begin_chunk(context.engine, chunk_id, delivery, last_handed_back),
         )
         if chunk is None:
             return DONE
         ids = {"run": chunk.run_id, "archive": chunk.archive.name}
         with bound(**ids), metrics.CHUNKS.track_inprogress():
-            return _work_begun(place, hold, chunk)
+            return _work_begun(context, lease, chunk)
     except LedgerUnavailable as error:
-        return End(error.message, forgiven)
+        return End(error.message, last_handed_back)
     finally:
-        hold.let_go()
+        lease.release()
 
 
-def _work_begun(place: WorkerContext, hold: Lease, chunk: ledger.Chunk) -> End:
+def _work_begun(context: WorkerContext, lease: Lease, chunk: ledger.Chunk) -> End:
     metrics.CRASHES.inc(bool(chunk.killed))
     if len(chunk.objects) > 1 and any(obj.kills for obj in chunk.objects):
-        log.warning("chunk %d killed a worker: its objects go on one by one", hold.chunk_id)
+        log.warning("chunk %d killed a worker: its objects go on one by one", lease.chunk_id)
         # The parts wait in the ledger, as all chunks do, until a publisher sends them.
-        patiently(place, lambda: planning.split_chunk(place.engine, hold.chunk_id))
+        retry_ledger(context, lambda: planning.split_chunk(context.engine, lease.chunk_id))
         chunk = replace(chunk, objects=())
     if not chunk.objects:
-        patiently(place, lambda: ledger.finish_chunk(place.engine, hold.chunk_id))
+        retry_ledger(context, lambda: ledger.finish_chunk(context.engine, lease.chunk_id))
         return DONE
-    return _ChunkWork(place, hold, chunk).run()
+    return _ChunkWork(context, lease, chunk).run()
 
 
-def record_fault(place: WorkerContext, chunk_id: int, delivery: int, error: Exception) -> None:
-    """Record a fault of ours that ended a chunk for those of its objects that have no outcome.
+def record_fault(context: WorkerContext, chunk_id: int, delivery: int, error: Exception) -> None:
+    """Record an internal error that ended a chunk, for its objects without an outcome.
 
-    Nothing is recorded where another worker has begun the chunk meanwhile: the outcomes are its.
+    Nothing is recorded if another worker has begun the chunk meanwhile: it records the outcomes.
     """
-    hold = _hold_again(place, chunk_id)
-    if hold is None:
-        log.warning("chunk %d: another worker holds it, and goes on with it", chunk_id)
+    lease = _lease_again(context, chunk_id)
+    if lease is None:
+        log.warning("chunk %d: another worker has its lease, and goes on with it", chunk_id)
         return
     try:
-        chunk = ledger.begin_chunk(place.engine, chunk_id, delivery, sys.maxsize)
+        chunk = ledger.begin_chunk(context.engine, chunk_id, delivery, sys.maxsize)
         internal = InternalError(f"{type(error).__name__}: {error}")
         results = [failure(obj, internal) for obj in chunk.objects] if chunk else []
-        ledger.write_results(place.engine, chunk_id, results)
+        ledger.write_results(context.engine, chunk_id, results)
     finally:
-        hold.let_go()
+        lease.release()
 
 
-def _hold_again(place: WorkerContext, chunk_id: int) -> Lease | None:
-    """A hold, once the session of our last one has ended; None where another worker's goes on."""
-    for _look in range(_LOOKS):
+def _lease_again(context: WorkerContext, chunk_id: int) -> Lease | None:
+    """Return a new lease once the session of the last one has ended; None if another has it."""
+    for _try in range(_LEASE_TRIES):
         try:
-            return Lease(place.engine, chunk_id)
+            return Lease(context.engine, chunk_id)
         except ChunkLeasedElsewhere:
-            place.deadline.sleep(_BUSY_SECONDS)
+            context.deadline.sleep(_FIRST_BUSY_BACKOFF)
     return None
 
 
-def patiently(place: WorkerContext, ask: Callable[[], T]) -> T:
-    """Ask the ledger, waiting while it is away.
+def retry_ledger(context: WorkerContext, ask: Callable[[], T]) -> T:
+    """Return what `ask` returns, retrying it while the database is unavailable.
 
     Raises:
-        LedgerUnavailable: it stayed away for longer than the patience that the settings grant, or
-            than this process may go on.
+        LedgerUnavailable: it stayed so for longer than the setting `patience`, or than this process
+            may go on.
     """
-    until = time.monotonic() + place.settings.patience
+    until = time.monotonic() + context.settings.patience
     while True:
         try:
             return ask()
         except SQLAlchemyError as error:
-            if not is_away(error):
+            if not is_transient(error):
                 raise
-            if time.monotonic() >= until or place.deadline.passed():
-                raise LedgerUnavailable("the database is away") from error
-        place.deadline.sleep(_POLL_SECONDS * random.uniform(0.5, 1.5))
+            if time.monotonic() >= until or context.deadline.passed():
+                raise _ledger_unavailable(error) from error
+        context.deadline.sleep(_POLL_SECONDS * random.uniform(0.5, 1.5))
+
+
+def _ledger_unavailable(error: SQLAlchemyError) -> LedgerUnavailable:
+    reason = str(getattr(error, "orig", error)).strip().partition("\n")[0]
+    return LedgerUnavailable(f"the database is unavailable: {reason}")
 
 
 class _ChunkWork:
-    """The objects of one chunk on their way; `todo` have no result yet."""
+    """The objects of one chunk; `todo` are those without a result."""
 
-    def __init__(self, place: WorkerContext, hold: Lease, chunk: ledger.Chunk) -> None:
-        self.place = place
-        self.hold = hold
+    def __init__(self, context: WorkerContext, lease: Lease, chunk: ledger.Chunk) -> None:
+        self.context = context
+        self.lease = lease
         self.release = chunk.release
-        self.locator = place.locator(chunk.release, chunk.digest)
-        self.archive = place.archives.of(chunk.archive)
+        self.triton = context.triton_client(chunk.release, chunk.digest)
+        self.s3 = context.s3_services.of(chunk.archive)
         self.todo = list(chunk.objects)
         self.results: list[Result] = []
         self.last_attempt = 0
-        self.busy = 0
+        self.busy_waits = 0
         self.pipeline = Pipeline(
-            place.settings,
-            self.archive,
-            self.locator,
+            context.settings,
+            self.s3,
+            self.triton,
             self._claim,
-            place.code_version,
+            context.code_version,
         )
 
     def run(self) -> End:
         """Work until each object has an outcome, or is handed back."""
         self._quarantine()
-        if not self.place.away.all_back({self.locator.ready, self.archive.reachable}, self._beat):
-            return End("what it needs is still away")
+        services = {self.triton.ready, self.s3.reachable}
+        if not self.context.circuit_breaker.all_available(services, self._heartbeat):
+            return End("a service that it needs is still unavailable")
         try:
-            self.last_attempt = patiently(self.place, self._open_attempts)
+            self.last_attempt = retry_ledger(self.context, self._open_attempts)
             return self._run()
         except LedgerUnavailable as error:
             return End(error.message, self.last_attempt)
@@ -197,36 +206,38 @@ class _ChunkWork:
             for error in errors:
                 metrics.RETRIES.labels(error.code).inc()
             if any(isinstance(error, (LedgerUnavailable, WorkerStopping)) for error in errors):
-                # Our hold went with the session, or our time is over: write what we have.
+                # The lease ended with its session, or the time is over: write what there is.
                 return self._hand_back(left)
             if any(isinstance(error, ContentBusy) for error in errors):
                 self._let_others_see()
-            away = self._service_away(errors)
-            if away is not None:
-                if not self.place.away.wait_for(away, self.place.settings.patience, self._beat):
+            unavailable = self._unavailable_service(errors)
+            if unavailable is not None:
+                if not self.context.circuit_breaker.wait_for(
+                    unavailable, self.context.settings.patience, self._heartbeat
+                ):
                     return self._hand_back(left)
             elif any(not isinstance(error, ContentBusy) for error in errors):
-                if tries >= self.place.settings.transient_tries:
+                if tries >= self.context.settings.transient_tries:
                     self._give_up(left, tries)
                     continue
-                self._pause(0.25 * 2**tries)
+                self._pause(_FIRST_BACKOFF, tries - 1)
                 tries += 1
         self._write(self.results)
         return DONE
 
     def _claim(self, sha256: bytes) -> str | None:
         try:
-            claim = self.hold.claim(sha256, self.release)
+            claim = self.lease.claim(sha256, self.release)
         except SQLAlchemyError as error:
-            if is_away(error):
-                raise LedgerUnavailable("the database is away") from error
+            if is_transient(error):
+                raise _ledger_unavailable(error) from error
             raise
-        if not claim.held:
+        if not claim.leased:
             raise ContentBusy("another worker is having the same bytes inferred")
         return claim.state
 
     def _quarantine(self) -> None:
-        poison = [obj for obj in self.todo if obj.kills >= self.place.settings.crash_tries]
+        poison = [obj for obj in self.todo if obj.kills >= self.context.settings.crash_tries]
         for obj in poison:
             killed = WorkerKilled(f"{obj.kills} workers died with it")
             self.results.append(failure(obj, killed, state="quarantined"))
@@ -234,21 +245,23 @@ class _ChunkWork:
 
     def _open_attempts(self) -> int:
         ids = [obj.object_version_id for obj in self.todo]
-        last = ledger.open_attempts(self.place.engine, self.hold.chunk_id, ids, self.place.name)
+        last = ledger.open_attempts(
+            self.context.engine, self.lease.chunk_id, ids, self.context.name
+        )
         metrics.ATTEMPTS.inc(len(ids))
         return last
 
     def _one_pass(self) -> Left:
-        """Try each object once; those whose error may pass are left, and those out of time."""
-        submit = self.place.threads.submit
+        """Try each object once; return those with a transient error and those out of time."""
+        submit = self.context.threads.submit
         futures = {submit(carried(self.pipeline.run), obj): obj for obj in self.todo}
         running = set(futures)
-        beat_at = time.monotonic() + _HEARTBEAT_SECONDS
-        while running and not self.place.deadline.passed():
+        heartbeat_at = time.monotonic() + _HEARTBEAT_SECONDS
+        while running and not self.context.deadline.passed():
             _done, running = wait(running, timeout=_POLL_SECONDS)
-            if running and time.monotonic() >= beat_at:
-                self._beat()
-                beat_at += _HEARTBEAT_SECONDS
+            if running and time.monotonic() >= heartbeat_at:
+                self._heartbeat()
+                heartbeat_at += _HEARTBEAT_SECONDS
         left: Left = []
         for future, obj in futures.items():
             if future in running:
@@ -263,30 +276,35 @@ class _ChunkWork:
         return left
 
     def _let_others_see(self) -> None:
-        """Write what we have and give up its bytes: two chunks could wait for each other's."""
+        """Write the results and release their contents: two chunks could wait for each other's."""
         if self.results:
             self._write(self.results)
             self.results = []
-            patiently(self.place, self.hold.release_contents)
-        self._pause(_BUSY_SECONDS * 2**self.busy)
-        self.busy += 1
+            retry_ledger(self.context, self.lease.release_contents)
+        self._heartbeat()
+        self._pause(_FIRST_BUSY_BACKOFF, self.busy_waits)
+        self.busy_waits += 1
 
-    def _service_away(self, errors: Iterable[TransientError]) -> Probe | None:
-        """The service that is away; None if none is. Each is asked once: Triton infers for it."""
+    def _unavailable_service(self, errors: Iterable[TransientError]) -> Probe | None:
+        """Return a service that does not answer, if any. Each is asked once: Triton must infer."""
         suspects: set[Probe] = set()
         for error in errors:
             if isinstance(error, (InferenceUnavailable, InferenceTimeout, ReleaseNotServed)):
-                suspects.add(self.locator.ready)
+                suspects.add(self.triton.ready)
             elif isinstance(error, ArchiveUnavailable):
-                suspects.add(self.archive.reachable)
-        return next((one for one in suspects if not self.place.away.answers(one)), None)
+                suspects.add(self.s3.reachable)
+        breaker = self.context.circuit_breaker
+        return next((one for one in suspects if not breaker.answers(one)), None)
 
-    def _pause(self, seconds: float) -> None:
-        """Wait for a half to the whole of it, but not for longer than the longest back-off."""
-        self.place.deadline.sleep(min(_LONGEST_BACKOFF, seconds) * random.uniform(0.5, 1.0))
+    def _pause(self, first: float, waits: int) -> None:
+        """Sleep for a back-off: half to all of `first`, doubled `waits` times, within a bound."""
+        doublings = min(waits, 32)  # a float overflows after 1,023
+        self.context.deadline.sleep(
+            min(_LONGEST_BACKOFF, first * 2**doublings) * random.uniform(0.5, 1.0)
+        )
 
     def _give_up(self, left: Left, tries: int) -> None:
-        """Record the errors that outlasted their tries; busy bytes are no error and stay to do."""
+        """Record errors after their last try. Busy contents are no error and stay to do."""
         for obj, error in left:
             if not isinstance(error, ContentBusy):
                 self.results.append(failure(obj, RetriesExhausted(error, tries)))
@@ -297,19 +315,19 @@ class _ChunkWork:
         self._write([*self.results, *handed])
         return End(left[0][1].message, self.last_attempt)
 
-    def _beat(self) -> None:
+    def _heartbeat(self) -> None:
         try:
-            ledger.heartbeat(self.place.engine, self.hold.chunk_id)
+            ledger.heartbeat(self.context.engine, self.lease.chunk_id)
         except SQLAlchemyError as error:
-            if not is_away(error):
+            if not is_transient(error):
                 raise
 
     def _write(self, results: Sequence[Result]) -> None:
         """Write results; one that the database refuses fails alone."""
         try:
-            patiently(self.place, lambda: self._write_together(results))
+            retry_ledger(self.context, lambda: self._write_together(results))
         except DBAPIError as error:
-            log.exception("chunk %d: the database refused its results", self.hold.chunk_id)
+            log.exception("chunk %d: the database refused its results", self.lease.chunk_id)
             if len(results) > 1:
                 # First those that bring a geotag: the outcome of a duplicate needs it.
                 for result in sorted(results, key=lambda result: result.geotag is None):
@@ -324,11 +342,11 @@ class _ChunkWork:
                 content=None,
                 geotag=None,
             )
-            patiently(self.place, lambda: self._write_together([bare]))
+            retry_ledger(self.context, lambda: self._write_together([bare]))
 
     def _write_together(self, results: Sequence[Result]) -> None:
         with metrics.stage("write"):
-            ledger.write_results(self.place.engine, self.hold.chunk_id, results)
+            ledger.write_results(self.context.engine, self.lease.chunk_id, results)
         for result in results:
             if result.state is not None:
                 metrics.OBJECTS.labels(result.state, result.code or "").inc()

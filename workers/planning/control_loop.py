@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from db import dispatch, schedules
-from db.engine import is_away
+from db.engine import is_transient
 from db.runs import NoActiveRelease, PlannedElsewhere, RunStopped
 from workers.broker.app import PLAN, TICK, BrokerUnavailable
 from workers.broker.publisher import Publisher
@@ -83,7 +83,7 @@ class ControlLoop:
             again = schedules.plan_failed(self.clients.engine, run_id, f"{code}: {error}", now)
             log.warning("run %d: cannot be planned (%s), again at %s", run_id, code, again)
         except Exception as error:
-            if isinstance(error, SQLAlchemyError) and is_away(error):
+            if isinstance(error, SQLAlchemyError) and is_transient(error):
                 raise
             # The process's edge: a run that breaks its planner must not keep the others waiting.
             log.exception("run %d: internal error", run_id)
@@ -120,6 +120,6 @@ def _look(at_ledger: Callable[[], object]) -> None:
     except BrokerUnavailable as error:
         log.warning("%s", error.message)
     except SQLAlchemyError as error:
-        if not is_away(error):
+        if not is_transient(error):
             raise
         log.warning("the database is away")

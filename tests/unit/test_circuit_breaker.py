@@ -1,4 +1,4 @@
-"""How a worker process waits for services that are away, by a clock that the test moves."""
+"""The circuit breaker of a worker process, by a clock that the test moves."""
 
 import os
 import signal
@@ -42,7 +42,7 @@ def process_at(clock: Clock) -> CircuitBreaker:
 
 
 class Service:
-    """Away until a moment; asking it takes a while until then."""
+    """Unavailable until a time; until then a probe takes `takes` seconds."""
 
     def __init__(self, clock: Clock, takes: float = 0.0, back_at: float = float("inf")) -> None:
         self.clock, self.takes, self.back_at = clock, takes, back_at
@@ -67,20 +67,20 @@ def test_service_that_comes_back_in_time_is_forgotten(clock: Clock) -> None:
     assert process.wait_for(service.answers, 30, lambda: beats.append(clock.now))
     assert 1010 <= clock.now < 1012
     assert len(beats) == service.asked - 1 > 0
-    assert process.all_back([service.answers], beats.clear)
+    assert process.all_available([service.answers], beats.clear)
     assert len(beats) == service.asked - 1  # nobody was asked again
 
 
-def test_service_that_stays_away_is_remembered_until_it_answers(clock: Clock) -> None:
+def test_service_that_stays_unavailable_is_remembered_until_it_answers(clock: Clock) -> None:
     process, service, other = process_at(clock), Service(clock), Service(clock)
     assert not process.wait_for(service.answers, 30, lambda: None)
     assert 1030 <= clock.now < 1032
-    assert not process.all_back([service.answers, other.answers], lambda: None)
-    assert process.all_back([other.answers], lambda: None)
+    assert not process.all_available([service.answers, other.answers], lambda: None)
+    assert process.all_available([other.answers], lambda: None)
     assert other.asked == 0
     service.back_at = clock.now
-    assert process.all_back([service.answers, other.answers], lambda: None)
-    assert process.ask_from == {}
+    assert process.all_available([service.answers, other.answers], lambda: None)
+    assert process.retry_at == {}
 
 
 @pytest.mark.parametrize(("takes", "share"), [(2.0, 0.1), (5.0, 0.1), (30.0, 0.34), (60.0, 0.5)])
@@ -92,7 +92,7 @@ def test_service_that_hangs_takes_a_share_of_the_time(
     process.wait_for(service.answers, 10, lambda: None)
     begun, asked = clock.now, service.asked
     while clock.now < begun + 10_000:
-        assert not process.all_back([service.answers], lambda: None)
+        assert not process.all_available([service.answers], lambda: None)
     assert 0.8 * share <= (service.asked - asked) * takes / (clock.now - begun) <= share
 
 
@@ -101,7 +101,7 @@ def test_service_that_refuses_is_asked_before_each_chunk(clock: Clock) -> None:
     process.wait_for(service.answers, 10, lambda: None)
     asked, begun = service.asked, clock.now
     for _chunk in range(100):
-        assert not process.all_back([service.answers], lambda: None)
+        assert not process.all_available([service.answers], lambda: None)
     assert service.asked - asked >= 100
     assert clock.now - begun < 200
 
