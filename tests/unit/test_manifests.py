@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from db.archives import RegisteredArchive
 from workers.errors import UsageError
 from workers.planning import manifests
+from workers.planning import parquet as parquet_reading
 from workers.planning.manifests import manifest as manifest_source
 from workers.planning.manifests import manifest_urls
 from workers.planning.sources import CursorRefused
@@ -320,7 +321,7 @@ def test_a_wrong_last_row_of_a_million_is_named_in_flat_memory(
 def test_parquet_with_a_huge_row_group_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(manifests, "_LARGEST_GROUP", 100_000)
+    monkeypatch.setattr(parquet_reading, "_MOST_AT_ONCE", 100_000)
     bomb: list[object] = ["s3://bucket/" + "x" * 1000] * 1000
     path = tmp_path / "bomb.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"url": bomb}), path, use_dictionary=False)

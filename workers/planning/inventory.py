@@ -21,13 +21,13 @@ from typing import IO, Any
 from urllib.parse import unquote_plus
 
 import pyarrow
-import pyarrow.parquet
 
 from db.archives import RegisteredArchive
 from db.planning import ListedPage
 from db.runs import Cursor
 from workers.errors import UsageError
-from workers.planning.manifests import check_groups, csv_rows
+from workers.planning.manifests import csv_rows
+from workers.planning.parquet import parquet_rows
 from workers.planning.sources import (
     DONE,
     CursorRefused,
@@ -128,10 +128,12 @@ def _pages_of(
     chosen = selection(archive)
     with _downloaded(archives, where, file) as data:
         rows = (_parquet if said.parquet else _csv)(data, name, said, file)
-        left = islice(enumerate(rows, 1), skip, None)
+        left = (
+            (at, _object(row, archive, f"{name}: row {at}"))
+            for at, row in islice(enumerate(rows, 1), skip, None)
+        )
         while page := list(islice(left, _PAGE)):
-            found = [_object(row, archive, f"{name}: row {at}") for at, row in page]
-            objects = [obj for obj in found if obj is not None]
+            objects = [obj for _at, obj in page if obj is not None]
             after = {"file": number, "row": page[-1][0], "manifest": said.digest}
             yield as_page(archive, objects, chosen, after)
 
@@ -206,7 +208,12 @@ def _columns(schema: str, *, parquet: bool) -> list[str]:
     names = (
         re.findall(r"\w+ +\w+ +(\w+) *(?:\([^)]*\))*;", schema) if parquet else schema.split(",")
     )
-    return [name.strip().replace("_", "").lower() for name in names]
+    return [_short(name) for name in names]
+
+
+def _short(column: str) -> str:
+    """A normalised column name: `ETag` and `e_tag` are `etag`."""
+    return column.strip().replace("_", "").lower()
 
 
 @contextmanager
@@ -246,16 +253,18 @@ def _csv(data: IO[bytes], name: str, said: _Manifest, file: _File) -> Iterator[d
 
 def _parquet(data: IO[bytes], name: str, said: _Manifest, _file: _File) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file."""
+    shorts: dict[str, str] = {}
+
+    def choose(schema: pyarrow.Schema) -> list[str]:
+        present = {_short(column): column for column in schema.names}
+        if missing := [column for column in _NEEDED if column not in present]:
+            raise UsageError(f"{name} lacks the columns {', '.join(missing)}")
+        shorts.update((present[short], short) for short in _KNOWN if short in present)
+        return list(shorts)
+
     try:
-        with pyarrow.parquet.ParquetFile(data) as file:
-            present = {c.replace("_", "").lower(): c for c in file.schema_arrow.names}
-            if missing := [column for column in _NEEDED if column not in present]:
-                raise UsageError(f"{name} lacks the columns {', '.join(missing)}")
-            wanted = {short: present[short] for short in _KNOWN if short in present}
-            check_groups(file, list(wanted.values()), name)
-            for batch in file.iter_batches(_PAGE, columns=list(wanted.values())):
-                for row in batch.to_pylist():
-                    yield {short: _text(row[column]) for short, column in wanted.items()}
+        for row in parquet_rows(data, name, choose):
+            yield {shorts[column]: _text(value) for column, value in row.items()}
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{name} is no readable Parquet file: {error}") from None
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Protocol
 
 import pyarrow
-import pyarrow.parquet
 
 from db.archives import RegisteredArchive
 from db.planning import ListedObject, ListedPage
 from db.runs import Cursor
 from workers.errors import PermanentError, UsageError
+from workers.planning.parquet import is_text, parquet_rows
 from workers.planning.sources import CursorRefused, Source, archive_of, as_listed, check_key
 from workers.planning.uploads import key_of
 from workers.s3.service import ArchiveObject, S3Services
@@ -26,7 +26,7 @@ from workers.s3.service import ArchiveObject, S3Services
 _PAGE = 1000
 _REQUESTS_AT_ONCE = 16
 _LONGEST_LINE = 2**16  # bytes; a key has 1024 at most
-_LARGEST_GROUP = 2**30  # bytes of a Parquet column that are decompressed at once
+_LONGEST_ROW = 2**20  # bytes; a quoted cell may have line breaks
 
 
 class _Lines(Protocol):
@@ -130,7 +130,7 @@ def manifest_urls(path: Path) -> Iterator[tuple[int, str]]:
         if column is None:
             raise UsageError(f"{path}: no column with s3:// URLs")
     # OSError: Parquet with a broken page, besides what the file system refuses.
-    except (UnicodeDecodeError, pyarrow.ArrowInvalid, OSError) as error:
+    except (UnicodeDecodeError, pyarrow.ArrowException, OSError) as error:
         raise UsageError(f"{path} is no readable manifest: {error}") from error
 
 
@@ -151,51 +151,58 @@ def csv_rows(file: _Lines, name: str, most: int | None = None) -> Iterator[list[
         UsageError: a line is too long, no UTF-8 or no CSV, or the file has more than `most` bytes
             (a zip bomb, say); the message has the line's number.
     """
-    reader = csv.reader(_lines(file, name, most))
+    lines = _Decoded(file, name, most)
+    reader = csv.reader(lines)
     try:
-        yield from reader
+        for row in reader:
+            lines.begin_row()
+            yield row
     except csv.Error as error:
         raise UsageError(f"{name}: line {reader.line_num} is no CSV: {error}") from error
 
 
-def _lines(file: _Lines, name: str, most: int | None) -> Iterator[str]:
-    number = size = 0
-    while line := file.readline(_LONGEST_LINE + 1):
-        number += 1
-        size += len(line)
+class _Decoded(Iterator[str]):
+    """The lines of a CSV file as text, up to limits on a line, a row and the file."""
+
+    def __init__(self, file: _Lines, name: str, most: int | None) -> None:
+        self._file = file
+        self._name = name
+        self._most = most
+        self._number = self._size = self._row = 0
+
+    def begin_row(self) -> None:
+        """Count the bytes of the next row from here."""
+        self._row = self._size
+
+    def __next__(self) -> str:
+        line = self._file.readline(_LONGEST_LINE + 1)
+        if not line:
+            raise StopIteration
+        self._number += 1
+        self._size += len(line)
+        name, number = self._name, self._number
         if len(line) > _LONGEST_LINE:
             raise UsageError(f"{name}: line {number} is longer than {_LONGEST_LINE} bytes")
-        if most is not None and size > most:
-            raise UsageError(f"{name}: by line {number} it is larger than {most} bytes unpacked")
+        if self._size - self._row > _LONGEST_ROW:
+            raise UsageError(
+                f"{name}: the row that ends at line {number} or later is longer than {_LONGEST_ROW}"
+                " bytes: is a quotation mark not closed?"
+            )
+        if self._most is not None and self._size > self._most:
+            raise UsageError(
+                f"{name}: by line {number} it is larger than {self._most} bytes unpacked"
+            )
         try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            return line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise UsageError(f"{name}: line {number} is no UTF-8: {error}") from None
 
 
 def _parquet_rows(path: Path) -> Iterator[list[str]]:
-    with pyarrow.parquet.ParquetFile(path) as file:
-        texts = [field.name for field in file.schema_arrow if _is_text(field.type)]
-        check_groups(file, texts, str(path))
-        for batch in file.iter_batches(_PAGE, columns=texts):
-            for row in batch.to_pylist():
-                yield [value or "" for value in row.values()]
+    with path.open("rb") as file:
+        for row in parquet_rows(file, str(path), _texts):
+            yield [value or "" for value in row.values()]
 
 
-def check_groups(file: pyarrow.parquet.ParquetFile, columns: Sequence[str], name: str) -> None:
-    """Refuse a Parquet file with more in a row group than can be held; UsageError names it."""
-    for number in range(file.metadata.num_row_groups):
-        group = file.metadata.row_group(number)
-        for index in range(group.num_columns):
-            column = group.column(index)
-            if column.path_in_schema in columns and column.total_uncompressed_size > _LARGEST_GROUP:
-                raise UsageError(
-                    f"{name}: row group {number + 1} has more than {_LARGEST_GROUP} bytes in"
-                    f" {column.path_in_schema}: write smaller row groups"
-                )
-
-
-def _is_text(kind: pyarrow.DataType) -> bool:
-    if pyarrow.types.is_dictionary(kind):
-        kind = kind.value_type
-    return pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)
+def _texts(schema: pyarrow.Schema) -> list[str]:
+    return [field.name for field in schema if is_text(field.type)]
