@@ -112,7 +112,7 @@ class Trial:
     def __post_init__(self) -> None:
         self.bucket = f"faults-{uuid.uuid4().hex[:12]}"
         self.contents = contents(self.rng, self.bucket, self.objects, self.poison)
-        upload(self.site.archive, self.bucket, self.contents.files)
+        upload(self.site.s3, self.bucket, self.contents.files)
         register(self.site.context, self.bucket)
         self.interrupted = False
         self.before = self.site.inferences()
@@ -169,7 +169,7 @@ class Trial:
 
     def replace(self, key: str) -> None:
         """Put other bytes under a key."""
-        self.site.archive.upload(self.bucket, key, self.contents.files[key] + b"replaced")
+        self.site.s3.upload(self.bucket, key, self.contents.files[key] + b"replaced")
 
     def done_keys(self) -> set[str]:
         """The objects that have an outcome."""
