@@ -1,6 +1,6 @@
 # The commands of a newcomer and of a developer; everything else is `.venv/bin/geotag --help`.
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint faults soak lock clean
+.PHONY: help demo up down test check lint faults soak lock clean
 BIN := .venv/bin
 export PYTHON
 
@@ -19,7 +19,10 @@ down: ## Stop the local stack; its data stays
 	@if [ -x $(BIN)/geotag ]; then $(BIN)/geotag down; fi
 
 test: lint ## Lint, types, unit tests, and integration tests against real servers
-	$(BIN)/pytest -m "not faults"
+	$(BIN)/pytest -m "not faults" -n 3 --durations=25
+
+check: lint ## Lint, types, and the unit tests that need no torch: for everyday work
+	$(BIN)/pytest tests/unit --without-torch -n 2
 
 lint: ## Lint, format and types only
 	@deploy/bootstrap.sh dev

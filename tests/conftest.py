@@ -1,12 +1,24 @@
-"""The real stack, once for a test session, in a data folder of its own."""
+"""The real stack, once for a test session, in a data folder of its own; and who runs what.
+
+`make test` runs three processes of pytest-xdist: one for the tests on that stack, one that begins
+with those that start stacks of their own, and one for unit tests, which the others join in the end.
+"""
 
 import os
+
+# Before numpy and torch are imported: miniatures need one thread, and as many pools as there are
+# processes would get in each other's way. A console takes its width when it is made.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("COLUMNS", None)
+
 import shutil
-import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from importlib.abc import MetaPathFinder
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import hypothesis
 import pytest
@@ -17,6 +29,7 @@ from deploy.local import stack as local_stack
 from deploy.local.stack import PASSED_ON
 from geotag.context import Context
 from geotag.settings import Settings, gather
+from tests.command import Done, in_own_process, in_this_process
 
 PROJECT = Path(__file__).parent.parent
 SHARED = PROJECT.parent / "shared"
@@ -27,7 +40,30 @@ DATA_DIR = PROJECT / os.environ.get("GEOTAG_TEST_STACK", ".geotag-test")
 hypothesis.settings.register_profile("geotag", deadline=None)
 hypothesis.settings.load_profile("geotag")
 
-Geotag = Callable[..., "subprocess.CompletedProcess[str]"]
+Geotag = Callable[..., Done]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--without-torch`, which `make check` gives."""
+    parser.addoption(
+        "--without-torch",
+        action="store_true",
+        help="skip whatever imports torch, which takes seconds, and is trained for minutes",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have every import of torch skip the test, or the module, that it is in."""
+    if config.getoption("--without-torch"):
+        sys.meta_path.insert(0, _SkipsWhatNeedsTorch())
+
+
+class _SkipsWhatNeedsTorch(MetaPathFinder):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> None:
+        if name == "torch":
+            pytest.skip("needs torch", allow_module_level=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,6 +72,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = Path(item.path).parent.name
         if folder in ("integration", "faults") and not item.get_closest_marker("faults_ci"):
             item.add_marker(getattr(pytest.mark, folder))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give the tests of one stack to one process, and unit tests by file, in the files' order."""
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    class ByStack(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return stack_of(nodeid) or nodeid.partition("::")[0]
+
+    config.option.loadscopereorder = False
+    return ByStack(config, log)
+
+
+def stack_of(nodeid: str) -> str | None:
+    """Which stack a test is about, if any. Those of its own come after one another."""
+    if nodeid.startswith(("tests/faults/", "tests/integration/test_stack.py")):
+        return "a stack of its own"
+    return "the running stack" if nodeid.startswith("tests/integration/") else None
 
 
 @pytest.fixture(scope="session")
@@ -115,16 +171,11 @@ def bucket(running: Context) -> str:
 
 @pytest.fixture
 def geotag(running: Context) -> Geotag:
-    """Runs the command line as a user does: `geotag("run", "s3://…")`."""
+    """Runs the command line within the test's process: `geotag("run", "s3://…")`."""
+    return in_this_process
 
-    def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [str(Path(sys.executable).with_name("geotag")), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-            env=os.environ | {"COLUMNS": "200"} | environment,
-        )
 
-    return run
+@pytest.fixture
+def geotag_process(running: Context) -> Geotag:
+    """Runs the command line as a user does, in a process of its own."""
+    return in_own_process

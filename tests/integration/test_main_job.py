@@ -23,13 +23,13 @@ SIDECARS = {"notes.txt": b"about these pictures", "plain.jpg.xmp": b"<x:xmpmeta/
 
 
 def test_good_and_bad_files_each_end_in_their_own_state(
-    running: Context, bucket: str, geotag: Geotag
+    running: Context, bucket: str, geotag_process: Geotag
 ) -> None:
     good, bad = good_files(), bad_files()
     assert len(good) + len(bad) >= 30
     upload(running, bucket, good | {name: data for name, (data, _code) in bad.items()} | SIDECARS)
 
-    done = geotag("run", f"s3://{bucket}")
+    done = geotag_process("run", f"s3://{bucket}")
 
     assert done.returncode == 3, done.stderr
     found = results(running, bucket)

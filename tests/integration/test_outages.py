@@ -140,13 +140,13 @@ def test_interrupted_watcher_leaves_the_work_going(
     ],
 )
 def test_stopped_service_is_named_and_nothing_is_traced(
-    running: Context, bucket: str, geotag: Geotag, service: str, command: tuple[str, ...]
+    running: Context, bucket: str, geotag_process: Geotag, service: str, command: tuple[str, ...]
 ) -> None:
     upload(running, bucket, {"new.jpg": good_files()["plain.jpg"]})
     command = tuple(part.format(bucket=bucket) for part in command)
     stack.stop_service(running.settings.stack, service)
     try:
-        done = geotag(*command, GEOTAG_S3_TRIES="1")
+        done = geotag_process(*command, GEOTAG_S3_TRIES="1")
     finally:
         stack.start_service(running.settings.stack, service)
     assert done.returncode == 4, done.stdout + done.stderr

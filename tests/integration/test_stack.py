@@ -52,6 +52,11 @@ class TritonPythonModel:
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_ticks() -> None:
+    """Nothing here needs the stack that the other tests share."""
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = tmp_path_factory.mktemp("models")

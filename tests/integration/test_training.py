@@ -12,7 +12,7 @@ from tests.stack_helpers import upload
 
 
 def test_only_a_registered_archive_is_trained_on(
-    geotag: Geotag, running: Context, bucket: str, tmp_path: Path
+    geotag: Geotag, geotag_process: Geotag, running: Context, bucket: str, tmp_path: Path
 ) -> None:
     path = training_files.write(tmp_path)
     pictures = {f"a/{file.name}": file.read_bytes() for file in tmp_path.glob("photographs/*")}
@@ -21,27 +21,29 @@ def test_only_a_registered_archive_is_trained_on(
     for name in (bucket, loose):
         upload(running, name, pictures)
     asked = ["train", str(path), "--set", "network.scenes=0", "--set", "training.epochs=1"]
-    refused = geotag(*asked, "--set", f"data.folder=s3://{loose}/a")
+    refused = geotag_process(*asked, "--set", f"data.folder=s3://{loose}/a")
     assert refused.returncode == 2
     assert f"s3://{loose}/a/ is in no registered archive" in refused.stderr
     assert not (tmp_path / "run").exists()
     table = tmp_path / "photographs.csv"
     table.write_text(table.read_text().replace("3.png", "../a/3.png"))
-    done = geotag(*asked, "--set", f"data.folder=s3://{bucket}/a")
+    done = geotag_process(*asked, "--set", f"data.folder=s3://{bucket}/a")
     assert done.returncode == 0, done.stderr
     bad = (tmp_path / "run" / "bad.csv").read_text().splitlines()[1:]
     assert [line.split(",")[:2] for line in bad] == [["../a/3.png", "object_forbidden"]]
     geotag("archive", "pause", bucket)
-    assert "is paused" in geotag(*asked, "--set", f"data.folder=s3://{bucket}/a").stderr
+    assert "is paused" in geotag_process(*asked, "--set", f"data.folder=s3://{bucket}/a").stderr
 
 
 def test_a_release_made_of_a_run_answers(
-    geotag: Geotag, running: Context, bucket: str, tmp_path: Path
+    geotag: Geotag, geotag_process: Geotag, running: Context, bucket: str, tmp_path: Path
 ) -> None:
     """By the commands in docs/training.md."""
-    assert geotag("train", str(four_places.write(tmp_path))).returncode == 0
+    assert geotag_process("train", str(four_places.write(tmp_path))).returncode == 0
     out = tmp_path / "releases"
-    made = geotag("models", "make", str(tmp_path / "run"), "--name", "mine", "--out", str(out))
+    made = geotag_process(
+        "models", "make", str(tmp_path / "run"), "--name", "mine", "--out", str(out)
+    )
     assert made.returncode == 0, made.stderr
     assert geotag("models", "register", str(out / "mine")).returncode == 0
     places = dict(
