@@ -21,7 +21,6 @@ ADVICE = {
     " then geotag retry",
     "redirected": "the message names where to: register the archive with that region or endpoint,"
     " then geotag retry",
-    "archive_unregistered": "geotag archive add registers it; then geotag retry",
     "inference_refused": "the message names the model's step; mend the release, then geotag retry",
     "worker_killed": "in quarantine: look at the file, give the workers more memory, then"
     " geotag retry",
