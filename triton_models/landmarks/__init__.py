@@ -1,7 +1,7 @@
-"""The release `landmarks`: a TransLocator that has learnt 19 places, and what it is worth.
+"""Make and evaluate the release `landmarks`: TransLocators trained on 19 places.
 
 photographs ─▶ views (cached pixels and maps) ─▶ learning (one network) ─▶ heldout (answers about
 photographs left out) ─▶ familiarity, calibration ─▶ evaluation, release.
 
-`python -m triton_models.landmarks --help` makes it all again.
+No other package imports from here. `python -m triton_models.landmarks --help` lists the steps.
 """

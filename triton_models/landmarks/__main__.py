@@ -35,7 +35,7 @@ app = typer.Typer(no_args_is_help=True, help=__doc__)
 
 @app.callback()
 def one_thread(threads: Annotated[int, typer.Option(help="Cores to use.")] = 1) -> None:
-    """Results are the same for the same number of threads."""
+    """Set the number of threads. Results depend on it."""
     torch.set_num_threads(threads)
 
 
@@ -46,7 +46,7 @@ def views(
     segmentation: Segmentation,
     count: Annotated[int, typer.Option(help="Views of each photograph.")] = 10,
 ) -> None:
-    """Make the views of every photograph, and what stems and segmentation see in them."""
+    """Compute views of every photograph, with their feature maps and class maps."""
     pixels = read_photographs(photos).pixels()
     for _ in track(make_views(pixels, segmentation, count, work / "views"), total=count):
         pass
@@ -54,7 +54,7 @@ def views(
 
 @app.command()
 def folds(photos: Photos, work: Work) -> None:
-    """Answer each photograph by networks that learnt from the four other folds."""
+    """Answer each photograph by networks trained on the four other folds."""
     s = Study.open(photos, work)
     splits = s.splits(s.photographs.folds())
     for seed in heldout.SEEDS:
@@ -69,7 +69,7 @@ def folds(photos: Photos, work: Work) -> None:
 
 @app.command()
 def strangers(photos: Photos, work: Work) -> None:
-    """Answer the photographs of each site by networks that have never seen the site."""
+    """Answer the photographs of each site by networks trained without the site."""
     s = Study.open(photos, work)
     found = s.no_answers()
     for rows, held_out in track(s.splits(s.photographs.sites[s.photographs.place])):
@@ -79,7 +79,7 @@ def strangers(photos: Photos, work: Work) -> None:
 
 @app.command()
 def ablation(photos: Photos, work: Work) -> None:
-    """One network alone in the same folds: without segmentation, fusion or scenes."""
+    """Answer by single networks in the same folds: without segmentation, fusion or scenes."""
     s = Study.open(photos, work)
     jobs = [(name, recipe, seed) for seed in heldout.SEEDS for name, recipe in study.ABLATION]
     said = {
@@ -95,7 +95,7 @@ def evaluate(
     work: Work,
     out: Annotated[Path, typer.Option(help="The figures (JSON); the answers go beside it (CSV).")],
 ) -> None:
-    """Judge what `folds`, `strangers` and `ablation` left."""
+    """Evaluate the answers of `folds`, `strangers` and `ablation`."""
     figures = evaluation.results(Study.open(photos, work), work, out.with_suffix(".csv"))
     out.write_text(json.dumps(figures, indent=1) + "\n")
     typer.echo(f"{out}: written")
@@ -110,7 +110,7 @@ def release(
     results: Annotated[Path, typer.Option(help="What `evaluate` wrote, for the model card.")],
     version: int = 3,
 ) -> None:
-    """Learn from all photographs, calibrate on the held-out answers, and write the release."""
+    """Train on all photographs, calibrate on the held-out answers, and write the release."""
     s = Study.open(photos, work)
     every = np.arange(len(s.photographs))
     members = s.members(every, heldout.SEEDS[0])
@@ -125,7 +125,7 @@ def fold_releases(
     out: Annotated[Path, typer.Argument(help="Where the five release directories go.")],
     segmentation: Segmentation,
 ) -> None:
-    """Write a release of each fold's networks, to ask about photographs that they never saw."""
+    """Write a release of each fold's networks, to test on photographs they were not trained on."""
     s = Study.open(photos, work)
     for written in track(releasing.write_folds(s, work, out, segmentation), total=FOLDS):
         typer.echo(f"{written.directory}: {written.digest}")

@@ -1,4 +1,4 @@
-"""What is easy to do with the stem's means, in the same folds: is a network worth its trouble?"""
+"""Baselines on the stem's mean features, in the same folds as the network."""
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,7 @@ Singles = npt.NDArray[np.float32]
 
 
 def commonest(means: Singles, place: Ints, fold: Ints) -> Ints:
-    """The commonest place of the other folds."""
+    """Return the commonest place of the other folds."""
     found = np.empty_like(place)
     for k in np.unique(fold):
         found[fold == k] = np.bincount(place[fold != k]).argmax()
@@ -17,7 +17,7 @@ def commonest(means: Singles, place: Ints, fold: Ints) -> Ints:
 
 
 def nearest(means: Singles, place: Ints, fold: Ints) -> Ints:
-    """The place of the photograph of the other folds with the least angle between the means."""
+    """Return the place of the nearest photograph of the other folds, by the cosine of means."""
     unit = means / np.linalg.norm(means, axis=1, keepdims=True)
     found = np.empty_like(place)
     for k in np.unique(fold):
@@ -27,7 +27,7 @@ def nearest(means: Singles, place: Ints, fold: Ints) -> Ints:
 
 
 def logistic(means: Singles, place: Ints, fold: Ints) -> Ints:
-    """Logistic regression, C = 10, on standardised means divided by the root of their number."""
+    """Return the places by logistic regression (C = 10) on scaled, standardised means."""
     found = np.empty_like(place)
     for k in np.unique(fold):
         learnt = means[fold != k]

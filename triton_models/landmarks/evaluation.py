@@ -1,10 +1,9 @@
-"""Is the recipe right, and does it know when not? Judged on photographs that were left out.
+"""Evaluate the recipe's accuracy, calibration and abstention on left-out photographs.
 
-What is fitted after the networks (weights of familiarity, curves, threshold) is fitted anew without
-the fold, or the site, that it is judged on: neither its photographs' own answers nor what was said
-of them when their site was left out. Only the three temperatures and the prior's weight are fitted
-once, on all folds. Intervals are of a bootstrap over series, or over sites where sites were left
-out.
+The parameters fitted after the networks (weights of familiarity, curves, threshold) are
+cross-fitted: for each fold, or site, they are fitted without any answer about its photographs. Only
+the three temperatures and the prior's weight are fitted once, on all folds. Intervals are by
+bootstrap over series, or over sites where sites were left out.
 """
 
 import csv
@@ -46,31 +45,31 @@ NO_SCENE = np.zeros((1, 3), np.float32)
 
 @dataclass(frozen=True, eq=False)
 class Judged:
-    """Decoded answers of photographs that were left out, and how far off each is."""
+    """Decoded answers of left-out photographs, and the distance error of each."""
 
     answers: Sequence[Decoded]
     km: Floats
 
     @property
     def hits(self) -> Flags:
-        """Within each of RADII_KM, [n, 5]."""
+        """Whether each error is within each of RADII_KM, [n, 5]."""
         return self.km[:, None] <= np.array(RADII_KM)
 
     @property
     def confidence(self) -> Floats:
-        """Stated for each of RADII_KM, [n, 5]."""
+        """The stated confidence for each of RADII_KM, [n, 5]."""
         return np.stack([answer.confidence for answer in self.answers])
 
     @property
     def abstained(self) -> Flags:
-        """Which photographs got no answer, [n]."""
+        """Whether the release abstained on each photograph, [n]."""
         return np.array([bool(answer.abstention) for answer in self.answers])
 
 
 def judge(study: Study, known: Answers, strange: Answers, base: Calibration) -> list[Judged]:
-    """The photographs, answered by the folds; and by networks that did not learn from their site.
+    """Return the photographs judged by fold, and judged by networks trained without their site.
 
-    Both are decoded with what was fitted without the fold, or the site. `base`: temperatures and
+    Both are decoded with parameters fitted without the fold, or the site. `base`: temperatures and
     the prior's weight.
     """
     photographs = study.photographs
@@ -98,7 +97,7 @@ def judge(study: Study, known: Answers, strange: Answers, base: Calibration) -> 
 def fit_decoder(
     study: Study, known: Sequence[Scored], strange: Sequence[Scored], base: Calibration
 ) -> Decoder:
-    """Curves, and a threshold that leaves ABSTAIN of the photographs, which were held out."""
+    """Return the decoder with curves, and a threshold at which a share of ABSTAIN abstains."""
     decoder = Decoder.from_hierarchy(study.hierarchy, base)
     fitted = calibration.fit_confidence(decoder, known, None, strange, STRANGERS)
     return decoder.calibrated(with_threshold(study, fitted, known))
@@ -115,7 +114,7 @@ def _judged(photographs: Photographs, answers: Sequence[Decoded | None]) -> Judg
 
 
 def report(photographs: Photographs, judged: Judged) -> dict[str, Any]:
-    """Accuracy, calibration, coverage and abstention of photographs that were held out."""
+    """Return accuracy, calibration, coverage and abstention on held-out photographs."""
     place, series = photographs.place, photographs.series
     confidence = {}
     for radius, km in enumerate(RADII_KM):
@@ -145,7 +144,7 @@ def report(photographs: Photographs, judged: Judged) -> dict[str, Any]:
 def region(
     judged: Judged, k: int, longitude: Floats, latitude: Floats, series: Series
 ) -> dict[str, Any]:
-    """The regions of REGION_LEVELS[k]."""
+    """Return the figures of the regions of REGION_LEVELS[k]."""
     cells = [answer.region_cells[k].tolist() for answer in judged.answers]
     stated = [answer.region_probabilities[k].tolist() for answer in judged.answers]
     level = REGION_LEVELS[k]
@@ -158,7 +157,7 @@ def region(
 
 
 def abstention(judged: Judged, group: Series) -> dict[str, Any]:
-    """How many got no answer, why, and how sure the release would have been; `group` [n] drawn."""
+    """Return counts and reasons of abstentions, and mean confidence; `group` [n] is drawn."""
     stated = judged.confidence[:, AT_200_KM]
     reasons = Counter(answer.abstention for answer in judged.answers if answer.abstention)
     return {
@@ -172,7 +171,7 @@ def abstention(judged: Judged, group: Series) -> dict[str, Any]:
 
 
 def strangers(photographs: Photographs, judged: Judged) -> dict[str, Any]:
-    """Abstention of photographs whose site was left out, together and site by site."""
+    """Return the abstention on photographs of left-out sites, together and for each site."""
     site = photographs.sites[photographs.place]
     by_site = {}
     for number in np.unique(site):
@@ -190,9 +189,9 @@ def strangers(photographs: Photographs, judged: Judged) -> dict[str, Any]:
 
 
 def results(study: Study, work: Path, table: Path) -> dict[str, Any]:
-    """All figures, from the answers that `folds`, `strangers` and `ablation` left in `work`.
+    """Return all figures, from the answers of `folds`, `strangers` and `ablation` in `work`.
 
-    Writes the answers themselves to `table`, so that others can judge them.
+    Write the answers to `table`, so that they can be evaluated independently.
     """
     known = Answers.load(work / f"folds_{SEEDS[0]}.npz")
     strange = Answers.load(work / "strangers.npz")
@@ -222,7 +221,10 @@ def results(study: Study, work: Path, table: Path) -> dict[str, Any]:
 
 
 def write_answers(study: Study, at_home: Judged, away: Judged, table: Path) -> None:
-    """One row a photograph and `left_out` (its fold, or its site): CSV, positions in degrees."""
+    """Write a CSV with a row for each photograph and `left_out` (its fold or its site).
+
+    Positions are in degrees.
+    """
     photographs = study.photographs
     with table.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
@@ -241,7 +243,7 @@ def write_answers(study: Study, at_home: Judged, away: Judged, table: Path) -> N
 
 
 def accuracies(study: Study, judged: Judged, seeds: Sequence[Answers]) -> dict[str, Any]:
-    """The release beside what is easy, in the same folds; and its differences to them, paired."""
+    """Return the accuracy of the release and the baselines in the same folds, and differences."""
     photographs, fold = study.photographs, study.photographs.folds()
     stems = [np.asarray(seen.means[0]) for seen in study.views.seen]
     together = np.concatenate(stems, axis=1)
@@ -289,7 +291,7 @@ def accuracies(study: Study, judged: Judged, seeds: Sequence[Answers]) -> dict[s
 
 
 def places(study: Study, answers: Answers) -> Ints:
-    """The most probable place by f*."""
+    """Return the most probable place by f*."""
     coarse, middle, fine = study.cells.T
     f_star = answers.coarse[:, coarse] + answers.middle[:, middle] + answers.fine[:, fine]
     said: Ints = f_star.argmax(axis=1)
@@ -297,7 +299,7 @@ def places(study: Study, answers: Answers) -> Ints:
 
 
 def scene_accuracy(study: Study, known: Answers, *, doubtful: bool) -> dict[str, Any]:
-    """On the labelled landmarks that no network learnt scenes from, answered by the folds."""
+    """Return the scene accuracy on labelled landmarks without training labels, by fold."""
     truth = study.scenes("test", doubtful)
     rows = truth >= 0
     right = known.scene[rows].argmax(axis=1) == truth[rows]
@@ -310,7 +312,7 @@ def scene_accuracy(study: Study, known: Answers, *, doubtful: bool) -> dict[str,
 
 
 def ablation(study: Study, path: Path) -> dict[str, Any]:
-    """Accuracy of one network by configuration, its spread over seeds, and the paired steps."""
+    """Return the accuracy of each configuration, its spread over seeds, and paired differences."""
     if not path.is_file():
         return {}
     with np.load(path) as stored:

@@ -1,10 +1,9 @@
-"""How like anything that was learnt is a photograph? Designed with whole sites left out.
+"""Familiarity: the log-odds that a photograph is of a place that was learnt.
 
-Three signs, over the photograph and its mirror image, weighed by a logistic regression
-(`fit_weights`) of known photographs that were held out against photographs of sites left out:
-likeness and typicality, in the mean of the stems' memories (`memory.py`), and certainty, the
-log-probability of the likeliest fine cell, which falls where the networks and the memories name
-different places.
+A logistic regression (`fit_weights`), fitted on held-out photographs of known places against
+photographs of left-out sites, weighs three signs of a photograph and its mirror image. Likeness and
+typicality are means over the stems' memories (`memory.py`). Certainty is the log-probability of the
+most probable fine cell, which is low where networks and memories answer different places.
 """
 
 import numpy as np
@@ -21,25 +20,26 @@ SIGNS = len(NAMES)
 
 
 class Familiarity(nn.Module):
-    """Signs [B, SIGNS] → log-odds that a photograph is of a known place, [B]."""
+    """Maps signs [B, SIGNS] to the log-odds that a photograph is of a known place, [B]."""
 
     weights: Tensor
 
     def __init__(self) -> None:
-        """Begin with weights of 0; the last is the intercept."""
+        """Start with weights of 0; the last is the intercept."""
         super().__init__()
         self.register_buffer("weights", torch.zeros(SIGNS + 1))
 
     def forward(self, signs: Tensor) -> Tensor:
-        """Return their weighted sum."""
+        """Return the weighted sum of the signs, plus the intercept."""
         return signs @ self.weights[:-1] + self.weights[-1]
 
 
 def fit_weights(known: Singles, strange: Singles, site: Ints) -> Singles:
-    """A weight for each sign and an intercept, from signs [k, SIGNS] and [s, SIGNS].
+    """Fit a weight for each sign and an intercept, from signs [k, SIGNS] and [s, SIGNS].
 
-    Known photographs together weigh as much as all sites `site` [s] that were left out, each of
-    which weighs the same: the odds are for a world in which every second photograph is a stranger.
+    All known photographs together have the same weight as all left-out photographs, and each site
+    `site` [s] has the same weight. So the odds assume that half of the photographs are of unknown
+    places.
     """
     signs = np.concatenate([known, strange]).astype(np.float64)
     truth = np.repeat([1, 0], [len(known), len(strange)])
@@ -56,9 +56,9 @@ def fit_weights(known: Singles, strange: Singles, site: Ints) -> Singles:
 
 
 def speaking_against(weights: Singles) -> list[str]:
-    """Names of the signs [SIGNS + 1] that would count a familiar photograph as strange.
+    """Return the names of signs with a negative weight in `weights` [SIGNS + 1].
 
-    A fit in which one does has learnt to tell these very sites apart, which says nothing of other
-    strangers.
+    A negative weight means that the fit distinguishes these particular sites and does not
+    generalise to other unknown places.
     """
     return [name for name, weight in zip(NAMES, weights[:-1], strict=True) if weight < 0]

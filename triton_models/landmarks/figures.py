@@ -1,4 +1,4 @@
-"""The figures that the results and the model card state, from held-out answers."""
+"""The figures of the results and the model card, from held-out answers."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,33 +18,33 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Difference:
-    """How much more often one method hits than another on the same photographs, in points."""
+    """Difference of the hit rates of two methods on the same photographs, in points."""
 
     points: float
     low: float
     high: float
-    """The 95 % interval: bootstrap of whole series, which share a photographer and a day."""
+    """Upper end of the 95 % interval, by bootstrap of whole series (one photographer and day)."""
     only_first: int
     only_second: int
-    """Photographs that one alone hits."""
+    """Photographs that only the second method hits."""
 
 
 def hits(photographs: Photographs, said: Ints) -> Flags:
-    """Whether each photograph's place lies within each of RADII_KM of the place said, [n, 5]."""
+    """Return whether each photograph's place is within each of RADII_KM of the answer, [n, 5]."""
     km = photographs.distances()[photographs.place, said]
     return km[:, None] <= np.array(RADII_KM)
 
 
 def accuracy(flags: Flags) -> list[float]:
-    """Percentages at RADII_KM."""
+    """Return the percentages of hits at RADII_KM."""
     return [round(100 * float(share), 1) for share in flags.mean(axis=0)]
 
 
 def resampled(group: npt.NDArray[Any], values: npt.ArrayLike) -> Floats:
-    """Means of values [n, k] over photographs of groups [n] drawn with replacement, [RESAMPLES, k].
+    """Return bootstrap means [RESAMPLES, k] of values [n, k], drawing whole groups [n].
 
-    Photographs of a series share a photographer and a day, those of a site the site: whole groups
-    are drawn, because their photographs tell less than as many independent ones.
+    Photographs of a series share a photographer and a day, those of a site the site. They are not
+    independent, so whole groups are drawn.
     """
     _, number = np.unique(group, return_inverse=True)
     size = np.bincount(number)
@@ -55,20 +55,20 @@ def resampled(group: npt.NDArray[Any], values: npt.ArrayLike) -> Floats:
 
 
 def interval(samples: Floats) -> tuple[float, float]:
-    """The middle 95 % of samples, to four digits."""
+    """Return the middle 95 % of samples, to four digits."""
     low, high = np.quantile(samples, [0.025, 0.975]).round(4).tolist()
     return low, high
 
 
 def share_interval(group: npt.NDArray[Any], flags: npt.ArrayLike) -> tuple[float, float]:
-    """Of the share of photographs with the flag [n]."""
+    """Return the 95 % interval of the share of photographs with the flag [n]."""
     return interval(resampled(group, np.asarray(flags, np.float64)[:, None]))
 
 
 def calibration_interval(
     group: npt.NDArray[Any], confidence: npt.ArrayLike, flags: Flags
 ) -> tuple[float, float]:
-    """Of `reliability.calibration_error`: the same ten bins, but groups are drawn."""
+    """Return the 95 % interval of `reliability.calibration_error`, drawing whole groups."""
     stated = np.asarray(confidence, np.float64)
     bins = np.eye(10)[np.clip((stated * 10).astype(np.int64), 0, 9)]
     gaps = resampled(group, bins * (stated - flags)[:, None])
@@ -76,7 +76,7 @@ def calibration_interval(
 
 
 def difference(photographs: Photographs, first: Flags, second: Flags) -> Difference:
-    """Compare two columns of hits [n], paired."""
+    """Compare two paired columns of hits [n]."""
     gain = first.astype(np.float64) - second
     low, high = interval(100 * resampled(photographs.series, gain[:, None]))
     return Difference(

@@ -1,7 +1,7 @@
-"""What the recipe says of photographs that it has not seen: five folds, and whole sites left out.
+"""Answers about held-out photographs: five folds, and whole sites left out.
 
-Every answer comes from the very network that is served (`served.ServedLandmarks`), made from the
-other photographs alone: members, memories and familiarity.
+Every answer comes from the served network (`served.ServedLandmarks`), made from the other
+photographs only: members, memories and familiarity.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ Ints = npt.NDArray[np.int64]
 Singles = npt.NDArray[np.float32]
 
 SEEDS = (0, 1, 2)
-"""The release is the first; the others show how much of its figures is chance."""
+"""The release uses the first; the others show the variance of its figures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +40,11 @@ class Answers:
 
     @classmethod
     def empty(cls, photographs: int, classes: Sequence[int]) -> "Answers":
-        """All NaN, to be filled."""
+        """Return answers of NaN, to be filled."""
         return cls(*(np.full((photographs, n), np.nan, np.float32) for n in (*classes, SIGNS)))
 
     def fill(self, rows: Ints, other: "Answers") -> None:
-        """Put the other's answers in these rows."""
+        """Copy the other's answers into these rows."""
         for name in self.__dataclass_fields__:
             getattr(self, name)[rows] = getattr(other, name)
 
@@ -54,7 +54,7 @@ class Answers:
 
     @classmethod
     def load(cls, path: Path) -> "Answers":
-        """Read what `save` wrote."""
+        """Return the answers that `save` wrote."""
         with np.load(path) as stored:
             return cls(**stored)
 
@@ -68,11 +68,11 @@ def assemble(
     known: Ints,
     cells: Sequence[int],
 ) -> ServedLandmarks:
-    """The served network of these members, with the photographs `rows` as its memories.
+    """Return the served network of these members, with the photographs `rows` as its memories.
 
-    `stems`: none, where it is asked through cached views alone.
-    `known` [places, 3] and `cells` as in `ServedLandmarks`; familiarity has no weights yet. All is
-    in half precision, as it is shipped.
+    `stems`: empty where only cached views are used. `known` [places, 3] and `cells` are as in
+    `ServedLandmarks`. Familiarity has no weights yet. Weights are rounded to half precision, as in
+    the release.
     """
     memories = []
     for seen in views.seen:
@@ -92,7 +92,7 @@ def assemble(
 
 @torch.inference_mode()
 def answers(network: ServedLandmarks, views: Views, rows: Ints) -> Answers:
-    """Ask the network about photographs through their cached views."""
+    """Return the network's answers for photographs, from their cached views."""
     found = []
     for part in np.array_split(rows, max(1, len(rows) // 32)):
         both = [np.full(len(part), view) for view in (0, 1)]

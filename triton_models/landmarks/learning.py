@@ -1,8 +1,8 @@
-"""Teach one TransLocator the landmarks, from feature maps of a frozen stem that are made once.
+"""Train one TransLocator on the landmarks, from cached feature maps of a frozen stem.
 
-The network is `networks.translocator`'s hybrid in a small size: tokens from an EfficientNet-Lite's
-last map, a second branch on the class map, CLS tokens exchanged after each layer, and heads that
-also read the stem's mean. Its heads know the cells in which landmarks lie, no others.
+The network is a small hybrid of `networks.translocator`: tokens from an EfficientNet-Lite's last
+map, a second branch on the class map, CLS tokens exchanged after each layer, and heads that also
+read the stem's mean. Its heads have only the cells that contain landmarks.
 """
 
 import math
@@ -36,7 +36,7 @@ PROBE_STEPS, PROBE_RATE = 540, 3e-3
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network learns; epochs and rate were chosen by held-out folds (docs/landmarks.md)."""
+    """Parameters of training; epochs and rate were chosen on held-out folds (docs/landmarks.md)."""
 
     branches: Branches = "fused"
     scenes: bool = True
@@ -56,9 +56,9 @@ class Recipe:
 def network_of(
     recipe: Recipe, stem: Stem, cells: Sequence[int], segmentation_classes: int
 ) -> TransLocator:
-    """A hybrid for so many coarse, middle and fine cells, with random weights.
+    """Return a hybrid for these numbers of coarse, middle and fine cells, with random weights.
 
-    Its stem runs apart from it (`views.frozen_stem`).
+    It does not include its stem (`views.frozen_stem`).
     """
     network = TransLocator(
         TransLocatorConfig(
@@ -85,7 +85,7 @@ def network_of(
     )
     network.stem = None
     if recipe.branches in ("separate", "fused"):
-        # Every fourth pixel of the class map is enough, and a sixteenth of the work.
+        # Every fourth pixel of the class map suffices, at a sixteenth of the cost.
         network.branches[1].patch_embed = PatchEmbed(
             segmentation_classes, recipe.width, PATCH // THINNED
         )
@@ -95,10 +95,10 @@ def network_of(
 def learn(
     views: Views, stem: int, labels: Ints, rows: Ints, recipe: Recipe, seed: int
 ) -> TransLocator:
-    """Train on what STEMS[`stem`] sees in the photographs `rows`, with `labels` [n, 4].
+    """Train on the features of STEMS[`stem`] of the photographs `rows`, with `labels` [n, 4].
 
-    Labels are coarse, middle and fine cell and scene; -1 is none. Every photograph is drawn in one
-    of its cached views. Always the same for one seed.
+    Labels are coarse, middle and fine cell and scene; -1 is none. Each time, a random cached view
+    of a photograph is used. The result is the same for the same seed.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
@@ -136,10 +136,10 @@ def learn(
 def probe(
     seen: Singles, labels: Ints, rows: Ints, recipe: Recipe, rng: np.random.Generator
 ) -> list[nn.Linear]:
-    """Logistic regression of each head on a stem's means [v, n, channels]: where its heads begin.
+    """Fit each head by logistic regression on a stem's means [v, n, channels].
 
-    A network that starts from a good linear probe is not pulled away from what the stem knows
-    (Kumar et al., arXiv:2202.10054).
+    A network whose heads start from a linear probe does not distort the stem's features (Kumar et
+    al., arXiv:2202.10054).
     """
     means = torch.from_numpy(np.asarray(seen[:, rows]))
     centre, spread = means[0].mean(dim=0), means[0].std(dim=0) + 1e-6
@@ -160,7 +160,7 @@ def probe(
         optimiser.step()
         schedule.step()
     with torch.no_grad():
-        for head in heads:  # so that they read the means as they are
+        for head in heads:  # undo the standardisation of the means
             head.weight.div_(spread)
             head.bias.sub_(head.weight @ centre)
     return heads
@@ -168,7 +168,7 @@ def probe(
 
 @torch.no_grad()
 def _begin_with(network: TransLocator, heads: Sequence[nn.Linear]) -> None:
-    """Let each head read the stem's mean as `heads` do, and nothing else at first."""
+    """Initialise each head with the probe's weights for the stem's mean, and zeros elsewhere."""
     own = (network.coarse, network.middle, network.fine, network.scene)
     for head, begin in zip(own, heads, strict=True):
         if head is not None:
@@ -178,7 +178,7 @@ def _begin_with(network: TransLocator, heads: Sequence[nn.Linear]) -> None:
 
 
 def mixed(x: Tensor, share: float, other: Tensor) -> Tensor:
-    """Mixup (Zhang et al., arXiv:1710.09412): every picture with a share of another."""
+    """Mix every picture with a share of another (mixup; Zhang et al., arXiv:1710.09412)."""
     return share * x + (1 - share) * x[other]
 
 
@@ -186,7 +186,7 @@ def mixed(x: Tensor, share: float, other: Tensor) -> Tensor:
 def predict(
     network: TransLocator, views: Views, stem: int, rows: Ints, view: int = 0
 ) -> list[Singles]:
-    """Log-probabilities [rows, classes] of coarse, middle, fine and, if it has that head, scene."""
+    """Return log-probabilities [rows, classes] of coarse, middle, fine and, if there, scene."""
     one_hot = OneHot(views.classes)
     found: list[Scores] = []
     for part in np.array_split(rows, max(1, len(rows) // 64)):

@@ -1,11 +1,11 @@
-"""What one stem remembers of the photographs that were learnt.
+"""The memory of one stem: features of the training photographs.
 
-Of another photograph it says to which place it is most like, and by two signs whether it is like
-anything that was learnt at all:
+For another photograph it returns the likeness to each place, and two signs of whether it is like
+any training photograph:
 
-- likeness: the greatest cosine to a photograph that was learnt, by the stem's map, `views.pooled`;
-- typicality: how much more probable the map's mean is under the nearest place than under all
-  photographs together, Gaussians in the space of the principal components ("relative Mahalanobis
+- likeness: the greatest cosine to a training photograph, by the stem's map (`views.pooled`);
+- typicality: the log-likelihood ratio of the map's mean under the nearest place and under all
+  photographs together, as Gaussians in the space of the principal components ("relative Mahalanobis
   distance", Ren et al. 2021, arXiv:2106.09022).
 """
 
@@ -23,13 +23,13 @@ COMPONENTS = 256
 
 
 class Memory(nn.Module):
-    """Means and pooled maps [B, channels] → likeness to each place [B, places], signs [B, 2]."""
+    """Maps means and pooled maps [B, channels] to likeness [B, places] and signs [B, 2]."""
 
     centre: Tensor
     places: Tensor
 
     def __init__(self, means: Singles, pooled: Singles, place: Ints, places: int) -> None:
-        """Remember n photographs [n, channels] of places [n], numbered below `places`."""
+        """Store n photographs [n, channels] of places [n], numbered below `places`."""
         super().__init__()
         self.examples = Bytes(torch.from_numpy(pooled))
         self.typicality = Typicality(means, place)
@@ -48,9 +48,9 @@ class Memory(nn.Module):
 
 
 class Bytes(nn.Module):
-    """Rows [n, channels], a byte a number.
+    """Rows [n, channels] quantised to one byte a value.
 
-    Between the landmark photographs and a third view of each it moves no cosine by more than 0.002.
+    On the landmark photographs this changes no cosine by more than 0.002.
     """
 
     values: Tensor
@@ -69,7 +69,7 @@ class Bytes(nn.Module):
 
 
 class Typicality(nn.Module):
-    """Means [B, channels] → relative Mahalanobis distance, by component, [B]; positive is near."""
+    """Maps means [B, channels] to a relative Mahalanobis distance [B]; positive is near."""
 
     directions: Tensor
     offset: Tensor
@@ -78,7 +78,7 @@ class Typicality(nn.Module):
     overall: Tensor
 
     def __init__(self, means: Singles, place: Ints) -> None:
-        """Learn what is typical from the means [n, channels] of photographs of each place [n]."""
+        """Fit to the means [n, channels] of photographs of each place [n]."""
         super().__init__()
         centre, scale = means.mean(axis=0), means.std(axis=0) + 1e-6
         _, _, axes = np.linalg.svd((means - centre) / scale, full_matrices=False)
@@ -99,7 +99,7 @@ class Typicality(nn.Module):
             self.register_buffer(name, torch.from_numpy(np.asarray(value, np.float32)))
 
     def forward(self, means: Tensor) -> Tensor:
-        """Return how much nearer the nearest place is than the centre of all."""
+        """Return the squared distance to the centre of all, minus that to the nearest place."""
         x = means @ self.directions - self.offset
         towards = x @ self.within
         away = (towards[:, None] - self.centres @ self.within).square().sum(dim=2).amin(dim=1)

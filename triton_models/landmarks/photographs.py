@@ -1,7 +1,7 @@
-"""The landmark photographs: where they are, which belong together, and how they are split.
+"""The landmark photographs: positions, series, sites and folds.
 
-`metadata.csv` (file, place, latitude, longitude, series, commons_title, …) stands beside folders of
-256 × 256 px pictures. The position is the landmark's, so all photographs of a place share one.
+`metadata.csv` (file, place, latitude, longitude, series, commons_title, …) is beside folders of
+256 × 256 px pictures. All photographs of a place have the landmark's position.
 """
 
 import csv
@@ -22,8 +22,8 @@ Pixels = npt.NDArray[np.uint8]
 SIZE = 256
 FOLDS = 5
 SITE_KM = 250.0
-"""Places that a chain of steps under this connects are one site: the Great Wall's five sections
-lie up to 218 km apart, Stonehenge and the Eiffel Tower 389 km."""
+"""Places connected by a chain of distances below this are one site. The Great Wall's five sections
+are up to 218 km apart, Stonehenge and the Eiffel Tower 389 km."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Photographs:
     folder: Path
     files: tuple[str, ...]
     titles: tuple[str, ...]
-    """On Wikimedia Commons, for attribution."""
+    """Titles on Wikimedia Commons, for attribution."""
     series: npt.NDArray[np.str_]
     places: tuple[str, ...]
     """The p names, sorted."""
@@ -48,22 +48,22 @@ class Photographs:
 
     @cached_property
     def sites(self) -> Ints:
-        """The number of each place's site, [p]."""
+        """Return the number of each place's site, [p]."""
         site = np.arange(len(self.places))
         for a, b in np.argwhere(self.distances() < SITE_KM):
             site[site == site[b]] = site[a]
         return np.unique(site, return_inverse=True)[1]
 
     def distances(self) -> Floats:
-        """Great-circle distances between the places in km, [p, p]."""
+        """Return the great-circle distances between the places in km, [p, p]."""
         return great_circle_km(
             self.longitude[:, None], self.latitude[:, None], self.longitude, self.latitude
         )
 
     def folds(self) -> Ints:
-        """The fold in which each photograph is held out, [n]; no series is cut through.
+        """Return the fold in which each photograph is held out, [n].
 
-        By whole series, always the same, of about equal size.
+        Folds consist of whole series, are of about equal size, and are always the same.
         """
         fold = np.empty(len(self), np.int64)
         split = GroupKFold(FOLDS).split(self.place, self.place, self.series)
@@ -72,9 +72,9 @@ class Photographs:
         return fold
 
     def pixels(self) -> Pixels:
-        """Decode all, [n, 256, 256, 3].
+        """Return all pixels, [n, 256, 256, 3].
 
-        Already of the size that is served, so that the workers' decoder would change nothing.
+        The pictures have the release's size, so the workers' decoder gives the same pixels.
         """
         return np.stack([read_pixels(self.folder / file) for file in self.files])
 

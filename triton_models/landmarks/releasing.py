@@ -1,4 +1,4 @@
-"""From members, held-out answers and sites left out to a calibrated release directory."""
+"""Calibrate on held-out answers and left-out sites, and write the release."""
 
 import hashlib
 import json
@@ -34,14 +34,14 @@ from triton_models.scenes.classes import SCENES
 
 NAME = "landmarks"
 ABSTAIN = 0.09
-"""The share of known photographs, held out, that the threshold lets go unanswered."""
+"""The share of held-out photographs of known places on which the release abstains."""
 STRANGERS = 0.15
 """Chosen on the folds and the sites left out: at 0.1, 0.15, 0.2 and 0.5 the calibration error of
 known photographs grows, and the mean confidence of strangers falls (docs/landmarks.md)."""
 
 
 def scored(study: Study, answers: Answers, weights: Singles) -> list[Scored]:
-    """The logits over the whole world that the served network would have given."""
+    """Return the served network's logits over the whole world."""
     heads = []
     for head, (scores, classes) in enumerate(
         zip((answers.coarse, answers.middle, answers.fine), study.classes, strict=True)
@@ -58,10 +58,10 @@ def scored(study: Study, answers: Answers, weights: Singles) -> list[Scored]:
 
 
 def calibrate(study: Study, known: Sequence[Scored], strange: Sequence[Scored]) -> Calibration:
-    """Temperatures, prior and confidence on held-out photographs; the threshold by ABSTAIN.
+    """Fit temperatures, prior and confidence on held-out photographs; the threshold by ABSTAIN.
 
-    Confidence counts the photographs of sites left out as well, each as STRANGERS of one: what is
-    unlike anything seen must not look sure, and what is known must not look doubtful.
+    The confidence is fitted on photographs of left-out sites too, each with weight STRANGERS, so
+    that it is low on unknown places without becoming low on known ones.
     """
     fitted = calibration.fit(
         study.hierarchy,
@@ -74,13 +74,13 @@ def calibrate(study: Study, known: Sequence[Scored], strange: Sequence[Scored]) 
 
 
 def with_threshold(study: Study, fitted: Calibration, known: Sequence[Scored]) -> Calibration:
-    """The threshold that leaves ABSTAIN of held-out photographs of known places unanswered."""
+    """Return the calibration with the threshold at which a share of ABSTAIN of `known` abstains."""
     stated = confidences(Decoder.from_hierarchy(study.hierarchy, fitted), known)
     return replace(fitted, abstain_below=float(np.quantile(stated, ABSTAIN)))
 
 
 def confidences(decoder: Decoder, photographs: Sequence[Scored]) -> Singles:
-    """The confidence at 200 km of each."""
+    """Return the confidence of each photograph at 200 km."""
     found = []
     for s in photographs:
         p = decoder.distribution(s.coarse, s.middle, s.fine)
@@ -100,9 +100,9 @@ def write(
 ) -> Release:
     """Calibrate on the answers in `work`, export, and write the release.
 
-    `segmentation` has its JSON file beside it; `results` is what `evaluation.results` found. The
-    network that is exported stays in `work` as `translocator.pt`.
-    Raises FileNotFoundError without the answers, ExportMismatch, ReleaseError, or as `fit` does.
+    `segmentation` has its JSON file beside it. `results` is the output of `evaluation.results`. The
+    exported network is kept in `work` as `translocator.pt`.
+    Raises FileNotFoundError without the answers, ExportMismatch, ReleaseError, and as `fit` does.
     """
     weights, fitted = fit(study, work)
     network = study.network(members, np.arange(len(study.photographs)), weights)
@@ -127,7 +127,7 @@ def write(
 
 
 def write_folds(study: Study, work: Path, out: Path, segmentation: Path) -> Iterator[Release]:
-    """For each fold a release of what it learnt, with `held_out.txt`, which lists what it did not.
+    """Yield a release of each fold's networks, with its held-out files in `held_out.txt`.
 
     Familiarity and calibration are the release's. Raises as `write` does.
     """
@@ -144,9 +144,9 @@ def write_folds(study: Study, work: Path, out: Path, segmentation: Path) -> Iter
 
 
 def fit(study: Study, work: Path) -> tuple[Singles, Calibration]:
-    """Weights of familiarity and calibration, from all answers in `work`.
+    """Return the weights of familiarity and the calibration, from all answers in `work`.
 
-    Raises ValueError where a sign of familiarity would speak against it.
+    Raises ValueError where a sign of familiarity gets a negative weight.
     """
     known = Answers.load(work / f"folds_{SEEDS[0]}.npz")
     strange = Answers.load(work / "strangers.npz")

@@ -1,7 +1,7 @@
-"""Scenes by eye: which photographs show an indoor, a natural or an urban scene (`scenes.csv`).
+"""Hand-made scene labels of photographs: indoor, natural or urban (`scenes.csv`).
 
-One person looked at every picture, at 122 px or more, and answered: *of what is neither sky nor
-people, which covers more?*
+One person looked at every picture, at 122 px or more, and answered: *which covers more of what is
+neither sky nor people?*
 
 - `indoor`: walls and ceiling around the camera; also a table top or a thing seen from so near that
   no outdoors shows.
@@ -10,10 +10,10 @@ people, which covers more?*
 - `urban`: what people built, from towers and bridges to streets, ships and laid stone (the Great
   Wall's own masonry, the pyramids), in a town or not: Places365's outdoor man-made scenes.
 
-`doubtful` marks pictures where the answer could well be another: a bridge over much water, a wall
-through wide hills, a pyramid in the sand, a lit waterfall before a town. They are kept, marked, so
-that an accuracy can be stated with and without them. Pictures where nothing of the scene can be
-seen are not in the file: a broken one, a print on paper, lights in the dark, a group before a wall.
+`doubtful` marks pictures with another defensible answer: a bridge over much water, a wall through
+wide hills, a pyramid in the sand, a lit waterfall before a town. Accuracies can be stated with and
+without them. Pictures that show nothing of the scene are not in the file: a broken one, a print on
+paper, lights in the dark, a group before a wall.
 """
 
 import csv
@@ -31,7 +31,7 @@ LABELS = Path(__file__).with_name("scenes.csv")
 
 @dataclass(frozen=True)
 class SceneLabel:
-    """What one photograph shows."""
+    """The scene of one photograph."""
 
     file: str  # relative to the folder `photos`: its collection, then the file in that
     scene: Scene
@@ -47,7 +47,7 @@ def read_labels(path: Path = LABELS) -> list[SceneLabel]:
 
 
 def commonest(labels: Iterable[SceneLabel]) -> Scene:
-    """Return the scene that most of them show: what a constant answer would be."""
+    """Return the commonest scene, which is the best constant answer."""
     scenes = [label.scene for label in labels]
     return max(SCENES, key=scenes.count)
 

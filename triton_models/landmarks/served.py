@@ -1,13 +1,13 @@
-"""The network as it is served: learnt TransLocators and memories of what they learnt from.
+"""The served network: trained TransLocators, and memories of their training photographs.
 
     picture, mirrored picture ─▶ three stems, and for each
         ├─▶ a member (TransLocator) ────────────────────▶ mean probabilities ─┐
         ├─▶ memory: likeness to the nearest photograph ─▶ mean probabilities ─┼─▶ logits
         └─▶ memory: is it like anything learnt? ─▶ familiarity ───────────────┘
 
-A cell in which no landmark lies gets a logit that is NOTHING below the others: what the release
-says of the rest of the world is the decoder's mixture with the world prior, whose share it reads
-from the level of the fine logits (`confidence.Calibration.prior_share`), which no softmax sees.
+The logit of a cell without a landmark is NOTHING below the others. The decoder gives such cells
+probability by mixing with the world prior. It computes the prior's share from the level of the fine
+logits (`confidence.Calibration.prior_share`), to which the softmax is invariant.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ from triton_models.networks.translocator import TransLocator
 
 NOTHING = 40.0
 TEMPERATURE = 0.05
-"""Of the likenesses, which are cosines."""
+"""Softmax temperature of the likenesses, which are cosines."""
 MEMORY = 1 / 2
 """The memories' share in the mean of probabilities."""
 
@@ -43,9 +43,10 @@ class ServedLandmarks(nn.Module):
         cells: Sequence[int],
         segmentation_classes: int,
     ) -> None:
-        """A member and a memory for each stem; familiarity has no weights yet.
+        """Take a member and a memory for each stem; familiarity has no weights yet.
 
-        `known`: the world's class index of each place's cells, [places, 3], of `cells` many.
+        `known`: the world's class index of each place's cells, [places, 3]. `cells`: the numbers of
+        cells in the world.
         """
         super().__init__()
         self.normalise = Normalise("lite")
@@ -74,7 +75,7 @@ class ServedLandmarks(nn.Module):
     def from_maps(
         self, maps: Sequence[Sequence[Tensor]], semantics: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The same from each stem's maps, and the one-hot class maps, of both views."""
+        """Return the logits from each stem's maps and the one-hot class maps of both views."""
         heads, scene, signs = self.read(maps, semantics)
         coarse, middle, fine = (
             (log + NOTHING) @ self.get_buffer(f"world{head}") - NOTHING
@@ -86,7 +87,7 @@ class ServedLandmarks(nn.Module):
     def read(
         self, maps: Sequence[Sequence[Tensor]], semantics: Sequence[Tensor]
     ) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Log-probabilities of each head's known cells, of the scenes, and familiarity's signs."""
+        """Return log-probabilities of each head's known cells and of scenes, and the signs."""
         scores = [
             member.from_features([x], s)
             for member, views in zip(self.members, maps, strict=True)
@@ -103,7 +104,7 @@ class ServedLandmarks(nn.Module):
         return heads, scene, torch.cat([signs, certainty], dim=1)
 
     def remember(self, maps: Sequence[Sequence[Tensor]]) -> tuple[Tensor, Tensor]:
-        """Probabilities of the places [B, places] by likeness, and the memories' signs [B, 2]."""
+        """Return place probabilities [B, places] by likeness, and the memories' signs [B, 2]."""
         places, signs = [], []
         for memory, views in zip(self.memories, maps, strict=True):
             means = _mean(x.mean(dim=(2, 3)) for x in views)

@@ -1,4 +1,4 @@
-"""The material of every step: photographs, views, cells and labels; and the splits they allow."""
+"""The data of every step: photographs, views, cells, labels and splits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ ABLATION = (
     ("+ fusion", Recipe(scenes=False)),
     ("+ scene", Recipe()),
 )
-"""Each adds one thing to the one before, but fusion, which takes the place of concatenation."""
+"""Each adds one part to the one before, except fusion, which replaces concatenation."""
 LITE2 = STEMS.index("efficientnet-lite2")
 """The stem of the ablation and of the baselines."""
 
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """n photographs of p places and what is known of them."""
+    """n photographs of p places with their views, cells and labels."""
 
     photographs: Photographs
     views: Views
@@ -45,7 +45,7 @@ class Study:
 
     @classmethod
     def open(cls, photos: Path, work: Path) -> "Study":
-        """Read the photographs and their views; raises FileNotFoundError where they are not."""
+        """Read the photographs and their views; raises FileNotFoundError."""
         photographs = read_photographs(photos)
         count = np.bincount(photographs.place)
         hierarchy, known = world_with(photographs.longitude, photographs.latitude, count)
@@ -53,21 +53,21 @@ class Study:
 
     @cached_property
     def cells(self) -> Ints:
-        """As `known`, numbered among the cells in which places lie."""
+        """`known`, renumbered among the cells that contain places."""
         return np.stack([np.unique(k, return_inverse=True)[1] for k in self.known.T], axis=1)
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """How many coarse, middle and fine cells there are in the world."""
+        """The numbers of coarse, middle and fine cells in the world."""
         return tuple(len(p) for p in self.hierarchy.partitions)
 
     @cached_property
     def labels(self) -> Ints:
-        """Coarse, middle and fine cell, and the scene where it is labelled (else -1), [n, 4]."""
+        """Coarse, middle and fine cell, and scene (-1 where not labelled), [n, 4]."""
         return np.column_stack([self.cells[self.photographs.place], self.scenes("train")])
 
     def scenes(self, part: Part, doubtful: bool = True) -> Ints:
-        """The labelled scene of each photograph, [n]; -1 where there is none in this part."""
+        """Return the labelled scene of each photograph, [n]; -1 where this part has none."""
         scene = {
             label.file.removeprefix("landmarks/"): SCENES.index(label.scene)
             for label in read_labels()
@@ -76,21 +76,21 @@ class Study:
         return np.array([scene.get(file, -1) for file in self.photographs.files])
 
     def splits(self, group: Ints) -> list[tuple[Ints, Ints]]:
-        """For each group the photographs of the others, and its own."""
+        """Return for each group the photographs of the other groups, and its own."""
         return [(np.flatnonzero(group != k), np.flatnonzero(group == k)) for k in np.unique(group)]
 
     def no_answers(self) -> Answers:
-        """Answers to be filled."""
+        """Return answers of NaN for all photographs."""
         return Answers.empty(len(self.photographs), (*(self.cells.max(axis=0) + 1), 3))
 
     def members(self, rows: Ints, seed: int) -> list[TransLocator]:
-        """One network for each stem, learnt from the photographs `rows`."""
+        """Return one network for each stem, trained on the photographs `rows`."""
         return [
             learn(self.views, stem, self.labels, rows, Recipe(), seed) for stem in range(len(STEMS))
         ]
 
     def ask(self, members: Sequence[TransLocator], rows: Ints, held_out: Ints) -> Answers:
-        """What the served network of these members, which learnt `rows`, says of others."""
+        """Return the answers for `held_out` of the served network of these members, from `rows`."""
         local = [int(n) + 1 for n in self.cells.max(axis=0)]
         place = self.photographs.place
         network = assemble((), members, self.views, place, rows, self.cells, local)
@@ -99,7 +99,7 @@ class Study:
     def network(
         self, members: Sequence[TransLocator], rows: Ints, weights: Singles
     ) -> ServedLandmarks:
-        """The network to serve, which learnt `rows`: all cells of the world, and familiarity."""
+        """Return the network to serve, from `rows`, with all cells of the world and familiarity."""
         place = self.photographs.place
         stems = [frozen_stem(name) for name in STEMS]
         network = assemble(stems, members, self.views, place, rows, self.known, self.classes)
@@ -107,7 +107,7 @@ class Study:
         return network
 
     def held_out_places(self, recipe: Recipe, seed: int) -> Ints:
-        """The place that one network alone says of each photograph, learnt from the other folds."""
+        """Return each photograph's place by a single network trained on the other folds."""
         said = np.empty(len(self.photographs), np.int64)
         for rows, held_out in self.splits(self.photographs.folds()):
             network = learn(self.views, LITE2, self.labels, rows, recipe, seed)

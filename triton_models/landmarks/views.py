@@ -1,6 +1,6 @@
-"""Many views of every photograph, and what frozen stems see in each: made once, kept in files.
+"""Cached views of every photograph, with the feature maps of frozen stems and class maps.
 
-The first view is the photograph as it is, the second its mirror image; the others are cut, turned,
+The first view is the photograph, the second its mirror image. The others are cropped, rotated,
 recoloured, blurred or compressed at random. Segmentation runs on the view itself, as in serving.
 """
 
@@ -38,7 +38,7 @@ _BATCH = 16
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What one stem sees in v views of n photographs."""
+    """The features of one stem for v views of n photographs."""
 
     maps: npt.NDArray[np.float16]
     """Its last map, [v, n, 1280, 8, 8]."""
@@ -57,26 +57,26 @@ class Views:
     ids: Pixels
     """Classes of the thinned pixels, [v, n, 64, 64]."""
     classes: int
-    """How many of them there are."""
+    """The number of classes."""
 
     @property
     def count(self) -> int:
-        """How many views there are."""
+        """The number of views."""
         return len(self.ids)
 
     def maps(self, stem: int, view: Ints, row: Ints) -> Tensor:
-        """What a stem sees in one view of each row, fp32 [B, 1280, 8, 8]."""
+        """Return a stem's maps of one view of each row, fp32 [B, 1280, 8, 8]."""
         maps = self.seen[stem].maps
         chosen = [maps[at] for at in zip(view, row, strict=True)]
         return torch.from_numpy(np.stack(chosen).astype(np.float32))
 
     def class_ids(self, view: Ints, row: Ints) -> Tensor:
-        """Class ids of one view of each row, [B, 64, 64]."""
+        """Return the class ids of one view of each row, [B, 64, 64]."""
         return torch.from_numpy(np.stack([self.ids[at] for at in zip(view, row, strict=True)]))
 
 
 def frozen_stem(name: Stem) -> EfficientNetLite:
-    """A stem with ImageNet's weights in half precision, as they are shipped, to evaluate."""
+    """Return a stem with ImageNet weights in half precision, as in the release."""
     network = EfficientNetLite(name, SIZE, (32,))
     load_stem(network, "package")
     round_to_half(network)
@@ -85,16 +85,16 @@ def frozen_stem(name: Stem) -> EfficientNetLite:
 
 
 def pooled(maps: Tensor) -> Tensor:
-    """Generalised mean over the positions, p = 3, [B, channels, H, W] → [B, channels].
+    """Return the generalised mean (p = 3) over positions, [B, channels, H, W] → [B, channels].
 
-    What is strong somewhere counts for more than in the plain mean, as it should where a picture is
-    recognised by a part of it (Radenović et al. 2019, arXiv:1711.02512, equation 3).
+    It weighs strong responses more than the mean does, which suits pictures recognised by a part of
+    them (Radenović et al. 2019, arXiv:1711.02512, equation 3).
     """
     return maps.clamp(min=1e-4).pow(3).mean(dim=(2, 3)).pow(1 / 3)
 
 
 def make_views(pixels: Pixels, segmentation: Path, count: int, folder: Path) -> Iterator[str]:
-    """Write the views of [n, 256, 256, 3] pixels to `folder`; yields what is done, for progress.
+    """Write the views of [n, 256, 256, 3] pixels to `folder`; yield a text for each view done.
 
     `segmentation`: an ONNX network with its classes in the JSON file beside it.
     """
@@ -124,7 +124,7 @@ def make_views(pixels: Pixels, segmentation: Path, count: int, folder: Path) -> 
 
 
 class _Eye:
-    """A frozen stem in ONNX Runtime, which on a processor is three times as fast as torch."""
+    """A frozen stem in ONNX Runtime, which on a CPU is three times as fast as torch."""
 
     def __init__(self, name: Stem) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -144,7 +144,7 @@ class _Eye:
         (self._input,) = (each.name for each in self._session.get_inputs())
 
     def __call__(self, pictures: Pixels) -> list[Singles]:
-        """UINT8 [B, 256, 256, 3] → maps, their means, and pooled."""
+        """Return maps, their means, and pooled maps of UINT8 [B, 256, 256, 3]."""
         found: list[Singles] = self._session.run(None, {self._input: pictures})
         return found
 
@@ -160,7 +160,7 @@ class _Looking(nn.Module):
 
 
 def read_views(folder: Path) -> Views:
-    """Open what `make_views` wrote; raises FileNotFoundError where it is not whole."""
+    """Open the files of `make_views`; raises FileNotFoundError where one is missing."""
     classes = json.loads((folder / "classes.json").read_text())
     seen = tuple(
         Seen(
@@ -185,11 +185,11 @@ def _view(picture: Pixels, view: int, rng: np.random.Generator) -> Pixels:
 
 
 def varied(picture: Pixels, rng: np.random.Generator) -> Pixels:
-    """A random view of the same size.
+    """Return a random view of the same size.
 
-    45 to 100 % of the area, sides stretched by up to e^0.35 (the photographs were squashed to
-    squares), at times on its side, tilted by up to 8°, mirrored, recoloured, grey, blurred or
-    compressed.
+    It has 45 to 100 % of the area, with sides stretched by up to e^0.35 (the photographs were
+    scaled to squares). At random it is turned by 90°, tilted by up to 8°, mirrored, recoloured,
+    grey, blurred or compressed.
     """
     image = Image.fromarray(picture)
     if rng.random() < 0.04:

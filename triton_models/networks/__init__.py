@@ -1,1 +1,1 @@
-"""The networks, as plain PyTorch modules; serving needs none of this, only their ONNX exports."""
+"""The networks as PyTorch modules. Serving needs only their ONNX exports."""

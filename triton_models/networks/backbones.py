@@ -1,8 +1,7 @@
-"""Convolutional networks whose feature maps become the tokens of the RGB branch, or are pooled.
+"""Convolutional backbones. Their feature maps become tokens of the RGB branch, or are pooled.
 
-Their parameters keep the names that published weights have, so that these load as they are:
-EfficientNet-Lite those of the package `efficientnet-lite-pytorch`, ResNet those of torchvision
-(timm's are the same).
+Parameters have the names of published weights, so that these load unchanged: EfficientNet-Lite uses
+those of the package `efficientnet-lite-pytorch`, ResNet those of torchvision (and timm).
 """
 
 from collections.abc import Sequence
@@ -27,13 +26,12 @@ Freeze = Literal["nothing", "statistics", "all"]
 class Backbone(nn.Module):
     """[B, 3, S, S] normalised pixels → one feature map for each reduction, finest first.
 
-    The map at reduction r is [B, channels, S / r, S / r]. What lies behind the last of them is not
-    there: parameters that nothing depends on get no gradient, and `torchrun`'s processes would wait
-    for it.
+    The map at reduction r is [B, channels, S / r, S / r]. Layers behind the last map are removed:
+    their parameters would get no gradient, and distributed training would wait for it.
     """
 
     channels: tuple[int, ...]  # of each map
-    cut: tuple[str, ...] = ()  # beginnings of names of published weights that it has no place for
+    cut: tuple[str, ...] = ()  # prefixes of published weights of the layers that were removed
 
     def __init__(self, name: Stem, reductions: Sequence[int]) -> None:
         super().__init__()
@@ -49,18 +47,18 @@ class Backbone(nn.Module):
         return self
 
     def maps(self, image: Tensor) -> dict[int, Tensor]:
-        """Return the last map at each reduction that the network passes through."""
+        """Return the last map at each reduction of the network."""
         raise NotImplementedError
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Return the maps at the reductions that were asked for."""
+        """Return the maps at `reductions`."""
         found = self.maps(image)
         return tuple(found[reduction] for reduction in self.reductions)
 
     def freeze(self, what: Freeze) -> None:
-        """Keep `all` parameters as they are, or only the `statistics` of batch normalisation.
+        """Freeze `all` parameters, or only the `statistics` of batch normalisation.
 
-        Statistics estimated anew from small batches would spoil what was learnt from ImageNet.
+        Statistics estimated from small batches would harm the weights learnt from ImageNet.
         """
         if what not in get_args(Freeze):
             raise ValueError(f"freeze is one of {get_args(Freeze)}, not {what!r}")
@@ -69,7 +67,7 @@ class Backbone(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "Backbone":
-        """Enter training, where frozen batch normalisation goes on using its statistics."""
+        """Enter training mode; frozen batch normalisation keeps using its statistics."""
         super().train(mode)
         if self._frozen != "nothing":
             for module in self.modules():
@@ -81,17 +79,18 @@ class Backbone(nn.Module):
 class EfficientNetLite(Backbone):
     """EfficientNet-Lite (Tan and Le 2019, arXiv:1905.11946, without squeeze-and-excitation).
 
-    At 32 it gives the 1,280 channels that its classifier pools; before, those of the last block.
+    The map at reduction 32 has the 1,280 channels that the classifier pools; the other maps have
+    the channels of the last block.
     """
 
     def __init__(self, name: Stem, image_size: int, reductions: Sequence[int]) -> None:
         super().__init__(name, reductions)
         from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
 
-        # Its padding is that of TensorFlow, fixed for one picture size: the exporter needs that.
+        # With a fixed picture size TensorFlow's padding is static, as the exporter requires.
         self.network = EfficientNet.from_name(name, image_size=image_size, drop_connect_rate=0.0)
         del self.network._fc
-        channels, blocks = {}, dict[int, int]()  # at each reduction; how many until its last
+        channels, blocks = {}, dict[int, int]()  # channels, and number of blocks, by reduction
         reduction = 2
         for number, block in enumerate(self.network._blocks, start=1):
             reduction *= block._depthwise_conv.stride[0]
@@ -195,9 +194,9 @@ def build(stem: Stem, image_size: int, reductions: Sequence[int]) -> Backbone:
 
 
 def packaged_weights(stem: Stem) -> dict[str, Tensor]:
-    """ImageNet weights of an EfficientNet-Lite, from the package that carries them.
+    """Return the ImageNet weights of an EfficientNet-Lite from its Python package.
 
-    Raises ValueError for the others: their weights are files, which `pretrained` loads.
+    Raises ValueError for other stems. `pretrained` loads their weights from files.
     """
     if not stem.startswith("efficientnet-lite"):
         raise ValueError(f"no package carries the weights of {stem}: give a file")

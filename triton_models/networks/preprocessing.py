@@ -1,6 +1,6 @@
-"""From the pixels on the wire to what a network sees; part of every exported graph.
+"""Preprocessing from UINT8 pixels to a network's input, as part of every exported graph.
 
-Training, evaluation and serving share this one path, so they cannot drift apart.
+Training, evaluation and serving share this code, so they cannot differ.
 """
 
 from typing import Literal
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# Published weights expect the pixels as their networks learnt from them:
+# Published weights expect the normalisation that they were trained with:
 #   imagenet  torchvision's ResNets and most of timm's networks
 #   half      ViTs from ImageNet-21k: from -1 to 1 (timm's IMAGENET_INCEPTION_MEAN and _STD)
 #   lite      EfficientNet-Lite (MEAN_RGB and STDDEV_RGB of TensorFlow's efficientnet_lite_builder)
@@ -45,7 +45,7 @@ class Normalise(nn.Module):
 
 
 class OneHot(nn.Module):
-    """UINT8 [B, H, W] class ids → FP32 [B, classes, H, W]; an id past the end is all zeros."""
+    """UINT8 [B, H, W] class ids → FP32 [B, classes, H, W]; an id ≥ classes gives only zeros."""
 
     ids: Tensor
 
@@ -62,12 +62,12 @@ class OneHot(nn.Module):
 
 
 def views(picture: Tensor, size: int, crops: int) -> Tensor:
-    """Cut `crops` squares: [B, H, W, ...] → [B, crops, size, size, ...].
+    """Return `crops` square crops: [B, H, W, ...] → [B, crops, size, size, ...].
 
     One crop is the centre; two are the centre and its mirror image. Ten are the four corners and
     the centre, then the same five mirrored left to right: the ten-crop protocol of Krizhevsky et
     al., "ImageNet classification with deep convolutional neural networks" (2012), section 4.1. A
-    picture and its class map are cut alike.
+    picture and its class map are cropped alike.
     """
     if crops not in CROPS:
         raise ValueError(f"crops is one of {CROPS}, not {crops}")

@@ -1,4 +1,4 @@
-"""The configurations that have a name. Every row of the published ablation is one switch away.
+"""Named network configurations. Every row of the published ablation is a preset with one change.
 
 | row of the table | preset and changes |
 |---|---|
@@ -14,9 +14,8 @@ from typing import Any
 
 from triton_models.networks.translocator import TransLocatorConfig
 
-# Of the sizes of ViT, B is Dosovitskiy et al.'s (arXiv:2010.11929, table 1); S and Ti are those of
-# Touvron et al. (arXiv:2012.12877, table 1). Their published ImageNet-21k weights want pixels from
-# -1 to 1.
+# ViT-B is from Dosovitskiy et al. (arXiv:2010.11929, table 1); ViT-S and ViT-Ti are from Touvron et
+# al. (arXiv:2012.12877, table 1). Their published ImageNet-21k weights expect pixels from -1 to 1.
 _VIT = {"depth": 12, "normalisation": "half"}
 _POOLED = {"depth": 0, "branches": "rgb"}
 _LITE = {"normalisation": "lite", "crop_size": 256, "crops": 1}
@@ -42,9 +41,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def preset(name: str, *, coarse: int, middle: int, fine: int, **changes: Any) -> TransLocatorConfig:
-    """Return a named configuration for so many cells, with some of its values changed.
+    """Return a named configuration for these numbers of cells, with some values changed.
 
-    Raises ValueError where there is no such preset, no such value, or the sum cannot be built.
+    Raises ValueError for an unknown preset or value, or a configuration that cannot be built.
     """
     if name not in PRESETS:
         raise ValueError(f"no preset {name}: {', '.join(PRESETS)}")

@@ -1,9 +1,9 @@
-"""Pretrained weights from local files: a ViT as timm or Hugging Face name it, and stems.
+"""Load pretrained weights from local files: ViTs with timm's or Hugging Face's names, and stems.
 
-Both branches of a TransLocator start from the same ViT. The patch embedding of a branch that sees
-a class map has other input channels than the three of a picture, so it keeps its random weights;
-everything else (layers, CLS token, positions, last norm) is that of the RGB picture, since what a
-transformer learnt of composition and neighbourhood holds for a map of classes too.
+Both branches of a TransLocator start from the same ViT. A branch for class maps keeps the random
+weights of its patch embedding, because it has other input channels than a picture. It gets all
+other weights (layers, CLS token, positions, last norm), because what a transformer learnt about
+composition and neighbourhood applies to class maps too.
 """
 
 import re
@@ -24,10 +24,10 @@ Weights = Mapping[str, Tensor]
 
 
 class WeightsError(ValueError):
-    """The file does not hold the weights of this network; the message names the tensors."""
+    """The file does not have the weights of this network; the message names the tensors."""
 
 
-# Hugging Face's ViTModel, with or without the prefix of a model that holds one → timm's names.
+# Names of Hugging Face's ViTModel (without a model's prefix) → timm's names.
 _HUGGING_FACE = (
     (r"embeddings\.cls_token", "cls_token"),
     (r"embeddings\.position_embeddings", "pos_embed"),
@@ -40,16 +40,17 @@ _HUGGING_FACE = (
     (r"encoder\.layer\.(\d+)\.output\.dense\.(.+)", r"blocks.\1.mlp.fc2.\2"),
     (r"layernorm\.(.+)", r"norm.\1"),
 )
-# Heads of classification, distillation and pooling: not what we want of the file.
+# Heads of classification, distillation and pooling, which are not loaded.
 _LEFT_OUT = re.compile(
     r"(head|head_dist|fc_norm|pre_logits|classifier|pooler)\.|lm_head|mask_token"
 )
 
 
 def load_vit(network: TransLocator, path: Path) -> None:
-    """Start every branch from a pretrained ViT; raises WeightsError, and then changes nothing.
+    """Load a pretrained ViT into every branch.
 
-    Position embeddings of another picture size are interpolated.
+    Position embeddings of another picture size are interpolated. Raises WeightsError, and changes
+    nothing then.
     """
     if network.config.stem != "patches" or not network.config.depth:
         raise WeightsError(f"{path}: a network with the stem {network.config.stem} is no ViT")
@@ -62,8 +63,8 @@ def load_vit(network: TransLocator, path: Path) -> None:
 def load_stem(stem: Backbone, source: Path | str) -> None:
     """Load a stem's weights from a file or, for `package`, from its package.
 
-    Its head is left out, and what lies behind the last map that is asked for.
-    Raises WeightsError, and then changes nothing.
+    The head and the layers behind the last map are left out. Raises WeightsError, and changes
+    nothing then.
     """
     given = packaged_weights(stem.name) if source == "package" else read(Path(source))
     left_out = ("fc.", "_fc.", "classifier.", *stem.cut)
@@ -74,7 +75,7 @@ def load_stem(stem: Backbone, source: Path | str) -> None:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Read a .safetensors file, or one of torch's with nothing but tensors in it.
+    """Read a .safetensors file, or a torch file that contains only tensors.
 
     Raises WeightsError where it is neither.
     """
@@ -99,9 +100,9 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def timm_names(weights: Weights) -> dict[str, Tensor]:
-    """A ViT's tensors under timm's names, without its classification head.
+    """Return a ViT's tensors under timm's names, without its classification head.
 
-    What is named otherwise than either of the two keeps its name, so that it is reported.
+    An unknown name is kept, so that the check of names reports it.
     """
     named: dict[str, Tensor] = {}
     for name, x in weights.items():
@@ -119,7 +120,7 @@ def _timm_name(name: str) -> str:
 
 
 def _joined(named: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Query, key and value of a layer, `LAYER/query/weight` …, as one tensor."""
+    """Return the tensors with query, key and value of a layer (`LAYER/query/weight` …) joined."""
     joined = {name: x for name, x in named.items() if "/" not in name}
     for name in named:
         layer, _, rest = name.partition("/")
@@ -145,10 +146,10 @@ def _for_branch(branch: Branch, given: Weights, path: Path) -> dict[str, Tensor]
 
 
 def interpolated(positions: Tensor, tokens: int) -> Tensor:
-    """Position embeddings [1, 1 + n, width] of a square grid for another one, [1, tokens, width].
+    """Resample position embeddings [1, 1 + n, width] to another square grid, [1, tokens, width].
 
-    The CLS token's, which comes first, stays; the grid's are resampled bicubically (Dosovitskiy et
-    al., arXiv:2010.11929, section 3.2).
+    The CLS token's embedding, which comes first, is kept. The grid's are resampled bicubically
+    (Dosovitskiy et al., arXiv:2010.11929, section 3.2).
     """
     if positions.shape[1] == tokens:
         return positions
@@ -164,7 +165,7 @@ def interpolated(positions: Tensor, tokens: int) -> Tensor:
 
 
 def _check(own: Weights, given: Weights, path: Path) -> None:
-    """Names and shapes must agree; raises WeightsError that names the first few that do not."""
+    """Check names and shapes; raises WeightsError with the first few that differ."""
     problems = [
         *(f"missing: {name}" for name in own.keys() - given.keys() if "num_batches" not in name),
         *(f"unexpected: {name}" for name in given.keys() - own.keys()),

@@ -1,9 +1,9 @@
-"""Encoder–decoders that name the class of every pixel: one from scratch, one on EfficientNet-Lite.
+"""Encoder–decoder networks for segmentation.
 
-Both go back to stride 4 by a top-down path that adds the finer maps, as in feature pyramid networks
-(Lin et al., 2017, arXiv:1612.03144). `Segmentation` goes down by depthwise-separable convolutions,
-as in MobileNet (Howard et al., 2017, arXiv:1704.04861). `LiteSegmentation`, the one that we train,
-has an encoder that comes with weights learnt on ImageNet.
+Both decode to stride 4 by a top-down path that adds the finer maps, as in feature pyramid networks
+(Lin et al., 2017, arXiv:1612.03144). `Segmentation` encodes with depthwise-separable convolutions,
+as in MobileNet (Howard et al., 2017, arXiv:1704.04861). `LiteSegmentation`, which the project
+trains, has an EfficientNet-Lite encoder with ImageNet weights.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ REDUCTIONS = (4, 8, 16, 32)  # of the maps that `LiteSegmentation` reads
 
 @dataclass(frozen=True)
 class SegmentationConfig:
-    """What a segmentation network is made of."""
+    """Configuration of a `Segmentation`."""
 
     classes: int
     width: int = 16  # channels at stride 2; they double with each stride
@@ -30,7 +30,7 @@ class SegmentationConfig:
     image_size: int = 256
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built."""
+        """Raise ValueError for a configuration that cannot be built."""
         if not 2 <= self.classes <= 256:
             raise ValueError(f"class ids travel as UINT8: 2 to 256 classes, not {self.classes}")
         if self.image_size % STRIDE:
@@ -48,7 +48,7 @@ def _convolution(
 
 
 def _separable(cin: int, cout: int, stride: int = 1) -> nn.Module:
-    """Filter each channel by itself, then mix the channels."""
+    """Return a depthwise-separable convolution."""
     return nn.Sequential(
         _convolution(cin, cin, stride=stride, groups=cin), _convolution(cin, cout, kernel=1)
     )
@@ -90,7 +90,7 @@ class Segmentation(nn.Module):
 
 @dataclass(frozen=True)
 class LiteSegmentationConfig:
-    """What a segmentation network on an EfficientNet-Lite encoder is made of."""
+    """Configuration of a `LiteSegmentation`."""
 
     classes: int
     encoder: Stem = "efficientnet-lite0"
@@ -98,7 +98,7 @@ class LiteSegmentationConfig:
     image_size: int = 256
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built."""
+        """Raise ValueError for a configuration that cannot be built."""
         if not 2 <= self.classes <= 256:
             raise ValueError(f"class ids travel as UINT8: 2 to 256 classes, not {self.classes}")
         if not self.encoder.startswith("efficientnet-lite"):
@@ -110,8 +110,7 @@ class LiteSegmentationConfig:
 class LiteSegmentation(nn.Module):
     """[B, 3, S, S] normalised pixels → [B, classes, S, S] logits, S = image_size.
 
-    The encoder stays as it comes, so that what it gives can be stored once (`encode`) and the
-    decoder be trained on that (`decode`).
+    The encoder is frozen, so that its maps can be computed once and the decoder trained on them.
     """
 
     def __init__(self, config: LiteSegmentationConfig) -> None:
@@ -163,7 +162,7 @@ class ServedSegmentation(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """He et al. (2015): keep the variance through the ReLUs."""
+    """Initialise as He et al. (2015), which keeps the variance through the ReLUs."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:

@@ -1,19 +1,19 @@
-"""TransLocator: from a picture and its semantic map to scores over places and scenes.
+"""TransLocator: scores a picture and its class map over geo-cells and scenes.
 
-The network of Pramanick et al., "Where in the World is this Image? Transformer-based
-Geo-localization in the Wild" (ECCV 2022). Two vision transformers with weights of their own, one
-on the RGB picture and one on the one-hot class map, exchange their CLS tokens after every layer k:
+The network is that of Pramanick et al., "Where in the World is this Image? Transformer-based
+Geo-localization in the Wild" (ECCV 2022). Two vision transformers with separate weights, one on the
+RGB picture and one on the one-hot class map, exchange their CLS tokens after every layer k:
 
     x_i = [ g_i( Σ_{j ∈ {rgb, seg}} f_j(x_cls,j) ) ‖ x_patch,i ]
 
-with branch-own linear maps f_j into a common space and g_i out of it. (With one g for both, the
-two CLS tokens would be the same.) Four linear heads read the concatenated, normalised CLS tokens.
+Each branch has its own linear maps f_j into a common space and g_i out of it. (With one g for both,
+the two CLS tokens would be equal.) Four linear heads read the concatenated, normalised CLS tokens.
 
 Instead of patches of pixels, the tokens of the RGB branch can be the feature maps of a pretrained
-convolutional network, the stem (a hybrid: Dosovitskiy et al., arXiv:2010.11929, section 3.1). With
-no transformer layers on top, the heads read the mean of its last map: a plain classifier.
+convolutional network, the stem (a hybrid: Dosovitskiy et al., arXiv:2010.11929, section 3.1).
+Without transformer layers, the heads read the mean of the stem's last map: a plain classifier.
 
-Modules inside a branch are named as timm names a ViT's, so that its weights load as they are.
+Modules inside a branch have the names of timm's ViT, so that its weights load unchanged.
 """
 
 import math
@@ -36,17 +36,17 @@ from triton_models.networks.preprocessing import (
     views,
 )
 
-# The published ablation, as one switch:
+# The rows of the published ablation:
 #   rgb       one branch, no segmentation
 #   stacked   one branch, the class map's channels concatenated to the picture's
-#   separate  two branches that meet in the heads only
+#   separate  two branches, joined in the heads only
 #   fused     two branches that exchange CLS tokens after every layer: TransLocator
 Branches = Literal["rgb", "stacked", "separate", "fused"]
 
 
 @dataclass(frozen=True)
 class TransLocatorConfig:
-    """What a TransLocator is made of; the defaults are ViT-B/16 as published."""
+    """Configuration of a `TransLocator`; the defaults are ViT-B/16 as published."""
 
     coarse: int  # geo-cells at each level
     middle: int
@@ -58,19 +58,19 @@ class TransLocatorConfig:
     depth: int = 12  # 0: no transformer, only with a stem and branches = rgb
     heads: int = 12
     mlp_ratio: float = 4.0
-    common: int = 768  # dimensions of the space in which the branches meet
+    common: int = 768  # dimensions of the common space of the branches
     patch_size: int = 16
-    crop_size: int = 224  # side of what the transformers see
-    image_size: int = 256  # side of what is served; crops are cut from it
+    crop_size: int = 224  # side of a crop, the transformers' input
+    image_size: int = 256  # side of the picture that crops are cut from
     crops: int = 10
     stem: Stem = "patches"
     reductions: tuple[int, ...] = (32,)  # which of the stem's maps become tokens
-    heads_read_stem: bool = False  # besides the CLS tokens, the mean of the stem's last map
+    heads_read_stem: bool = False  # the heads read the mean of the stem's last map too
     normalisation: Normalisation = "imagenet"
     dropout: float = 0.0  # after attention and MLP of each layer, and before the heads
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be built."""
+        """Raise ValueError for a configuration that cannot be built."""
         object.__setattr__(self, "reductions", tuple(self.reductions))  # JSON knows lists only
         for name, value, known in (
             ("branches", self.branches, get_args(Branches)),
@@ -127,7 +127,7 @@ class Attention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what every token gathers from all tokens."""
+        """Return [B, N, width]."""
         q, k, v = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, heads, N, width / heads]
             for part in self.qkv(x).chunk(3, dim=-1)
@@ -138,7 +138,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with a GELU between, on each token by itself."""
+    """Two linear layers with a GELU between them, applied to each token."""
 
     def __init__(self, width: int, hidden: int, dropout: float) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """One encoder layer, normalised before each half."""
+    """One pre-norm encoder layer."""
 
     def __init__(self, config: TransLocatorConfig) -> None:
         super().__init__()
@@ -215,7 +215,7 @@ class Branch(nn.Module):
 
 
 class Fusion(nn.Module):
-    """The exchange of CLS tokens after one layer; patches pass untouched."""
+    """The exchange of CLS tokens after one layer; patch tokens are not changed."""
 
     def __init__(self, branches: int, width: int, common: int) -> None:
         super().__init__()
@@ -223,7 +223,7 @@ class Fusion(nn.Module):
         self.g = nn.ModuleList(nn.Linear(common, width) for _ in range(branches))
 
     def forward(self, streams: list[Tensor]) -> list[Tensor]:
-        """Tokens [B, N, width] of each branch in, the same out."""
+        """Return the tokens [B, N, width] of each branch with new CLS tokens."""
         common = torch.stack([f(x[:, 0]) for f, x in zip(self.f, streams, strict=True)]).sum(0)
         return [
             torch.cat([g(common)[:, None], x[:, 1:]], dim=1)
@@ -232,7 +232,7 @@ class Fusion(nn.Module):
 
 
 class TransLocator(nn.Module):
-    """The network proper: normalised crops in, logits out."""
+    """The network without pre-processing: normalised crops to logits."""
 
     def __init__(self, config: TransLocatorConfig) -> None:
         super().__init__()
@@ -255,21 +255,21 @@ class TransLocator(nn.Module):
         self.fine = nn.Linear(read, config.fine)
         self.scene = nn.Linear(read, config.scenes) if config.scenes else None
         self.apply(_initialise)
-        self.stem = stem  # after the initialisation: it has its own
+        self.stem = stem  # set after `_initialise`, because it has its own initialisation
 
     def forward(self, image: Tensor, semantics: Tensor) -> Scores:
         """Score [B, 3, S, S] pixels with their [B, classes, S, S] one-hot map, S = crop_size."""
         return self.from_features(self.features(image), semantics)
 
     def features(self, image: Tensor) -> tuple[Tensor, ...]:
-        """The stem's maps [B, channels, S / reduction, S / reduction], or the pixels themselves.
+        """Return the stem's maps [B, channels, S / reduction, S / reduction], or else the pixels.
 
-        With a frozen stem these can be computed once for each picture, and kept.
+        With a frozen stem they can be computed once for each picture and stored.
         """
         return (image,) if self.stem is None else self.stem(image)
 
     def from_features(self, features: Sequence[Tensor], semantics: Tensor) -> Scores:
-        """Score what `features` returned; the stem itself does not run."""
+        """Score the maps that `features` returned, without running the stem."""
         streams = self.embed(features, semantics)
         for layer in range(self.config.depth):
             streams = self.layer(layer, streams)
@@ -281,7 +281,7 @@ class TransLocator(nn.Module):
         return Scores(self.coarse(evidence), self.middle(evidence), self.fine(evidence), scene)
 
     def embed(self, features: Sequence[Tensor], semantics: Tensor) -> list[Tensor]:
-        """Return the tokens with which each branch starts."""
+        """Return the input tokens of each branch."""
         if not self.branches:
             return []
         if self.config.branches == "stacked":
@@ -290,13 +290,13 @@ class TransLocator(nn.Module):
         return [rgb.embed(*features), *(branch.embed(semantics) for branch in seg)]
 
     def layer(self, k: int, streams: list[Tensor]) -> list[Tensor]:
-        """Run layer k of every branch, then the exchange of CLS tokens."""
+        """Run layer k of every branch, then exchange the CLS tokens."""
         streams = [branch.blocks[k](x) for branch, x in zip(self.branches, streams, strict=True)]
         return self.fusions[k](streams) if self.config.branches == "fused" else streams
 
 
 def _branches(config: TransLocatorConfig, stem: Sequence[int] | None) -> Iterator[Branch]:
-    """The RGB branch, then the one on the class map; `stem`: the channels of the stem's maps."""
+    """Yield the RGB branch, then that of the class map; `stem`: channels of the stem's maps."""
     if not config.depth:
         return
     classes, patch = config.segmentation_classes, config.patch_size
@@ -311,16 +311,16 @@ def _branches(config: TransLocatorConfig, stem: Sequence[int] | None) -> Iterato
 
 
 def _shares(semantics: Tensor, like: Tensor) -> Tensor:
-    """The share of each class around every position of a map: [B, classes, h, w]."""
+    """Return the share of each class around every position of a map: [B, classes, h, w]."""
     side = semantics.shape[-1] // like.shape[-1]
     return semantics if side == 1 else functional.avg_pool2d(semantics, side)
 
 
 class ServedLocator(nn.Module):
-    """A TransLocator as it is exported: pixels and class ids in; normalisation and crops inside.
+    """A TransLocator as it is exported, with normalisation and crops in the graph.
 
-    UINT8 [B, H, W, 3] and UINT8 [B, H, W] → logits [B, crops, classes] of the four heads. Crops
-    are an axis of the answer, not of the batch: the decoder decides how to average them.
+    UINT8 [B, H, W, 3] and UINT8 [B, H, W] → logits [B, crops, classes] of the four heads. Crops are
+    an axis of the output and not of the batch, because the decoder averages them.
     """
 
     def __init__(self, network: TransLocator) -> None:
@@ -343,10 +343,10 @@ class ServedLocator(nn.Module):
 
 
 def _initialise(module: nn.Module) -> None:
-    """Keep the variance of what passes: deviation 1/√fan_in, whatever the width.
+    """Initialise with deviation 1/√fan_in, which keeps the variance at any width.
 
-    At ViT-B's width that is 0.036, near the customary 0.02; a narrow network initialised at 0.02
-    would hardly react to its input.
+    At ViT-B's width that is 0.036, near the customary 0.02. A narrow network initialised with 0.02
+    would hardly depend on its input.
     """
     if isinstance(module, nn.Linear | nn.Conv2d):
         fan_in = module.weight[0].numel()

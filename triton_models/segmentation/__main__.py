@@ -1,4 +1,4 @@
-"""From photographs and a teacher to a segmentation network (docs/segmentation.md)."""
+"""Make a segmentation network from photographs and a teacher (docs/segmentation.md)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,14 +25,14 @@ errors = Console(stderr=True)
 
 
 class Bars:
-    """One progress bar for each thing that is being done."""
+    """One progress bar for each task."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._tasks: dict[str, int] = {}
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        """Show that `done` of `total` are done."""
+        """Update the bar of the task `what`."""
         if what not in self._tasks:
             self._tasks[what] = self._progress.add_task(what, total=total)
         self._progress.update(self._tasks[what], completed=done)  # type: ignore[arg-type]
@@ -40,7 +40,7 @@ class Bars:
 
 @contextmanager
 def bars() -> Iterator[Bars]:
-    """Show progress on a terminal, on stderr."""
+    """Show progress bars on standard error."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=errors) as progress:
         yield Bars(progress)
@@ -53,7 +53,7 @@ def teach(
     out: Annotated[Path, typer.Option(help="Where its maps go (.npz).")],
     size: Annotated[int, typer.Option(help="Side of the maps, in pixels.")] = 256,
 ) -> None:
-    """Ask the teacher about every picture, several times each; a bad picture is skipped."""
+    """Compute the teacher's maps of several views of every picture; skip unreadable pictures."""
     from triton_models.segmentation.teacher import Teacher, maps
 
     network, photographs = Teacher(teacher), listed(folder)
@@ -81,7 +81,7 @@ def train(
     seed: Annotated[int | None, typer.Option(help="The same seed makes the same weights.")] = None,
     all_pictures: Annotated[bool, typer.Option(help="Hold no series back for scoring.")] = False,
 ) -> None:
-    """Train a student on the teacher's maps, and on nothing of the series that are held out."""
+    """Train a student on the teacher's maps, without the held-out series."""
     from triton_models.segmentation import student, training
     from triton_models.segmentation.classes import target
 
@@ -108,7 +108,7 @@ def train(
 
 @app.command()
 def export(weights: Student) -> None:
-    """Write NAME.onnx beside NAME.pt, and check that it answers the same."""
+    """Write NAME.onnx beside NAME.pt and verify its outputs."""
     from triton_models.segmentation import student
 
     errors.print(f"{student.export(weights)}")
@@ -124,7 +124,7 @@ def score(
         bool, typer.Option(help="Every picture, not only held-out ones.")
     ] = False,
 ) -> None:
-    """Compare with the teacher's maps, class by class, beside the trivial answer."""
+    """Compare with the teacher's maps for each class, and with the trivial answer."""
     from triton_models.segmentation import scoring
     from triton_models.segmentation.classes import CLASSES, target
     from triton_models.segmentation.training import held_out
@@ -164,7 +164,7 @@ def overlay(
     everything: Annotated[bool, typer.Option(help="Any picture, not only held-out ones.")] = False,
     seed: Annotated[int, typer.Option(help="Which pictures.")] = 0,
 ) -> None:
-    """Draw a contact sheet: picture, what the network says, and what the teacher said."""
+    """Draw a contact sheet: picture, the network's map and the teacher's map."""
     from triton_models.segmentation.classes import CLASSES, target
     from triton_models.segmentation.overlays import contact_sheet, overlay
     from triton_models.segmentation.training import held_out
@@ -186,7 +186,7 @@ def overlay(
 
 
 def main() -> None:
-    """Run a command; what the user can mend is one line and exit code 2."""
+    """Run a command; an error that the user can fix is one line and exit code 2."""
     from triton_models.release.export import ExportMismatch
     from triton_models.training.config import ConfigError
 

@@ -1,9 +1,9 @@
-"""What the student says of a pixel, and which of the teacher's answers it is taught.
+"""The student's classes, and its training targets from the teacher's maps.
 
-The classes are Cityscapes' own categories (Cordts et al., 2016, table 1) with two changes that
-these pictures ask for: `vegetation` and `terrain` are kept apart, and poles, lights and signs
-(0.1 % of the pixels, and mostly mistakes) are not taught. `unknown` is what the teacher says
-differently each time it is asked: often what it never learnt, such as water, mountains, rooms.
+The classes are the categories of Cityscapes (Cordts et al., 2016, table 1) with two changes for
+photographs of landmarks: `vegetation` and `terrain` are separate classes, and poles, lights and
+signs (0.1 % of the pixels, mostly mistakes) are left out. `unknown` is a pixel on which the
+teacher's views disagree. Often it shows what the teacher never learnt: water, mountains, rooms.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ MEMBERS = {
     "vehicle": ("car", "truck", "bus", "train", "motorcycle", "bicycle"),
 }
 CLASSES = tuple(MEMBERS)  # in the order of their ids: `unknown` is 0
-SMOOTHING = 5  # px: what is narrower than about half of this is noise of the teacher
+SMOOTHING = 5  # px: details narrower than about half of this are noise of the teacher
 
 _UNKNOWN, _CONSTRUCTION, _SKY, _HUMAN = (
     CLASSES.index(name) for name in (UNKNOWN, "construction", "sky", "human")
@@ -41,12 +41,12 @@ def grouped(ids: np.ndarray) -> np.ndarray:
 
 
 def target(maps: np.ndarray) -> np.ndarray:
-    """What the student is taught: UINT8 [views, S, S] teacher's ids → UINT8 [S, S] our ids.
+    """Return the student's target: UINT8 [views, S, S] teacher's ids → UINT8 [S, S] our ids.
 
-    A class for which all views but one vote at least, and else `unknown`. Two classes are judged by
-    what the teacher is known to confuse: stone with people, who therefore need every vote, and sky
-    with buildings, where half of the votes make sky. The commonest class of each SMOOTHING ×
-    SMOOTHING neighbourhood then takes the place of slivers.
+    A pixel gets a class if at least all views but one vote for it, and else `unknown`. Two classes
+    have other rules, because of the teacher's known mistakes. It takes stone for people, so
+    `human` needs every vote. It takes sky for buildings, so half of the votes suffice for `sky`
+    where the others say `construction`. A mode filter of SMOOTHING px then removes slivers.
     """
     answers = grouped(maps)
     votes = np.stack([(answers == k).sum(axis=0) for k in range(len(CLASSES))])

@@ -14,7 +14,7 @@ from triton_models.segmentation.photographs import Photograph
 
 @dataclass(frozen=True)
 class Maps:
-    """What the teacher said of each view of each picture."""
+    """The teacher's class maps of each view of each picture."""
 
     files: Sequence[str]
     ids: np.ndarray  # UINT8 [pictures, views, S, S], the teacher's class ids
@@ -26,8 +26,9 @@ class Maps:
         return int(self.ids.shape[-1])
 
     def rows(self, photographs: Sequence[Photograph]) -> list[tuple[Photograph, int]]:
-        """Return those of the photographs that have maps, with the row of `ids`; raises Unusable
-        where none has.
+        """Return the photographs that have maps, each with its row of `ids`.
+
+        Raises Unusable where none has.
         """
         known = {file: row for row, file in enumerate(self.files)}
         found = [(photo, known[photo.file]) for photo in photographs if photo.file in known]
@@ -45,7 +46,7 @@ class Maps:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote; raises Unusable where it is something else."""
+        """Read the file that `save` wrote; raises Unusable where it is not such a file."""
         try:
             with np.load(path) as stored:
                 return cls(stored["files"].tolist(), stored["ids"], str(stored["teacher"]))

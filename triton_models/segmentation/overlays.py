@@ -1,11 +1,11 @@
-"""Class maps that one can look at: pictures with their classes laid over, side by side."""
+"""Render class maps over pictures, side by side."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-# One colour for each class of `classes.CLASSES`, near Cityscapes' own; `unknown` stays as it is.
+# One colour for each class of `classes.CLASSES`, near those of Cityscapes. `unknown` has none.
 COLOURS = np.array(
     [
         (0, 0, 0),
@@ -23,13 +23,13 @@ STRENGTH = 0.6
 
 
 def overlay(picture: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Lay class ids [S, S] over a picture [S, S, 3], which shows through where it is unknown."""
+    """Blend the colours of class ids [S, S] over a picture [S, S, 3], except for `unknown`."""
     mixed = (1 - STRENGTH) * picture + STRENGTH * COLOURS[ids % len(COLOURS)]
     return np.where((ids == 0)[..., None], picture, mixed).astype(np.uint8)
 
 
 def contact_sheet(rows: Sequence[Sequence[np.ndarray]], classes: Sequence[str]) -> Image.Image:
-    """Put pictures [S, S, 3] of one size in rows, under a legend of the classes' colours."""
+    """Return pictures [S, S, 3] of one size in rows, under a legend of the classes' colours."""
     body = np.concatenate([np.concatenate(row, axis=1) for row in rows])
     sheet = Image.new("RGB", (body.shape[1], body.shape[0] + 20), "white")
     sheet.paste(Image.fromarray(body), (0, 20))

@@ -1,4 +1,4 @@
-"""The pictures that a segmentation network learns from: which there are, and their pixels."""
+"""List and read the pictures that a segmentation network is trained on."""
 
 import csv
 import hashlib
@@ -17,7 +17,7 @@ class Photograph:
     """One line of a `metadata.csv`."""
 
     file: str  # relative to the folder of the CSV
-    series: str  # pictures of one series show the same things: a split must not cut through one
+    series: str  # pictures of one series show the same scene, so a split must not divide a series
 
 
 def listed(folder: Path) -> list[Photograph]:
@@ -37,13 +37,13 @@ def listed(folder: Path) -> list[Photograph]:
 
 
 def digest(photographs: Sequence[Photograph]) -> str:
-    """SHA-256 of the files' names, one a line, sorted: which pictures a network has seen."""
+    """Return the SHA-256 of the sorted file names, one a line: identifies the training set."""
     names = "".join(f"{name}\n" for name in sorted(photo.file for photo in photographs))
     return hashlib.sha256(names.encode()).hexdigest()
 
 
 def read(path: Path, size: int) -> np.ndarray:
-    """Return the upright picture squashed to a square: UINT8 [size, size, 3], sRGB.
+    """Return the upright picture, scaled to a square: UINT8 [size, size, 3], sRGB.
 
     Raises OSError or ValueError where the file cannot be decoded.
     """

@@ -1,4 +1,4 @@
-"""How well class maps agree: a confusion matrix, and intersection over union from it."""
+"""Agreement of class maps: a confusion matrix, and intersection over union."""
 
 import math
 import time
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass
 class Agreement:
-    """Pixels counted by the class that the truth gives them and the class that was answered."""
+    """Confusion matrix of pixels: true class by answered class."""
 
     classes: tuple[str, ...]
     confusion: np.ndarray = field(init=False)  # INT64 [classes, classes]: truth, answer
@@ -36,12 +36,12 @@ class Agreement:
 
     @property
     def mean_iou(self) -> float:
-        """Mean over the classes that occur: mIoU."""
+        """Mean IoU over the classes that occur."""
         return float(np.nanmean(self.iou))
 
     @property
     def accuracy(self) -> float:
-        """Share of the pixels that were answered as the truth has it."""
+        """Share of the pixels whose answered class is the true one."""
         return float(np.trace(self.confusion) / self.confusion.sum())
 
     @property
@@ -58,7 +58,7 @@ class Agreement:
 
 
 def commonest(targets: Iterable[np.ndarray], classes: int) -> np.ndarray:
-    """Return the commonest class at each pixel position, UINT8 [S, S]: the trivial answer."""
+    """Return the trivial answer: the commonest class at each pixel position, UINT8 [S, S]."""
     ids = np.arange(classes)[:, None, None]
     counts = sum((target == ids).astype(np.int64) for target in targets)
     ranked: np.ndarray = np.asarray(counts).argmax(axis=0).astype(np.uint8)
@@ -66,9 +66,9 @@ def commonest(targets: Iterable[np.ndarray], classes: int) -> np.ndarray:
 
 
 def milliseconds(run: Callable[[np.ndarray], object], pictures: Sequence[np.ndarray]) -> float:
-    """Return the median processor time of `run` for one picture, after one that is not counted.
+    """Return the median processor time of `run` for one picture, after one warm-up call.
 
-    Processor time, since other programs' share of a busy machine is not the network's.
+    Processor time leaves out other programs' share of a busy machine.
     """
     run(pictures[0])
     times = []

@@ -1,7 +1,7 @@
-"""A trained student on disk: its weights, and a JSON file that says what they know and from where.
+"""Save and load a student: `NAME.pt` has its weights, `NAME.json` describes them.
 
-`NAME.pt` holds the weights; `NAME.json` beside it the classes (which whoever runs `NAME.onnx`
-reads), the configuration, and what it learnt from.
+The JSON file has the classes, which users of `NAME.onnx` read, the configuration, and the
+provenance of the training data.
 """
 
 import json
@@ -30,12 +30,12 @@ ATTRIBUTION = (
     " its maps were learnt, none of its weights are here.",
     "Photographs: Google Landmarks v2 train images from Wikimedia Commons (CC BY).",
 )
-# What reading another file, or half of one, ends in.
+# Errors of reading another or an incomplete file.
 _BROKEN = (ValueError, LookupError, TypeError, RuntimeError, EOFError, UnpicklingError)
 
 
 def untrained(seed: int) -> LiteSegmentation:
-    """Return a student with ImageNet's encoder and a decoder that knows nothing yet."""
+    """Return a student with an ImageNet encoder and a decoder with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = LiteSegmentation(LiteSegmentationConfig(classes=len(CLASSES)))
@@ -59,7 +59,7 @@ def save(network: LiteSegmentation, path: Path, learnt_from: Mapping[str, Any]) 
 
 
 def load(path: Path) -> LiteSegmentation:
-    """Read a student that `save` wrote; raises OSError or Unusable where there is none."""
+    """Read a student that `save` wrote; raises OSError or Unusable."""
     try:
         document = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         network = LiteSegmentation(LiteSegmentationConfig(**document["config"]))
@@ -70,7 +70,7 @@ def load(path: Path) -> LiteSegmentation:
 
 
 def export(path: Path) -> Path:
-    """Write the ONNX file beside the weights in `path`, checked against them; return its path."""
+    """Write the ONNX file beside the weights in `path` and verify it; return its path."""
     onnx = path.with_suffix(".onnx")
     export_segmentation(ServedSegmentation(load(path)), onnx)
     return onnx

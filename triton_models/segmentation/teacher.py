@@ -1,9 +1,9 @@
-"""The teacher: a DeepLab that was trained on Cityscapes' streets, and how to ask it.
+"""The teacher: a DeepLab trained on Cityscapes, run on several views of each picture.
 
-It learnt on pale, wide pictures of grey towns. Of what it does not know it says `building`; a deep
-blue sky is one of those things. Shown with half the colour, smaller, or in a street camera's shape,
-much more of the same sky is sky to it (docs/segmentation.md). It answers with classes only, without
-probabilities, so its doubt is measured by asking several times.
+It was trained on pale, wide pictures of streets and calls most unknown things `building`, even a
+deep blue sky. With half the colour, at a smaller size, or in a street camera's aspect, it
+recognises much more of that sky (docs/segmentation.md). It returns classes without probabilities,
+so its uncertainty is measured as disagreement between the views.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ CITYSCAPES = (
 
 
 class Segmenter(Protocol):
-    """Whatever names the class of every pixel."""
+    """A function from a picture to the class of every pixel."""
 
     size: int
 
@@ -36,9 +36,9 @@ class Segmenter(Protocol):
 
 
 class Teacher:
-    """A TFLite network with one uint8 picture in and one class map out.
+    """A TFLite network that maps one uint8 picture to one class map.
 
-    Raises OSError or Unusable where the file holds none.
+    Raises OSError or Unusable where the file has no such network.
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
@@ -64,7 +64,7 @@ class Teacher:
 
 
 def maps(teacher: Segmenter, picture: np.ndarray) -> np.ndarray:
-    """Ask for every one of VIEWS of a square picture: UINT8 [S, S, 3] → UINT8 [views, S, S]."""
+    """Return the maps of all VIEWS of a square picture: UINT8 [S, S, 3] → UINT8 [views, S, S]."""
     image = Image.fromarray(picture)
     pale = ImageEnhance.Color(image).enhance(0.5)
     bright = ImageEnhance.Brightness(ImageEnhance.Color(image).enhance(0.4)).enhance(1.3)
@@ -75,7 +75,7 @@ def maps(teacher: Segmenter, picture: np.ndarray) -> np.ndarray:
 
 
 def _small(teacher: Segmenter, image: Image.Image) -> np.ndarray:
-    """Ask about a picture at 0.6 of its size, with its own reflection around it."""
+    """Return the map of a picture at 0.6 of its size, padded with its reflection."""
     size = image.width
     margin = size // 5
     inner = size - 2 * margin
@@ -86,7 +86,7 @@ def _small(teacher: Segmenter, image: Image.Image) -> np.ndarray:
 
 
 def _wide(teacher: Segmenter, image: Image.Image) -> np.ndarray:
-    """Ask about a picture squeezed to the 2:1 of a street camera, above its own reflection."""
+    """Return the map of a picture scaled to the 2:1 of a street camera, above its reflection."""
     size = image.width
     pixels = np.asarray(image.resize((size, size // 2), Image.Resampling.BICUBIC))
     ids = class_map(teacher, Image.fromarray(np.concatenate([pixels, pixels[::-1]])))

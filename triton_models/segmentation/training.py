@@ -1,7 +1,7 @@
-"""Teach the student: a decoder on what a frozen encoder sees.
+"""Train the student's decoder on the maps of its frozen encoder.
 
-The encoder's maps of every view of every picture are made once and held in memory in half
-precision, so that an epoch costs the decoder alone.
+The encoder's maps of every view of every picture are computed once and kept in memory in half
+precision, so that an epoch costs only the decoder.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ from triton_models.networks.segmentation import LiteSegmentation
 from triton_models.segmentation.photographs import Photograph
 
 Example = tuple[np.ndarray, np.ndarray]  # pixels UINT8 [S, S, 3], class ids UINT8 [S, S]
-Report = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
+Report = Callable[[str, int, int], None]  # task, number done, total
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the decoder is trained; the defaults made the network that the project ships."""
+    """Parameters of the training; the defaults made the network that the project ships."""
 
     views: int = 4  # of each picture: as it is, and crops with other colours
     epochs: int = 20
@@ -37,12 +37,12 @@ class Recipe:
 
 
 def held_out(photo: Photograph, parts: int = 5) -> bool:
-    """Whether a picture is kept for scoring: one part of the series in `parts`, by their names."""
+    """Return whether a picture is held out for scoring: one in `parts` series, by a hash."""
     return int(hashlib.sha256(photo.series.encode()).hexdigest(), 16) % parts == 0
 
 
 def views(picture: np.ndarray, target: np.ndarray, recipe: Recipe, key: int) -> Iterator[Example]:
-    """Yield the picture [S, S, 3] with its class ids [S, S]: as they are, then cut and mirrored."""
+    """Yield the picture [S, S, 3] and its class ids [S, S] unchanged, then augmented views."""
     yield picture, target
     random = np.random.default_rng([recipe.seed, key])
     for _ in range(recipe.views - 1):
@@ -70,7 +70,7 @@ def _varied(
 
 @dataclass(frozen=True)
 class Seen:
-    """What the frozen encoder made of every view: its maps and the ids that belong to them."""
+    """The frozen encoder's maps of every view, and the target ids."""
 
     maps: list[Tensor]  # FP16 [views, channels, S / r, S / r] for each reduction r
     targets: Tensor  # UINT8 [views, S / 2, S / 2]
@@ -100,7 +100,7 @@ def encode(
 
 
 def class_weights(targets: Tensor, classes: int, rare: float) -> Tensor:
-    """Weight of each class in the loss, 1 on average over the pixels; 0 where none is."""
+    """Return each class's weight in the loss: 1 on average over the pixels, 0 without pixels."""
     share = torch.bincount(targets.flatten().int(), minlength=classes).double()
     share /= share.sum()
     weights = torch.where(share > 0, share.clamp(min=1e-9) ** -rare, 0.0)
@@ -142,7 +142,7 @@ def train(network: LiteSegmentation, seen: Seen, recipe: Recipe, report: Report)
 
 
 def _batches(count: int, recipe: Recipe, order: torch.Generator) -> list[Tensor]:
-    """Shuffle the pictures and take one view of each; what does not fill a batch is left out."""
+    """Return batches of shuffled pictures, one view of each; an incomplete batch is dropped."""
     pictures = count // recipe.views
     view = torch.randint(recipe.views, (pictures,), generator=order)
     chosen = torch.randperm(pictures, generator=order) * recipe.views

@@ -1,8 +1,8 @@
-"""How good a trained network's answers and its calibration are, on held-out photographs.
+"""Assess a trained network's answers and their calibration on held-out photographs.
 
-Each is read with a calibration that was fitted on the others (five folds): on its own data a fit
-looks better than it is. The release itself is fitted on all of them; only what its threshold lets
-pass is counted with that.
+The figures are cross-fitted in five folds: each answer has a calibration fitted on the other folds,
+because a fit looks too good on its own data. The release's calibration is fitted on all
+photographs. Only the number of answers above its threshold is counted with that one.
 """
 
 from collections import Counter
@@ -33,34 +33,34 @@ AT_200_KM = RADII_KM.index(200.0)
 
 @dataclass(frozen=True, eq=False)
 class ScoredAnswer(Scored):
-    """One held-out photograph with what the network said of its scene."""
+    """One held-out photograph with the network's scene logits."""
 
     scene: Singles
     """Logits [crops, scenes]."""
     label: int
-    """The class of the scene that it is known to show, or NO_LABEL."""
+    """The class of its labelled scene, or NO_LABEL."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a model card says of held-out photographs."""
+    """The figures of a model card on held-out photographs."""
 
     all: Score
-    """Over all photographs, wherever it would abstain."""
+    """Over all photographs, including those on which the release abstains."""
     answered: Score | None
-    """Over those that it answers, by the calibration that was fitted on them; None for none."""
+    """Over those that the release answers, by its own calibration; None if it answers none."""
     raw: ConfidenceReport | None
-    """The confidence at 200 km without a calibration; None where no cell is small enough for it."""
+    """Of the uncalibrated confidence at 200 km; None where no cell resolves that radius."""
     calibrated: ConfidenceReport | None
     regions: RegionReport
     scene_hits: int
     scene_labels: int
     commonest_scene: int
-    """Of the labels, how many are the commonest one."""
+    """Number of labels of the commonest scene."""
 
 
 def assess(hierarchy: Hierarchy, answers: Sequence[ScoredAnswer], fitted: Calibration) -> Figures:
-    """Assess answers, and what a release with the calibration `fitted` on them abstains from.
+    """Assess answers; `fitted`, the release's calibration, decides which ones abstain.
 
     Raises CalibrationError where a fold has no photograph in a fine cell.
     """
@@ -90,7 +90,7 @@ def assess(hierarchy: Hierarchy, answers: Sequence[ScoredAnswer], fitted: Calibr
 def crossfitted(
     decoder: Decoder, hierarchy: Hierarchy, answers: Sequence[ScoredAnswer]
 ) -> list[Decoded]:
-    """Each answer as read with a calibration fitted on the other folds."""
+    """Return each answer decoded with a calibration fitted on the other folds."""
     fold = np.random.default_rng(0).permutation(len(answers)) % FOLDS
     read = [
         decoder.calibrated(
@@ -102,7 +102,7 @@ def crossfitted(
 
 
 def decode(decoder: Decoder, answer: ScoredAnswer) -> Decoded:
-    """What a release would answer."""
+    """Return the decoded answer."""
     return decoder.decode(answer.coarse, answer.middle, answer.fine, answer.scene)
 
 

@@ -1,8 +1,8 @@
-"""How a photograph varies from one epoch to the next; its class map is warped by the same grid.
+"""Augmentation of photographs; a class map is warped by the same grid as its picture.
 
-What varies is drawn on the CPU from the seed and the photograph's place in the run alone, so it
-does not depend on how many processes there are, nor on where a run was interrupted. The pixels
-are warped later, a batch at a time, where the network is.
+Variations are drawn on the CPU from the seed and the photograph's position in the run. So they do
+not depend on the number of processes or on interruptions. Pixels are warped later, in batches, on
+the network's device.
 """
 
 import math
@@ -22,9 +22,9 @@ _LUMA = (0.299, 0.587, 0.114)
 def draw(config: Augmentation, rng: np.random.Generator) -> np.ndarray:
     """Draw one photograph's variation, float32 [VARIATION].
 
-    The matrix takes positions of the result (x, y from -1 to 1) to positions of the picture, as
-    `torch.nn.functional.affine_grid` has it: a cut of random area and proportions, Szegedy et al.
-    (arXiv:1409.4842, section 6), turned and mirrored.
+    The matrix maps positions of the result (x, y from -1 to 1) to positions of the picture, as for
+    `torch.nn.functional.affine_grid`. It is a crop of random area and aspect (Szegedy et al.,
+    arXiv:1409.4842, section 6), rotated and mirrored.
     """
     area = rng.uniform(*config.area)
     aspect = math.exp(rng.uniform(-1, 1) * math.log(config.aspect))
@@ -39,14 +39,14 @@ def draw(config: Augmentation, rng: np.random.Generator) -> np.ndarray:
 
 
 def unchanged(side: float = 1.0) -> np.ndarray:
-    """The variation that changes nothing; `side`: the share of each side in the centre to keep."""
+    """Return the identity variation; `side`: the share of each side to keep, at the centre."""
     return np.array([side, 0, 0, 0, side, 0, 1, 1, 1], np.float32)
 
 
 def warp(picture: Tensor, variation: Tensor, size: int, mode: str) -> Tensor:
-    """Cut [B, C, S, S] by variations [B, VARIATION] to [B, C, size, size].
+    """Warp [B, C, S, S] by variations [B, VARIATION] to [B, C, size, size].
 
-    `mode`: bilinear for pixels, nearest for class ids. What lies outside is mirrored at the edge.
+    `mode`: bilinear for pixels, nearest for class ids. Positions outside are reflected at the edge.
     """
     shape = (len(picture), picture.shape[1], size, size)
     grid = functional.affine_grid(variation[:, :6].view(-1, 2, 3), list(shape), align_corners=False)
@@ -71,9 +71,9 @@ def recolour(pixels: Tensor, variation: Tensor) -> Tensor:
 def vary(
     image: Tensor, class_map: Tensor | None, variation: Tensor, size: int
 ) -> tuple[Tensor, Tensor | None]:
-    """UINT8 [B, S, S, 3] and UINT8 [B, S, S] → varied pixels [B, size, size, 3] and ids alike.
+    """Return augmented pixels [B, size, size, 3] and class ids [B, size, size].
 
-    Pixels come back as FP32 from 0 to 255, ids as UINT8.
+    The inputs are UINT8 [B, S, S, 3] and UINT8 [B, S, S]. Pixels are FP32 from 0 to 255, ids UINT8.
     """
     pixels = warp(image.permute(0, 3, 1, 2).float(), variation, size, "bilinear")
     pixels = recolour(pixels, variation).permute(0, 2, 3, 1)

@@ -1,7 +1,7 @@
-"""Checkpoints: everything that a run needs to go on as if it had never stopped.
+"""Checkpoints: the state from which a run resumes as if it had not stopped.
 
-Random numbers are functions of the seed and the step (`examples.py`, `loop.py`), so none of their
-state is saved; the step says where in the stream of photographs the run is.
+Random numbers are functions of the seed and the step (`examples.py`, `loop.py`), so no generator
+state is saved. The step is the position in the stream of photographs.
 """
 
 import os
@@ -16,29 +16,29 @@ from triton_models.training.config import Config, ConfigError
 
 FILE = "checkpoint.pt"
 
-# Keys that may differ between a run and its resumption: they change weights by rounding at most.
+# Keys that may differ between a run and its resumption. They change weights by rounding at most.
 _FREE = {"device", "log_every", "checkpoint_every", "validate_every", "compile"}
 
-# What torch raises of a file that is cut, changed or not its own.
+# Errors that torch raises for a truncated, changed or foreign file.
 _DAMAGED = (EOFError, KeyError, RuntimeError, TypeError, UnpicklingError, ValueError)
 
 
 @dataclass
 class Checkpoint:
-    """The state of a run after so many steps."""
+    """The state of a run after a number of steps."""
 
     step: int
     recipe: dict[str, Any]
-    """What determines the weights: see `recipe`."""
+    """The values that determine the weights, from `recipe`."""
     network: dict[str, Any]
     optimiser: dict[str, Any]
     bad: dict[str, tuple[str, str]]
-    """Code and message of every file that could not be used so far."""
+    """Code and message of every bad picture so far."""
     validated: bool = True
-    """Whether the validation that this step may ask for was made."""
+    """Whether the validation that is due at this step has been done."""
 
     def save(self, folder: Path) -> None:
-        """Write `checkpoint.pt`; whenever the process is killed, a whole one is there."""
+        """Write `checkpoint.pt` atomically, so that a kill leaves a complete file."""
         part = folder / f".{FILE}.part"
         with part.open("wb") as file:
             torch.save(asdict(self), file)
@@ -69,7 +69,7 @@ class Checkpoint:
 
 
 def recipe(config: Config, **digests: str) -> dict[str, Any]:
-    """What determines the weights of a run, as flat keys: configuration and digests of the data."""
+    """Return what determines a run's weights, as flat keys: configuration and data digests."""
     flat: dict[str, Any] = dict(digests)
     for section in ("network", "weights", "augmentation", "training"):
         values = getattr(config, section).model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""What a training run is: the keys of its TOML file, each with its meaning."""
+"""The configuration of a training run: the keys of its TOML file and their meaning."""
 
 import json
 import tomllib
@@ -191,7 +191,7 @@ def load(path: Path, changes: Sequence[str] = ()) -> Config:
 
 
 def as_toml(value: Any) -> str:
-    """A default as the documentation shows it; `–` for none."""
+    """Return a default as the documentation shows it; `–` for none."""
     if value is None:
         return "–"
     if isinstance(value, bool):
@@ -216,14 +216,14 @@ def _change(values: dict[str, Any], change: str) -> None:
 
 
 def _sentence(error: ValidationError) -> str:
-    """Every problem, by its key."""
+    """Return the problems with their keys."""
     return "; ".join(
         f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
     )
 
 
 def _resolved(config: Config, base: Path) -> Config:
-    """Paths that are relative to the configuration file, made absolute."""
+    """Return the values with paths relative to the configuration file made absolute."""
 
     def absolute(value: Any) -> Any:
         return (base / value).absolute() if isinstance(value, Path) else value

@@ -1,4 +1,4 @@
-"""One process or many: what `torchrun` says about them, and sums over them."""
+"""Distributed training: the processes that `torchrun` started, and collectives over them."""
 
 import os
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from torch import Tensor, distributed
 from triton_models.training.config import ConfigError
 
 PATIENCE = timedelta(days=7)
-"""Of a process with the others: they wait for each other's class maps and for the validation, far
-longer than NCCL's 10 minutes. `torchrun` ends those whose partner has died, at once."""
+"""Time-out of collectives. Processes wait for each other's class maps and for the validation, far
+longer than NCCL's default of 10 minutes. If a process dies, `torchrun` ends the others at once."""
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes that train one network together, and this one's place among them."""
+    """The processes that train one network together, and the rank of this one."""
 
     rank: int
     size: int
@@ -25,17 +25,17 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes."""
+        """Whether this process writes the files."""
         return self.rank == 0
 
     def sum(self, x: Tensor) -> Tensor:
-        """The sum of a tensor over all processes, in each of them."""
+        """Return the sum of a tensor over all processes."""
         if self.size > 1:
             distributed.all_reduce(x)
         return x
 
     def gather(self, thing: Any) -> list[Any]:
-        """What every process has, in each of them."""
+        """Return the objects of all processes."""
         if self.size == 1:
             return [thing]
         things: list[Any] = [None] * self.size
@@ -43,16 +43,16 @@ class World:
         return things
 
     def wait(self) -> None:
-        """Until all processes are here."""
+        """Wait for all processes."""
         if self.size > 1:
             gpu = self.device.index
             distributed.barrier(device_ids=None if gpu is None else [gpu])
 
 
 def join(device: str) -> World:
-    """Join the processes that `torchrun` started; without it this is the only one.
+    """Join the processes that `torchrun` started; without it this process is the only one.
 
-    NCCL between GPUs, gloo between CPU processes. Raises ConfigError where there is no such device.
+    GPUs communicate by NCCL, CPU processes by gloo. Raises ConfigError where the device is missing.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -70,6 +70,6 @@ def join(device: str) -> World:
 
 
 def leave() -> None:
-    """Take leave of the other processes."""
+    """Leave the process group."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()

@@ -1,8 +1,8 @@
-"""The stream of photographs that a run sees, and how it is cut into batches.
+"""The stream of training photographs, and its division into batches.
 
-The stream is endless: one permutation of all photographs after another. What stands at position p
-(which photograph, how it is varied) follows from the seed and p alone. So nothing of it has to be
-saved for a run to be resumed, and it is the same for any number of processes.
+The stream is an endless sequence of permutations of all photographs. The photograph at position p
+and its variation depend on the seed and p only. So a run can resume without saved state, and the
+stream is the same for any number of processes.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,42 +22,42 @@ from triton_models.training.semantics import ClassMaps
 
 @dataclass
 class Batch:
-    """B photographs, not yet varied; where a picture is bad it is grey and has no labels."""
+    """B photographs before augmentation. A bad picture is grey and has no labels."""
 
     image: Tensor
     """UINT8 [B, S, S, 3]"""
     class_map: Tensor
-    """UINT8 [B, S, S], or [B, 0, 0] for a network that sees none."""
+    """UINT8 [B, S, S], or [B, 0, 0] for a network without class maps."""
     labels: Tensor
     """INT64 [B, 4], -1 for none."""
     variation: Tensor
     """FP32 [B, augmentation.VARIATION]"""
     index: Tensor
-    """INT64 [B]: which of the photographs."""
+    """INT64 [B]: indices of the photographs."""
     bad: list[tuple[str, str, str]]
     """File, code and message of the bad ones."""
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
-        """The same with every tensor changed: moved to a device, say."""
+        """Return the batch with a function applied to every tensor."""
         tensors = (self.image, self.class_map, self.labels, self.variation, self.index)
         image, class_map, labels, variation, index = map(change, tensors)
         return Batch(image, class_map, labels, variation, index, self.bad)
 
     def pin_memory(self) -> "Batch":
-        """The same in memory from which a GPU copies while it computes; DataLoader calls it."""
+        """Return the batch in page-locked memory; DataLoader calls it."""
         return self.each(Tensor.pin_memory)
 
 
 class Examples(Dataset[Batch]):
-    """One photograph by its position, as a batch of one: a dataset for torch's DataLoader.
+    """A dataset for torch's DataLoader: one photograph by its position, as a batch of one.
 
     Args:
         photographs: files and labels.
-        pictures: how files become pixels.
-        maps: the class maps, or None for a network that sees none.
+        pictures: reads files.
+        maps: the class maps, or None for a network without class maps.
         size: S, the side of the pixels.
         seed: of the order and the variations.
-        variation: how pictures vary; None: the photographs in their order, unchanged.
+        variation: the augmentation; None: the photographs in their order, unchanged.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Examples(Dataset[Batch]):
         return len(self._photographs)
 
     def __getitem__(self, position: int) -> Batch:
-        """Read the photograph at a position of the stream."""
+        """Return the photograph at a position of the stream."""
         if self._variation is None:
             index, variation = position, augmentation.unchanged()
         else:
@@ -135,7 +135,7 @@ class Examples(Dataset[Batch]):
 
 
 def collate(batches: list[Batch]) -> Batch:
-    """Many batches of one as one batch."""
+    """Concatenate batches."""
     return Batch(
         torch.cat([batch.image for batch in batches]),
         torch.cat([batch.class_map for batch in batches]),
@@ -147,7 +147,7 @@ def collate(batches: list[Batch]) -> Batch:
 
 
 class Positions(Sampler[list[int]]):
-    """The micro-batches of one process from a step on: step by step, `accumulate` of them each.
+    """The micro-batches of one process from a step on, `accumulate` of them for each step.
 
     A step takes the next `micro_batch · accumulate · processes` positions of the stream.
     """

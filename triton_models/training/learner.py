@@ -1,4 +1,4 @@
-"""The network as it is trained: from stored bytes to scores, with everything between on a GPU."""
+"""The network in training: pictures to scores, with pre-processing and augmentation on the GPU."""
 
 from contextlib import nullcontext
 
@@ -11,9 +11,9 @@ from triton_models.training.augmentation import vary
 
 
 class Learner(nn.Module):
-    """UINT8 pictures, their class maps and variations → scores.
+    """Scores UINT8 pictures with their class maps and variations.
 
-    `precision`: bf16 computes matrix products in bfloat16.
+    `precision`: with bf16, matrix products are computed in bfloat16.
     """
 
     def __init__(self, network: TransLocator, precision: str = "fp32") -> None:
@@ -25,13 +25,13 @@ class Learner(nn.Module):
         self.sees_map = network.config.branches != "rgb"
 
     def forward(self, image: Tensor, class_map: Tensor, variation: Tensor) -> Scores:
-        """Score varied pictures: [B, S, S, 3], [B, S, S] (or [B, 0, 0]) and [B, VARIATION]."""
+        """Score augmented pictures: [B, S, S, 3], [B, S, S] (or [B, 0, 0]) and [B, VARIATION]."""
         size = self.network.config.crop_size
         pixels, ids = vary(image, class_map if self.sees_map else None, variation, size)
         return self._score(pixels, ids)
 
     def centre(self, image: Tensor, class_map: Tensor) -> Scores:
-        """Score the centres of pictures."""
+        """Score the centre crops of pictures."""
         size = self.network.config.crop_size
         ids = views(class_map, size, 1)[:, 0] if self.sees_map else None
         return self._score(views(image, size, 1)[:, 0], ids)
@@ -39,7 +39,7 @@ class Learner(nn.Module):
     def _score(self, pixels: Tensor, ids: Tensor | None) -> Scores:
         half = torch.autocast(pixels.device.type, torch.bfloat16) if self.bf16 else nullcontext()
         with half:
-            # Without a map: the network looks at none.
+            # A network with branches = rgb does not read the map.
             semantics = pixels.new_empty(0) if ids is None else self.one_hot(ids)
             scores: Scores = self.network(self.normalise(pixels), semantics)
         return scores

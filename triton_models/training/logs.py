@@ -1,5 +1,7 @@
-"""A run's logs: `log.csv`, `validation.csv`, TensorBoard's files, and `bad.csv`, the pictures that
-were skipped."""
+"""Logs of a run: `log.csv`, `validation.csv`, TensorBoard's files, and `bad.csv`.
+
+`bad.csv` lists the pictures that were skipped.
+"""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +24,7 @@ _COLUMNS = (
 
 
 class Logs:
-    """Writes the logs of a run from a step on; lines of later steps, from before a kill, go."""
+    """Writes the logs of a run from a step on; lines of later steps (before a kill) are dropped."""
 
     def __init__(self, folder: Path, step: int) -> None:
         self._lines = _Table(folder / "log.csv", _COLUMNS, step)
@@ -36,7 +38,7 @@ class Logs:
             self._board.add_scalar(f"training/{name}", values[name], int(values["step"]))
 
     def validation(self, step: int, values: Mapping[str, float]) -> None:
-        """Write what a validation found."""
+        """Write the figures of a validation."""
         self._found.write(
             [{"step": step, "name": name, "value": f"{x:.6g}"} for name, x in values.items()]
         )
@@ -51,7 +53,7 @@ class Logs:
 
 
 class _Table:
-    """A CSV that goes on after a step; lines of later steps go."""
+    """A CSV file continued after a step; lines of later steps are dropped."""
 
     def __init__(self, path: Path, columns: Sequence[str], step: int) -> None:
         kept = []
@@ -64,7 +66,7 @@ class _Table:
         self.write(kept)
 
     def write(self, lines: Iterable[Mapping[str, object]]) -> None:
-        """Append lines, so that a kill loses none."""
+        """Append lines and flush, so that a kill loses none."""
         self._lines.writerows(lines)
         self._file.flush()
 

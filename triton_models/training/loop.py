@@ -1,6 +1,8 @@
-"""The training loop. A step is a function of the configuration, the weights and its number alone:
-the photographs, how they vary and what dropout drops follow from the seed. So a run that is killed
-and resumed ends with the weights of one that was not (on one device, to the last bit).
+"""The training loop.
+
+A step depends only on the configuration, the weights and its number: photographs, augmentation and
+dropout follow from the seed. So a run that is killed and resumed ends with the same weights as an
+uninterrupted one, on one device to the last bit.
 """
 
 import contextlib
@@ -34,16 +36,16 @@ T = TypeVar("T")
 
 
 class Diverged(Exception):
-    """The loss is no number any more; the last checkpoint is from before."""
+    """The loss is not a finite number. The last checkpoint is from before that."""
 
 
 class Stopped(Exception):
-    """The run was told to stop, or another of its processes failed; it wrote a checkpoint."""
+    """The run was stopped by a signal or by the failure of a process, after a checkpoint."""
 
 
 @dataclass(frozen=True)
 class Material:
-    """What a run learns from and is measured on."""
+    """The training and validation data of a run."""
 
     training: Photographs
     examples: Examples
@@ -55,7 +57,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Report:
-    """How far a run is."""
+    """The progress of a run."""
 
     step: int
     steps: int
@@ -66,7 +68,7 @@ class Report:
 
 @dataclass
 class _Unreported:
-    """The steps since the last line of the log: their losses by head, summed, [4]."""
+    """The steps since the last line of the log; `losses` is their sum by head, [4]."""
 
     losses: Tensor = field(default_factory=lambda: torch.zeros(len(HEADS)))
     steps: int = 0
@@ -75,7 +77,7 @@ class _Unreported:
 
 @dataclass(frozen=True)
 class TrainingLength:
-    """How a run is cut into steps, and each step into micro-batches."""
+    """The number of steps of a run, and the micro-batches of each step."""
 
     steps: int
     micro_batch: int
@@ -83,7 +85,7 @@ class TrainingLength:
 
     @classmethod
     def of(cls, config: Config, photographs: int, processes: int) -> "TrainingLength":
-        """Return the schedule of a run; raises ConfigError where the batch cannot be divided."""
+        """Return the length of a run; raises ConfigError where the batch cannot be divided."""
         training = config.training
         micro = min(training.micro_batch, training.batch // processes)
         if not micro or training.batch % (micro * processes):
@@ -103,7 +105,7 @@ class Trainer:
         network: with the weights to start from, on the CPU.
         material: the photographs.
         world: the processes of the run.
-        watch: told how far the run is, at every line of the log.
+        watch: called with the progress at every line of the log.
     """
 
     def __init__(
@@ -129,7 +131,7 @@ class Trainer:
         self._logs: Logs | None = None
         self._unreported = _Unreported()
         self._asked = False  # a signal asked this process to stop
-        self._stop = False  # all processes know, and stop after this step
+        self._stop = False  # all processes agreed to stop after this step
         self._trained: nn.Module = self.learner
         if config.training.compile:
             self._trained.compile()
@@ -137,17 +139,17 @@ class Trainer:
             self._trained = DistributedDataParallel(self.learner)
 
     def resume(self) -> None:
-        """Go on where the folder's checkpoint is; raises ConfigError where there is none."""
+        """Load the folder's checkpoint; raises ConfigError where there is none."""
         found = Checkpoint.load(self.config.out, self._recipe)
         self.network.load_state_dict(found.network)
         self.optimiser.load_state_dict(found.optimiser)
         self.step, self.validated, self.bad = found.step, found.validated, found.bad
 
     def train(self) -> dict[str, float]:
-        """Train to the end; returns what the last validation found.
+        """Train to the end; return the figures of the last validation.
 
-        Raises Stopped after SIGINT or SIGTERM, Diverged where the loss is no number, and what the
-        pictures raise, after a checkpoint of the last whole step.
+        Raises Stopped after SIGINT or SIGTERM, Diverged where the loss is not finite, and errors of
+        reading pictures. All are raised after a checkpoint of the last complete step.
         """
         self._logs = Logs(self.config.out, self.step) if self.world.first else None
         try:
@@ -183,9 +185,10 @@ class Trainer:
         return found
 
     def _or_all_stop(self, read: Callable[[], T]) -> T:
-        """What is read between two steps; where one process fails, all keep a checkpoint and stop.
+        """Return what `read` reads between two steps; if it fails in one process, stop all.
 
-        The step before is whole, and whatever the error is, none waits for who failed.
+        The step before is complete, so all processes write a checkpoint. No process waits for one
+        that failed, whatever the error is.
         """
         try:
             done = read()
@@ -197,17 +200,17 @@ class Trainer:
         return done
 
     def _any_failed(self, *, here: bool) -> bool:
-        """Whether one of the processes failed; if so, there is a checkpoint."""
+        """Return whether one of the processes failed; write a checkpoint if so."""
         if not self.world.sum(torch.tensor(float(here), device=self.world.device)):
             return False
         if self.step:
-            self._report()  # weights that are no numbers are not kept
+            self._report()  # raises Diverged, so that weights of NaN are not saved
             self._save()
-            self.world.wait()  # whoever leaves first has torchrun end the others
+            self.world.wait()  # when the first process leaves, torchrun ends the others
         return True
 
     def _learn(self, micro_batches: list[Batch]) -> Tensor:
-        """One step; returns the loss of each head over the whole batch, [4]."""
+        """Train one step; return the loss of each head over the whole batch, [4]."""
         world, training = self.world, self.config.training
         self._trained.train()
         rate = rate_at(self.step, self.schedule.steps, training)
@@ -224,7 +227,7 @@ class Trainer:
             with self._communicating(number == len(micro_batches) - 1):
                 scores = self._trained(moved.image, moved.class_map, moved.variation)
                 losses = head_losses(scores, moved.labels, told[:-1], training.label_smoothing)
-                # Processes average their gradients; ours are to be summed.
+                # DistributedDataParallel averages gradients, but they must be summed here.
                 torch.autograd.backward((losses * weights).sum() * world.size)
             total += losses.detach()
         if training.clip:
@@ -234,18 +237,18 @@ class Trainer:
         return world.sum(total).cpu()
 
     def _note(self, batch: Batch) -> Batch:
-        """Remember the bad pictures of a batch."""
+        """Record the bad pictures of a batch, and return it."""
         self.bad |= {file: (code, message) for file, code, message in batch.bad}
         return batch
 
     def _communicating(self, last: bool) -> contextlib.AbstractContextManager[None]:
-        """Gradients travel between processes with the last micro-batch of a step only."""
+        """Synchronise gradients with the last micro-batch of a step only."""
         if isinstance(self._trained, DistributedDataParallel) and not last:
             return self._trained.no_sync()
         return contextlib.nullcontext()
 
     def _batches(self) -> contextlib.AbstractContextManager[Iterator[Batch]]:
-        """This process's micro-batches from the present step on."""
+        """Yield this process's micro-batches from the present step on."""
         schedule = self.schedule
         positions = Positions(
             self.step,
@@ -264,7 +267,7 @@ class Trainer:
         return reading(examples, collate, self.config.data.processes, pin_memory=pinned, **how)
 
     def _report(self) -> None:
-        """Log the mean of the steps since the last time; raises Diverged where it is no number."""
+        """Log the mean loss since the last report; raises Diverged where it is not finite."""
         told, self._unreported = self._unreported, _Unreported()
         if not told.steps:
             return
@@ -304,7 +307,7 @@ class Trainer:
             write_bad(self.config.out, self.bad)
 
     def _validate(self) -> dict[str, float]:
-        """Measure in the first process, while the others wait for it."""
+        """Validate in the first process, while the others wait."""
         self.validated = False
         found = self._or_all_stop(self._measure if self.world.first else dict[str, float])
         self.validated = True
@@ -322,7 +325,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _stopping_at_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end the run after a whole step; a second one ends it at once."""
+        """End the run after a complete step on SIGINT or SIGTERM, and at once on a second one."""
 
         def stop(_number: int, _frame: FrameType | None) -> None:
             if self._asked:
@@ -338,5 +341,5 @@ class Trainer:
 
 
 def _mixed(seed: int, step: int, rank: int) -> int:
-    """A seed of its own for every step and process, as large as torch takes them."""
+    """Return a different seed for every step and process, within torch's range."""
     return ((seed * 1_000_003 + step) * 4_099 + rank) % 2**64

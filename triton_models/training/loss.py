@@ -1,8 +1,8 @@
-"""The loss: 0.5 coarse + 0.3 middle + 0.2 fine + scene, over the photographs that have a label.
+"""The loss: 0.5 coarse + 0.3 middle + 0.2 fine + scene, over the labelled photographs.
 
-Each head's cross-entropy is averaged over those photographs of a step that have a label for it.
-The count is passed in, so that a step cut into micro-batches, or spread over processes, has
-exactly the gradient of the whole batch.
+Each head's cross-entropy is averaged over the photographs of a step that have a label for it. The
+count is a parameter, so that micro-batches and distributed processes give exactly the gradient of
+the whole batch.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ WEIGHTS = (0.5, 0.3, 0.2, 1.0)  # coarse, middle, fine, scene
 
 
 def counts(labels: Tensor) -> Tensor:
-    """How many of the labels [B, 4] are there, for each head: [4]."""
+    """Return the number of labels of each head, [4], in labels [B, 4]."""
     return (labels >= 0).sum(dim=0)
 
 
 def head_losses(
     scores: Scores, labels: Tensor, labelled: Tensor | None = None, smoothing: float = 0.0
 ) -> Tensor:
-    """Mean cross-entropy of each head, [4]; 0 for a head without labels or one that is not there.
+    """Return the mean cross-entropy of each head, [4]; 0 for a head that is missing or unlabelled.
 
-    `labels`: class indices [B, 4], -1 for none. `labelled`: by how many to divide, [4]; by default
-    the number of labels.
+    `labels`: class indices [B, 4], -1 for none. `labelled`: the divisors, [4]; by default the
+    number of labels.
     """
     labelled = counts(labels) if labelled is None else labelled
     losses = []
@@ -45,6 +45,6 @@ def head_losses(
 def geolocation_loss(
     scores: Scores, labels: Tensor, weights: Sequence[float] = WEIGHTS, smoothing: float = 0.0
 ) -> Tensor:
-    """The weighted sum of the heads' losses on one batch; arguments as in `head_losses`."""
+    """Return the weighted sum of the heads' losses; arguments as in `head_losses`."""
     losses = head_losses(scores, labels, smoothing=smoothing)
     return (losses * losses.new_tensor(weights)).sum()

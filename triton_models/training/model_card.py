@@ -1,4 +1,4 @@
-"""The model card of a release that was made from a run: what is known of it, and nothing else."""
+"""The model card of a release that was made from a training run."""
 
 from triton_models.evaluation.scores import Score
 from triton_models.fitting.calibration import Fit
@@ -20,7 +20,7 @@ def text(
     error_rate: float | None,
     attribution: str | None,
 ) -> str:
-    """Markdown."""
+    """Return the model card as Markdown."""
     config, network = run.description["config"], run.network
     learnt, n, regions = run.count(LEARNT), figures.all.n, figures.regions
     return f"""# Release `{name}`

@@ -1,4 +1,4 @@
-"""Optimiser and learning rate: what decays, what learns slower, warm-up and cosine."""
+"""Optimiser and learning-rate schedule: weight decay, the stem's rate, warm-up and cosine."""
 
 import math
 
@@ -10,10 +10,10 @@ from triton_models.training.config import Training
 
 
 def make_optimiser(network: TransLocator, config: Training) -> torch.optim.Optimizer:
-    """AdamW, or SGD with momentum, over the parameters that are not frozen.
+    """Return AdamW, or SGD with momentum, over the parameters that are not frozen.
 
-    Weight decay is for matrices and kernels only, and the stem learns at a rate of its own, as is
-    customary in fine-tuning. Each group carries the `share` of the learning rate that it takes.
+    Weight decay applies to matrices and kernels only. The stem has its own learning rate, as is
+    customary in fine-tuning: a group's `share` multiplies the learning rate.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
@@ -34,14 +34,15 @@ def make_optimiser(network: TransLocator, config: Training) -> torch.optim.Optim
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group its share of the learning rate."""
+    """Set every group's learning rate to its share of `rate`."""
     for group in optimiser.param_groups:
         group["lr"] = rate * group["share"]
 
 
 def rate_at(step: int, steps: int, config: Training) -> float:
-    """The learning rate of a step (from 0): linear warm-up, then a cosine to 0 (Loshchilov and
-    Hutter, arXiv:1608.03983).
+    """Return the learning rate of a step (from 0): linear warm-up, then a cosine to 0.
+
+    See Loshchilov and Hutter, arXiv:1608.03983.
     """
     warmup = math.ceil(config.warmup * steps)
     if step < warmup:

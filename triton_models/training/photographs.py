@@ -1,4 +1,4 @@
-"""The photographs to learn from: a CSV's rows, and the class that each is in for every head."""
+"""The training photographs: the rows of a CSV file, and their class labels for every head."""
 
 import csv
 from collections.abc import Collection, Sequence
@@ -25,7 +25,7 @@ class Photographs:
     longitude: npt.NDArray[np.float64]
     latitude: npt.NDArray[np.float64]
     labels: npt.NDArray[np.int64]
-    """[n, 4] in the order of HEADS; -1 where there is no label, and no loss."""
+    """[n, 4] in the order of HEADS; -1 where there is no label."""
 
     def __len__(self) -> int:
         return len(self.files)
@@ -33,7 +33,7 @@ class Photographs:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the CSV."""
+    """One row of the CSV file."""
 
     file: str
     longitude: float
@@ -43,10 +43,10 @@ class Row:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read a CSV whose columns are named as geotag evaluate knows them, and perhaps a split.
+    """Read a CSV file with the column names of `geotag evaluate` and optionally a split.
 
-    So the published tables of MP-16 and of the benchmarks load as they are; the scene is a name
-    (scene) or a class index (S3_Label). Raises ConfigError where it cannot be read, with the line.
+    The published tables of MP-16 and of the benchmarks load unchanged. The scene is a name (scene)
+    or a class index (S3_Label). Raises ConfigError with the line where the file cannot be read.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -95,8 +95,8 @@ def select(
 ) -> Photographs:
     """Return the photographs of some splits with their labels.
 
-    A place outside every cell of a partition, or no scene, is NO_LABEL for that head. Raises
-    ConfigError where a row names a scene that is not among `scenes`.
+    A position outside all cells of a partition, or an empty scene, is NO_LABEL for that head.
+    Raises ConfigError where a row has a scene that is not among `scenes`.
     """
     chosen = [row for row in rows if row.split in splits]
     scene = scene_classes(chosen, scenes)
@@ -108,9 +108,9 @@ def select(
 
 
 def scene_classes(rows: Sequence[Row], scenes: Sequence[str]) -> list[int]:
-    """The class of each row's scene, by its name or number; NO_LABEL where it names none.
+    """Return the class of each row's scene, given by name or number; NO_LABEL where it is empty.
 
-    Raises ConfigError where a row names another.
+    Raises ConfigError for an unknown scene.
     """
     index = {"": NO_LABEL}
     for k, name in enumerate(scenes):

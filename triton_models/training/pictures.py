@@ -1,7 +1,6 @@
-"""Reading pictures: how bytes are fetched and decoded is given from outside.
+"""Interfaces to read pictures. The caller provides the functions that fetch and decode them.
 
-So that training sees exactly the pixels that serving sees, `geotag train` passes in what the
-workers decode with.
+`geotag train` passes the workers' decoder, so that training sees exactly the pixels of serving.
 """
 
 import hashlib
@@ -15,7 +14,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class BadPicture(Exception):
-    """This file cannot be used: it is skipped, counted, and listed with its code."""
+    """A file cannot be used. It is skipped, counted, and listed with its code."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -23,12 +22,12 @@ class BadPicture(Exception):
         self.message = message
 
     def __reduce__(self) -> tuple[type["BadPicture"], tuple[str, str]]:
-        """Travel from a reading process to the training one."""
+        """Pickle with both arguments, to cross from a reading process to the trainer."""
         return BadPicture, (self.code, self.message)
 
 
 class PicturesUnavailable(Exception):
-    """No picture can be had (now): a run stops, and can be resumed. `cause` says why."""
+    """Pictures cannot be read at present, because of `cause`. The run stops and can be resumed."""
 
     def __init__(self, cause: Exception) -> None:
         super().__init__(cause)
@@ -37,11 +36,11 @@ class PicturesUnavailable(Exception):
 
 @dataclass(frozen=True)
 class Pictures:
-    """A way to files (by the names in the CSV), and one to pixels; both may raise BadPicture.
+    """Functions that fetch a file (by its name in the CSV) and decode it to pixels.
 
-    In training, what is no single picture's fault is raised as PicturesUnavailable.
-
-    They are copied into the reading processes: connections are to be opened lazily.
+    Both raise BadPicture for a file that cannot be used, and in training PicturesUnavailable for a
+    failure that is not one picture's fault. They are copied into the reading processes, so they
+    must open connections lazily.
     """
 
     fetch: Callable[[str], bytes]

@@ -1,4 +1,4 @@
-"""What a run will be, before anything is read or trained: `geotag train --dry-run` prints it."""
+"""Plan of a training run, before any picture is read; `geotag train --dry-run` prints it."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ from triton_models.training.semantics import Segmenter
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A configuration with everything that follows from it and from the tables that it names."""
+    """A configuration, and what follows from it and its tables."""
 
     config: Config
     network: TransLocatorConfig
@@ -32,11 +32,11 @@ class TrainingPlan:
     validation: Photographs
     schedule: TrainingLength
     segmenter: Segmenter | None
-    """None for a network that sees no class map."""
+    """None for a network without class maps."""
 
     @property
     def digests(self) -> dict[str, str]:
-        """What identifies the data: labelled photographs, cells, segmentation network."""
+        """Digests of the data: labelled photographs, cells, segmentation network."""
         training, cells = self.training, hashlib.sha256()
         photographs = hashlib.sha256("\n".join(training.files).encode())
         photographs.update(np.ascontiguousarray(training.labels).tobytes())
@@ -50,7 +50,7 @@ class TrainingPlan:
 
 
 def plan(config: Config, processes: int = 1) -> TrainingPlan:
-    """Read the tables and work out the run; raises ConfigError where something is wrong."""
+    """Read the tables and plan the run; raises ConfigError."""
     _check_folder("out", config.out)
     _check_folder("data.cache", config.data.cache)
     try:
@@ -72,7 +72,7 @@ def plan(config: Config, processes: int = 1) -> TrainingPlan:
 
 
 def _check_folder(key: str, folder: Path) -> None:
-    """Refuse a folder that cannot be made, without making it; raises ConfigError."""
+    """Raise ConfigError for a folder that cannot be created, without creating it."""
     try:
         there = next(path for path in (folder, *folder.parents) if path.exists())
     except OSError as error:
@@ -89,7 +89,7 @@ def _network(config: Config, hierarchy: Hierarchy) -> tuple[TransLocatorConfig, 
     try:
         network = preset(config.network.preset, **sizes, **changes)
         with torch.device("meta"):
-            TransLocator(network)  # whatever else cannot be built is found before it matters
+            TransLocator(network)  # finds errors of the configuration before any picture is read
         if network.branches == "rgb":
             return network, None
         if config.data.segmentation is None:
@@ -112,18 +112,18 @@ def _network(config: Config, hierarchy: Hierarchy) -> tuple[TransLocatorConfig, 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network takes: numbers of parameters, and bytes while it learns."""
+    """Number of parameters of a network, and bytes of memory in training."""
 
     parameters: int
     learning: int
     state_bytes: int
-    """Weights, gradients and what the optimiser keeps, FP32."""
+    """Bytes of weights, gradients and optimiser state, FP32."""
     activation_bytes: int
-    """What one micro-batch leaves for its backward pass: in FP32; with bf16 it is about half."""
+    """Bytes of activations of one micro-batch in FP32. With bf16 it is about half."""
 
 
 def cost(plan: TrainingPlan) -> Cost:
-    """Measure a run's memory without any: the forward pass runs on torch's meta device."""
+    """Return a run's memory, measured by a forward pass on torch's meta device."""
     training = plan.config.training
     with torch.device("meta"):
         network = TransLocator(plan.network)

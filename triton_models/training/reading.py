@@ -1,4 +1,4 @@
-"""Pictures are read ahead in processes of their own, which end with the block that reads."""
+"""Read pictures ahead in worker processes that end with the reading block."""
 
 import gc
 import signal
@@ -18,13 +18,14 @@ Batch = TypeVar("Batch")
 def reading(
     dataset: Dataset[Item], collate: Callable[[list[Item]], Batch], processes: int, **how: Any
 ) -> Iterator[Iterator[Batch]]:
-    """Batches of a dataset, read by so many processes (0: this one), which end with the block.
+    """Yield an iterator over batches, read by `processes` processes (0: in this one).
 
-    `how`: what torch's DataLoader is told besides. The iterator raises PicturesUnavailable as the
-    dataset did; another error of a reading process has torch's text about it for a message.
+    The processes end with the block. `how`: further arguments of torch's DataLoader. The iterator
+    raises the dataset's PicturesUnavailable. Another error of a reading process has torch's text as
+    its message.
     """
-    # What is garbage already must not be collected in a reading process: the threads of an ONNX
-    # Runtime session are not there any more, and to end it would wait for them for ever.
+    # Existing garbage must not be collected in a reading process. The threads of an ONNX Runtime
+    # session do not exist there after the fork, and its destructor would wait for them for ever.
     gc.collect()
     loader = DataLoader(
         _Batches(dataset, collate),
@@ -38,18 +39,18 @@ def reading(
         yield map(_checked, batches)
     finally:
         if processes:
-            # torch ends them with the iterator's last reference, and an error's traceback holds
-            # one: at exit, Python would wait for processes that ignore its SIGTERM.
+            # torch ends them with the iterator's last reference, but an error's traceback keeps
+            # one. At exit Python would then wait for processes that ignore its SIGTERM.
             batches._shutdown_workers()
             for process in batches._workers:
-                process.kill()  # it may still wait for an archive
+                process.kill()  # it may still wait for S3
                 process.join()
 
 
 class _Batches(Dataset[Item]):
-    """A dataset that is asked for whole batches, where torch finds `__getitems__`.
+    """A dataset that returns whole batches by torch's `__getitems__`.
 
-    PicturesUnavailable is returned: of an error that is raised, torch sends only the text.
+    It returns PicturesUnavailable, because torch would send only the text of a raised error.
     """
 
     def __init__(self, dataset: Dataset[Item], collate: Callable[[list[Item]], Any]) -> None:
@@ -77,9 +78,9 @@ def _checked(batch: Batch | PicturesUnavailable) -> Batch:
 
 
 def _begin_to_read(_worker: int) -> None:
-    """Leave to the trainer what is the trainer's: its objects, and signals.
+    """Freeze the trainer's objects, and ignore SIGINT and SIGTERM.
 
-    Ctrl-C reaches every process of the terminal, but the trainer needs its readers to the end of
+    Ctrl-C reaches every process of the terminal, but the trainer needs its readers until the end of
     the step.
     """
     gc.freeze()

@@ -1,4 +1,4 @@
-"""From a run that has ended, and photographs that it did not learn from, to a release."""
+"""Make a release from a finished run and held-out photographs."""
 
 import tempfile
 from collections import Counter
@@ -22,22 +22,22 @@ from triton_models.training.trained import LEARNT, Trained
 _Key = tuple[str, float, float]
 
 FEWEST = 50
-"""With fewer held-out photographs, no calibration says anything."""
+"""Least number of held-out photographs for a meaningful calibration."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """A release, and how good it is."""
+    """A release and its figures on held-out photographs."""
 
     release: Release
     figures: Figures
     fit: Fit
     bad: Counter[str]
-    """How many held-out pictures could not be used, by code."""
+    """Number of held-out pictures that could not be used, by code."""
 
 
 def check(run: Trained) -> None:
-    """Refuse what cannot become a release; raises ConfigError that says what to do."""
+    """Raise ConfigError where the run cannot become a release."""
     if not run.network.scenes:
         raise ConfigError(
             f"{run.folder} was trained without a scene head, and workers read three scenes:"
@@ -61,13 +61,13 @@ def check(run: Trained) -> None:
 
 
 def not_learnt(run: Trained, rows: Sequence[Row], *, elsewhere: bool = False) -> list[Row]:
-    """The rows of photographs that a run did not learn from.
+    """Return the rows of photographs that a run did not learn from.
 
-    Of a network's own pictures it is surer than of any others, so a calibration on them is worth
-    nothing. A photograph is known by its file's name, without folders, and its position: so it is
-    known again where the folder has moved, and another of the same name elsewhere is another.
-    Unless the rows' files lie `elsewhere` than the run's, the same path is the same photograph,
-    also where its position was corrected or rounded.
+    A network is too confident on its training photographs, so they must not be used for
+    calibration. A photograph is identified by its file's name without folders, and its position. So
+    it is recognised if the folder has moved, and another file of the same name is another
+    photograph. Unless the rows' files are in another folder (`elsewhere`), an equal path is the
+    same photograph too, even if its position was corrected or rounded.
     """
     keys = [_key(row.file, row.longitude, row.latitude) for row in rows]
     wanted: set[_Key | str] = {*keys, *(() if elsewhere else (row.file for row in rows))}
@@ -150,9 +150,9 @@ def make(
 def answer(
     draft: Release, rows: Iterable[Row], pictures: Pictures
 ) -> tuple[list[ScoredAnswer], Counter[str]]:
-    """Ask a release about photographs; returned too is how many could not be used, by code.
+    """Return a release's answers, and the number of photographs that could not be used, by code.
 
-    The same bytes are asked about once: in two folds, one copy would vouch for the other.
+    Copies with the same bytes are used once. In two folds they would make a fit look too good.
     """
     locator, answers, bad, seen = ReleaseRunner(draft, threads=0), [], Counter[str](), set[bytes]()
     for row in rows:

@@ -1,4 +1,4 @@
-"""One whole run: class maps, network and weights, the loop, and what it leaves behind."""
+"""A whole training run: class maps, network and weights, the loop, and the results."""
 
 from collections.abc import Callable
 
@@ -26,10 +26,10 @@ def run(
     made: Callable[[int], None] = lambda _: None,
     watch: Callable[[Report], None] = lambda _: None,
 ) -> dict[str, float]:
-    """Train as planned; returns what the last validation found.
+    """Train as planned; return the figures of the last validation.
 
-    `made` is told how many more pictures have their class map; `watch`, how far training is.
-    Raises ConfigError, WeightsError, Diverged and Stopped.
+    `made` is called with the number of further pictures that have a class map, `watch` with the
+    progress of training. Raises ConfigError, WeightsError, Diverged and Stopped.
     """
     check(plan, resume=resume)
     try:
@@ -44,13 +44,13 @@ def run(
     found = trainer.train()
     if world.first:
         trained.write(trainer.network, plan)
-    # A process that ends right after a sum aborts where gloo's threads still hold its tensors.
+    # A process that ends right after a sum aborts if gloo's threads still use its tensors.
     world.wait()
     return found
 
 
 def check(plan: TrainingPlan, *, resume: bool) -> None:
-    """Refuse to overwrite a run, or to go on where this one never was; raises ConfigError."""
+    """Raise ConfigError where a run would be overwritten, or where none can be resumed."""
     if resume:
         Checkpoint.load(plan.config.out, recipe(plan.config, **plan.digests))
     elif (plan.config.out / FILE).exists():
@@ -58,7 +58,7 @@ def check(plan: TrainingPlan, *, resume: bool) -> None:
 
 
 def initial_network(config: TransLocatorConfig, weights: Weights, seed: int) -> TransLocator:
-    """Build a network and load what it starts from; raises WeightsError."""
+    """Return the network with its initial weights; raises WeightsError."""
     torch.manual_seed(seed)
     network = TransLocator(config)
     if weights.vit is not None:
@@ -75,7 +75,7 @@ def initial_network(config: TransLocatorConfig, weights: Weights, seed: int) -> 
 def class_maps(
     plan: TrainingPlan, pictures: Pictures, world: World, made: Callable[[int], None]
 ) -> ClassMaps | None:
-    """Make the class maps that are missing, every process its share; None where none are needed."""
+    """Make the missing class maps, each process its share; return None where none are needed."""
     if plan.segmenter is None:
         return None
     data = plan.config.data
@@ -86,18 +86,18 @@ def class_maps(
     maps.make(
         files[world.rank :: world.size],
         pictures,
-        Segmenter(data.segmentation, gpu),  # one of its own, which gives the GPU's memory back
+        Segmenter(data.segmentation, gpu),  # a temporary one, which frees the GPU's memory
         source=data.folder,
         processes=data.processes,
         writer=world.rank,
         made=made,
     )
-    world.wait()  # the others' maps are wanted too
+    world.wait()  # for the other processes' maps
     return ClassMaps(data.cache, plan.segmenter.sha256, data.fit, plan.network.image_size)
 
 
 def material(plan: TrainingPlan, pictures: Pictures, maps: ClassMaps | None) -> Material:
-    """The examples of a run."""
+    """Return the examples of a run."""
     size, config = plan.network.image_size, plan.config
     return Material(
         training=plan.training,

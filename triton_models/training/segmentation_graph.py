@@ -1,7 +1,7 @@
-"""The segmentation network as a release ships it: IMAGE → CLASS_MAP, one size, one file.
+"""Adapt a segmentation network to a release: IMAGE → CLASS_MAP, one size, one file.
 
-Training takes any names and sizes; Triton's models of a release have theirs. Nodes that only rename
-are put before and behind the graph, which stays what it is.
+Training accepts any tensor names and sizes, a release has fixed ones. The graph is not changed:
+Identity nodes before and after it rename its input and output.
 """
 
 from pathlib import Path
@@ -10,12 +10,12 @@ import onnx
 from onnx import TensorProto, helper
 
 OPSET = 17
-IR_VERSION = 9  # that of OPSET: older runtimes refuse newer ones
+IR_VERSION = 9  # the version of OPSET; older runtimes refuse newer versions
 
 
 def write_served(path: Path, out: Path, size: int) -> None:
     """Write the network in `path` for pictures of `size` px, with the names of a release."""
-    model = onnx.load(path)  # with what it may keep in other files
+    model = onnx.load(path)  # including external data
     graph = model.graph
     (image,), (ids,) = graph.input, graph.output
     given, wanted = (image.name, ids.name), _ends(size)
@@ -29,7 +29,7 @@ def write_served(path: Path, out: Path, size: int) -> None:
 
 
 def write_blank(out: Path, size: int) -> None:
-    """Write a network that gives every pixel class 0, for a locator that looks at no class map."""
+    """Write a network that returns class 0 everywhere, for a locator that reads no class map."""
     image, ids = _ends(size)
     nodes = [
         helper.make_node("Shape", [image.name], ["shape"], start=0, end=3),
@@ -46,7 +46,7 @@ def write_blank(out: Path, size: int) -> None:
 
 
 def _ends(size: int) -> tuple[onnx.ValueInfoProto, onnx.ValueInfoProto]:
-    """UINT8 [batch, size, size, 3] and UINT8 [batch, size, size]."""
+    """Return the input UINT8 [batch, size, size, 3] and the output UINT8 [batch, size, size]."""
     shape: list[str | int | None] = ["batch", size, size]
     return (
         helper.make_tensor_value_info("IMAGE", TensorProto.UINT8, [*shape, 3]),

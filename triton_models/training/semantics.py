@@ -1,8 +1,8 @@
-"""Class maps: made once by an ONNX segmentation network, then kept in memory-mapped files.
+"""Class maps: computed once by an ONNX segmentation network, stored in memory-mapped files.
 
-A map belongs to (network, fit, size, bytes of the picture). The folder's name says the first
-three; the fourth is the key. Every process appends to a pair of files of its own, first the maps,
-then the keys, so a run that is killed leaves at most maps without a key, which are cut off.
+A map is identified by network, fit, size and the SHA-256 of the picture's bytes. The first three
+are in the folder's name, the SHA-256 is the key. Every process appends to its own pair of files,
+first maps, then keys. A run that is killed leaves at most maps without a key, which are truncated.
 """
 
 import hashlib
@@ -33,10 +33,10 @@ _ONNX_ERRORS = (
 
 
 class Segmenter:
-    """Any ONNX network UINT8 [B, S, S, 3] → UINT8 [B, S, S] class ids; its names do not matter.
+    """An ONNX network UINT8 [B, S, S, 3] → UINT8 [B, S, S] class ids, with any tensor names.
 
-    The names of the classes are in the JSON file beside it, under "classes". `gpu`: the number of
-    the GPU to run on, if ONNX Runtime can. Raises ConfigError where it is no such network.
+    The names of the classes are in the JSON file beside it, under "classes". `gpu`: the index of
+    the GPU to run on if ONNX Runtime supports it. Raises ConfigError for another kind of network.
     """
 
     def __init__(self, path: Path, gpu: int | None = None) -> None:
@@ -59,19 +59,19 @@ class Segmenter:
             raise ConfigError(f"{path}: its graph is not UINT8 [B, S, S, 3] → UINT8 [B, S, S]")
 
     def takes(self, size: int) -> bool:
-        """Whether pictures of this many pixels a side can be given to it."""
+        """Return whether the network accepts pictures with this side in pixels."""
         sides = self._session.get_inputs()[0].shape[1:3]
         return all(side == size or not isinstance(side, int) for side in sides)
 
     def __call__(self, images: Pixels) -> Pixels:
-        """UINT8 [B, S, S, 3] → class ids, UINT8 [B, S, S]."""
+        """Return the class ids, UINT8 [B, S, S], of pictures UINT8 [B, S, S, 3]."""
         (ids,) = self._session.run(None, {self._session.get_inputs()[0].name: images})
         found: Pixels = ids
         return found
 
 
 class ClassMaps:
-    """The maps that are kept for one segmentation network, fit and size."""
+    """The stored maps of one segmentation network, fit and size."""
 
     def __init__(self, cache: Path, network: str, fit: str, size: int) -> None:
         self.folder = cache / f"{network[:16]}-{fit}-{size}"
@@ -79,7 +79,7 @@ class ClassMaps:
         self._load()
 
     def _load(self) -> None:
-        """Index what is there: the first 8 bytes of every key, sorted, and where its map is."""
+        """Load the index: the first 8 bytes of every key, sorted, and the position of its map."""
         self._shards: list[Pixels] = []
         self._keys = np.empty((0, _KEY), np.uint8)
         shards, rows = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
@@ -127,10 +127,10 @@ class ClassMaps:
         writer: int = 0,
         made: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Make the maps that are missing; a file that was seen before is not read again.
+        """Compute the missing maps; a file that was seen before is not read again.
 
-        `source` names the place of the files, `writer` the process; `made` is told how many files
-        were looked at. A bad picture is passed over here: training counts it.
+        `source` identifies the folder of the files, `writer` the process. `made` is called with the
+        number of further files. A bad picture is skipped here, and counted by training.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         place = hashlib.sha256(source.encode()).hexdigest()[:16]
@@ -163,7 +163,7 @@ class ClassMaps:
 
 
 class _Appending:
-    """A pair of files, cut to what is whole, to which maps and keys are appended."""
+    """A pair of files to which maps and keys are appended; incomplete entries are truncated."""
 
     def __init__(self, folder: Path, writer: int, size: int) -> None:
         paths = folder / f"maps-{writer}.bin", folder / f"keys-{writer}.bin"
@@ -173,7 +173,7 @@ class _Appending:
         self._keys.truncate(whole * _KEY)
 
     def append(self, keys: Sequence[bytes], maps: Pixels) -> None:
-        """Write the maps first: a key without its map never exists."""
+        """Write the maps first, so that a key never lacks its map."""
         self._maps.write(np.ascontiguousarray(maps).tobytes())
         self._maps.flush()
         self._keys.write(b"".join(keys))
@@ -191,7 +191,7 @@ _Read = tuple[str, bytes, Pixels | None]
 
 
 class _Reading(Dataset[_Read]):
-    """Files as (name, SHA-256, pixels); pixels is None where the picture is bad."""
+    """A dataset of (name, SHA-256, pixels); pixels is None for a bad picture."""
 
     def __init__(self, files: Sequence[str], pictures: Pictures) -> None:
         self._files = files
@@ -208,5 +208,5 @@ class _Reading(Dataset[_Read]):
 
 
 def _short(keys: Pixels) -> npt.NDArray[np.uint64]:
-    """The first 8 bytes of keys [n, 32] as integers, [n]."""
+    """Return the first 8 bytes of keys [n, 32] as integers, [n]."""
     return np.ascontiguousarray(keys[:, :8]).view(">u8")[:, 0].astype(np.uint64)

@@ -1,6 +1,6 @@
-"""What a run leaves in its folder when it has ended: all of a release but its calibration.
+"""The results of a finished run: everything of a release except its calibration.
 
-Nothing of it points back to where the run took place, except for the pictures themselves.
+The folder can be moved. Of other places it refers only to the pictures.
 """
 
 import json
@@ -35,7 +35,7 @@ LEARNT, VALIDATION = "learnt", "validation"
 
 
 def write(network: TransLocator, plan: TrainingPlan) -> None:
-    """Write the weights and what they belong to; with a scene head, the networks of a release."""
+    """Write weights, partitions and photographs; with a scene head also a release's networks."""
     network, config, out = network.cpu().eval(), plan.config, plan.config.out
     weights = save({name: x.contiguous() for name, x in network.state_dict().items()})
     (out / WEIGHTS).write_bytes(weights)
@@ -48,7 +48,7 @@ def write(network: TransLocator, plan: TrainingPlan) -> None:
             )
         else:
             segmentation_graph.write_blank(out / SEGMENTATION, plan.network.image_size)
-        # What torch's exporter says of packages that are not here, and of itself, helps nobody.
+        # torch's exporter warns about missing packages and about itself, which helps no user.
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=FutureWarning)
@@ -60,25 +60,25 @@ def write(network: TransLocator, plan: TrainingPlan) -> None:
         "config": config.model_dump(mode="json"),
         **plan.digests,
     }
-    # Last: a folder that has it is whole.
+    # Written last: it marks the folder as complete.
     (out / NETWORK).write_text(json.dumps(description, indent=2) + "\n")
 
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """The folder of a run that has ended."""
+    """The folder of a finished run."""
 
     folder: Path
     network: TransLocatorConfig
     description: dict[str, Any]
-    """What `network.json` says."""
+    """The contents of `network.json`."""
     hierarchy: Hierarchy
     photographs: pa.Table
     """Columns: file, longitude, latitude (degrees, WGS 84), scene ("" for none), split."""
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Read it back; raises ConfigError where the run has not ended, or something is missing."""
+        """Read the folder; raises ConfigError where the run has not finished or a file lacks."""
         files = (NETWORK, WEIGHTS, PARTITIONS, PHOTOGRAPHS)
         if missing := [name for name in files if not (folder / name).is_file()]:
             raise ConfigError(
@@ -103,11 +103,11 @@ class Trained:
         return tuple(self.description["config"]["data"]["scenes"])
 
     def rows(self, split: str) -> list[Row]:
-        """The photographs that it was measured on while training (VALIDATION), or LEARNT from."""
+        """Return the photographs of a split: VALIDATION or LEARNT."""
         return [Row(**row) for row in self.photographs.filter(of(split)).to_pylist()]
 
     def count(self, split: str, scene: str | None = None) -> int:
-        """How many photographs a split has; with `scene`, those that are labelled so."""
+        """Return the number of photographs of a split; with `scene`, of that scene."""
         chosen = of(split)
         if scene is not None:
             chosen &= pc.field("scene") == scene
@@ -115,7 +115,7 @@ class Trained:
 
 
 def of(split: str) -> pc.Expression:
-    """Which of the photographs are in a split."""
+    """Return which of the photographs are in a split."""
     return pc.field("split") == split
 
 

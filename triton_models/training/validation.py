@@ -1,4 +1,4 @@
-"""How far from the truth the network's places are, on photographs that it was not trained on."""
+"""Validation during training: losses and distance errors on held-out photographs."""
 
 from collections.abc import Iterable
 
@@ -20,10 +20,10 @@ from triton_models.training.photographs import HEADS, Photographs
 def validate(
     learner: Learner, batches: Iterable[Batch], photographs: Photographs, hierarchy: Hierarchy
 ) -> dict[str, float]:
-    """Loss of each head, and the share of photographs that are placed within each radius.
+    """Return the loss of each head, and the share of photographs placed within each radius.
 
-    The place is the mean position of the fine cell with the largest f* on the centre of the
-    picture. Bad pictures are left out of all figures.
+    The position is the mean position of the fine cell with the largest f* on the centre crop. Bad
+    pictures are left out of all figures.
     """
     learner.eval()
     device = next(learner.parameters()).device
@@ -54,10 +54,9 @@ def validate(
 
 
 def hierarchical(scores: Scores, hierarchy: Hierarchy) -> Tensor:
-    """f*: each fine cell's probability times its middle's and its coarse ancestor's, [B, fine].
+    """Return f*: each fine cell's probability times its middle's and coarse ancestor's, [B, fine].
 
-    Where a cell has no ancestor the factor is the mean probability of that head, as if it told
-    nothing.
+    Where a cell has no ancestor in a head, the factor is one over that head's number of classes.
     """
     p: Tensor = scores.fine.float().softmax(dim=1)
     for logits, parent in (
