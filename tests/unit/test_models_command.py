@@ -1,5 +1,6 @@
 """`geotag releases` where no stack is: what is at hand, what is built, and what is refused."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,23 +10,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.command import Done, in_this_process
 from triton_models.release.build import built
 from triton_models.release.release import RELEASES, Release
 
 NAME = "untrained"
 
 
-def geotag(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def geotag(folder: Path, *arguments: str) -> Done:
     """Run `geotag releases …` in an empty folder, with settings of its own."""
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("geotag")), "models", *arguments],
-        cwd=folder,
-        env={"PATH": "", "COLUMNS": "150", "GEOTAG_DATA_DIR": str(folder / "data")},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    with pytest.MonkeyPatch.context() as patches:
+        patches.chdir(folder)
+        for name in [name for name in os.environ if name.startswith("GEOTAG_")]:
+            patches.delenv(name)
+        data = {"GEOTAG_DATA_DIR": str(folder / "data")}
+        return in_this_process("models", *arguments, COLUMNS="150", **data)
 
 
 def test_list_shows_what_ships_and_says_what_is_away(tmp_path: Path) -> None:
