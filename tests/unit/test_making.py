@@ -65,7 +65,7 @@ def test_the_command_makes_a_release_that_knows_the_places(folder: Path, tmp_pat
     rights.write_text("- Colours: our own.")
     done = geotag(
         folder, "make", "run", "--name", "mine", "--out", str(tmp_path), "--version", "3",
-        "--error-rate", "0.2", "--attribution", str(rights),
+        "--error-rate", "0.15", "--attribution", str(rights),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     release = Release.load(tmp_path / "mine")
@@ -77,20 +77,21 @@ def test_the_command_makes_a_release_that_knows_the_places(folder: Path, tmp_pat
     card = release.file("MODEL_CARD.md").read_text()
     for fact in (
         "what 24 photographs in 4 cells show", "by the places of 24 photographs", "our own",
-        "at most 20 % of its answers", "| calibrated, 105 |",
+        "at most 15 % of its answers", "| calibrated, 105 |",
     ):  # fmt: skip
         assert fact in card
     assert str(folder) not in card + release.file("release.json").read_text()
     answer, right = ReleaseRunner(release), []
     for k in range(HELD_OUT):
         said = answer(np.array(Image.open(folder / "validation" / f"{k}.png")))
-        near = said.position == pytest.approx(PLACES[k % len(PLACES)], abs=0.02)
-        assert near or not k % 3  # where the picture is of one colour
+        place, night = four_places.scene_of("validation", k)
+        near = said.position == pytest.approx(PLACES[place], abs=0.02)
+        assert near or night
         if not said.abstention:
             assert 0.8 < said.confidence[2] <= 1
             right.append(near)
     assert right
-    assert np.mean(right) >= 0.8
+    assert np.mean(right) >= 0.85
 
 
 def test_told_to_end_it_leaves_nothing_behind(folder: Path, tmp_path: Path) -> None:
