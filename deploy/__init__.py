@@ -1,1 +1,1 @@
-"""Starting the system: the servers and workers that the other packages talk to."""
+"""Start the system: the servers and workers that the other packages talk to."""

@@ -1,11 +1,11 @@
-"""What can go wrong with the local stack: each error says what is wrong and what to do.
+"""Errors of the local stack. Each says what is wrong and what to do.
 
 ```
 StackError                 message, advice
 ├── SystemUnsuitable       this machine cannot run a part of the stack
 ├── MissingPackage         something is not installed and could not be installed
 ├── InstallFailed          the package manager or pip refused
-├── PortTaken              another program listens on a port of ours
+├── PortTaken              another program listens on a port of the stack
 ├── ServiceDown            a service did not start, or does not answer as it should
 ├── ModelNotLoaded         Triton did not load or unload a model when told to
 └── StackNotUp             the command needs `geotag up` first
@@ -14,7 +14,7 @@ StackError                 message, advice
 
 
 class StackError(Exception):
-    """A sentence on what is wrong and one on what to do about it; never shown with a traceback."""
+    """An error with a message and an advice, a sentence each. It is shown without a traceback."""
 
     def __init__(self, message: str, advice: str) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class InstallFailed(StackError):
 
 
 class PortTaken(StackError):
-    """Another program listens on a port of ours."""
+    """Another program listens on a port of the stack."""
 
     def __init__(self, service: str, port: int, owner: str, ports_file: str) -> None:
         super().__init__(

@@ -1,4 +1,4 @@
-"""Loading and unloading the models of a running Triton that is in explicit model control."""
+"""Load and unload the models of a running Triton in explicit model control mode."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,38 +8,38 @@ from tritonclient.utils import InferenceServerException
 
 from deploy.errors import ModelNotLoaded
 
-# A GPU's engines may be built while a model loads, which takes minutes.
+# Loading may build a GPU's engines, which takes minutes.
 LOAD_SECONDS = 600
 ANSWER_SECONDS = 10
 
 
 def load(url: str, model: str) -> None:
-    """Load a model, an ensemble with its steps; what is loaded already is loaded anew.
+    """Load a model, and the steps of an ensemble. A model that is loaded is reloaded.
 
     Raises:
-        ModelNotLoaded: Triton says no, or is away.
+        ModelNotLoaded: Triton refuses, or does not answer.
     """
     with _client(url, f"load {model}") as client:
         client.load_model(model, client_timeout=LOAD_SECONDS)
 
 
 def unload(url: str, model: str) -> None:
-    """Unload a model, an ensemble with its steps; one that is not loaded is left so.
+    """Unload a model, and the steps of an ensemble. Nothing happens if it is not loaded.
 
-    Triton finishes what it has accepted, and frees the model after that.
+    Triton completes the requests that it has accepted before it frees the model.
 
     Raises:
-        ModelNotLoaded: Triton says no, or is away.
+        ModelNotLoaded: Triton refuses, or does not answer.
     """
     with _client(url, f"unload {model}") as client:
         client.unload_model(model, unload_dependents=True, client_timeout=ANSWER_SECONDS)
 
 
 def ready(url: str) -> set[str]:
-    """Names of the models that are loaded.
+    """Return the names of the loaded models.
 
     Raises:
-        ModelNotLoaded: Triton is away.
+        ModelNotLoaded: Triton does not answer.
     """
     with _client(url, "list its models") as client:
         index = client.get_model_repository_index(client_timeout=ANSWER_SECONDS)

@@ -1,4 +1,4 @@
-"""The settings of the local stack. A service whose URL is set is used as it is and not started."""
+"""Settings of the local stack. A service whose URL is set is used and not started."""
 
 import re
 import sys
@@ -21,9 +21,9 @@ Absolute = Annotated[Path, AfterValidator(_absolute)]
 
 
 def _like(pattern: str, example: str) -> AfterValidator:
-    """Refuses what a client would trip over later, in words that do not repeat the value.
+    """Validate a URL by a pattern, with an error that does not repeat the value.
 
-    A client's words may: a password with a bare `/` in it ends up as the "port" of a message.
+    A client's own error may: of a password with a bare `/`, a part becomes the "port" it names.
     """
 
     def check(value: str | SecretStr | None) -> str | SecretStr | None:
@@ -44,7 +44,7 @@ def _has_readable_port(url: str) -> bool:
 
 
 class StackSettings(BaseSettings):
-    """Read from environment variables prefixed `GEOTAG_` and from `.env`; empty means not set."""
+    """Settings from variables prefixed `GEOTAG_` and from `.env`. An empty one counts as unset."""
 
     model_config = SettingsConfigDict(
         env_prefix="GEOTAG_",
@@ -100,5 +100,5 @@ class StackSettings(BaseSettings):
 
 
 def python_prefix() -> Path:
-    """The virtual environment that we run in: its `bin` holds the programs of our wheels."""
+    """Return the virtual environment of this process. Its `bin` has the servers from wheels."""
     return Path(sys.prefix)

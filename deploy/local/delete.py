@@ -10,7 +10,7 @@ from deploy.settings import StackSettings
 
 
 def main() -> int:
-    """Delete the stack; 2 when a setting is wrong, 4 when that was not possible."""
+    """Delete the stack. Exit code 2: a setting is wrong; 4: the stack could not be deleted."""
     try:
         settings = StackSettings()
         delete(settings)

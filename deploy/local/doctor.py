@@ -1,6 +1,6 @@
-"""What is wrong with this machine or this stack, and what to do: every check, none hiding another.
+"""Check the machine and the stack, each thing by itself, with advice where one fails.
 
-`checks` changes nothing: it installs nothing, starts nothing and creates no folder.
+`checks` is read-only: it installs nothing, starts nothing and creates no folder.
 """
 
 import os
@@ -27,7 +27,7 @@ FREE_BYTES = 3 * 10**9
 
 @dataclass(frozen=True)
 class Check:
-    """One line of `geotag doctor`; `advice` is empty where all is well."""
+    """One line of `geotag doctor`. `advice` is empty where the check passed."""
 
     name: str
     ok: bool
@@ -36,7 +36,7 @@ class Check:
 
 
 def checks(settings: StackSettings) -> list[Check]:
-    """Look at the system first, then at each server, ours or existing."""
+    """Return the checks of the system, then of each server, local or existing."""
     folder = Folder(settings.data_dir)
     own = own_services(settings, folder)
     looks = list(_system_checks(own, folder))
@@ -108,7 +108,7 @@ def _missing(what: str, package: str) -> MissingPackage:
 
 
 def _data_folder(root: Path) -> str:
-    """Can it be written, and is there room?"""
+    """Check that the folder is writable and has room."""
     there = next(path for path in (root, *root.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise SystemUnsuitable(
@@ -125,7 +125,7 @@ def _data_folder(root: Path) -> str:
 
 
 def _look(service: Service, folder: Folder) -> str:
-    """Does a server of ours answer? When it does not run: could it start?"""
+    """Check that a local server answers, or, if it does not run, that its ports are free."""
     supervisor, log = Supervisor(folder), folder.log(service.name)
     if supervisor.is_running():
         if any(state.active for state in supervisor.states(service.name)):

@@ -1,7 +1,7 @@
-"""The data folder of one stack: its files, its passwords and its ports.
+"""The data folder of one stack: its files, passwords and ports.
 
-Everything that tells two stacks on one machine apart is here, so a second data folder is a second
-stack. Nothing in the folder but the databases is precious.
+Each data folder is a stack of its own; two on one machine share nothing. Only the databases in it
+cannot be made again.
 """
 
 import fcntl
@@ -27,22 +27,22 @@ class Folder:
 
     @property
     def logs(self) -> Path:
-        """Where each service's log lies, `NAME.log`."""
+        """Folder of the logs, `NAME.log` for each service."""
         return self.root / "log"
 
     @property
     def ports_file(self) -> Path:
-        """Chosen at the first start and kept: addresses stay the same for people and tools."""
+        """File of the ports, which are chosen at the first start and kept."""
         return self.root / "ports.json"
 
     @property
     def stack_env(self) -> Path:
-        """The variables under which the workers find the servers that we started."""
+        """File of variables with the addresses of the local servers, for the workers."""
         return self.root / "stack.env"
 
     @property
     def key(self) -> str:
-        """Eight hexadecimal digits that name this stack where the machine shares one namespace."""
+        """Eight hexadecimal digits that name this stack in namespaces of the whole machine."""
         return hashlib.sha256(os.fsencode(self.root)).hexdigest()[:8]
 
     def log(self, name: str) -> Path:
@@ -61,9 +61,9 @@ class Folder:
             raise self._unusable(error) from error
 
     def is_made(self) -> bool:
-        """Was a stack ever begun here, if only its Triton environment? By what only we make.
+        """Return whether this is the folder of a stack, by files that only a stack has.
 
-        Raises StackError where that cannot be seen.
+        A folder with only the Triton environment counts. Raises StackError if it is unreadable.
         """
         try:
             names = {path.name for path in self.root.iterdir()}
@@ -76,7 +76,7 @@ class Folder:
         return self._lock_file.is_file() and self.logs.is_dir()  # the first that `create` makes
 
     def is_sign(self, path: Path) -> bool:
-        """Is this one of those by which `is_made` knows the folder?"""
+        """Return whether `is_made` recognises the folder by this path."""
         return path in (self._lock_file, self.logs, self.root / ".triton-venv.lock")
 
     def _unusable(self, error: OSError) -> StackError:
@@ -90,7 +90,7 @@ class Folder:
         return self.root / "lock"
 
     def port(self, name: str) -> int:
-        """The loopback port of `name`, chosen at the first call and the same ever after."""
+        """Return the loopback port of `name`, which is chosen at the first call and kept."""
         known: dict[str, int] = _read_json(
             self.ports_file, "mend it, or delete it and let `geotag up` choose other ports"
         )
@@ -100,7 +100,7 @@ class Folder:
         return known[name]
 
     def secret(self, name: str) -> str:
-        """The random password of `name`, made at the first call; letters and digits only."""
+        """Return the random password of `name`, hexadecimal, made at the first call and kept."""
         path = self.root / "secrets.json"
         known: dict[str, str] = _read_json(
             path, "mend it: it has the passwords of this stack's databases"
@@ -112,7 +112,7 @@ class Folder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder, made if need be: two `geotag up` at once take turns.
+        """Lock the folder, after creating it, so that two `geotag up` run one after the other.
 
         Raises StackError as `create`.
         """
@@ -121,20 +121,20 @@ class Folder:
             yield
 
     def read_stack_env(self) -> dict[str, str]:
-        """The variables of `stack.env`; empty before the first start."""
+        """Return the variables of `stack.env`, none before the first start."""
         if not self.stack_env.exists():
             return {}
         lines = self.stack_env.read_text().splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
 
     def write_stack_env(self, variables: Mapping[str, str]) -> None:
-        """Write `stack.env`, readable by its owner only."""
+        """Write `stack.env`, with read access for its owner only."""
         lines = [f"{name}={value}" for name, value in sorted(variables.items())]
         write_file(self.stack_env, "\n".join(["# Written by `geotag up`.", *lines, ""]))
 
 
 def write_file(path: Path, text: str, mode: int = 0o600) -> bool:
-    """Write `text` at once and with `mode` from the start; False where it was there already."""
+    """Write `text` atomically, with `mode`. Return False if the file is like that already."""
     if path.exists() and path.read_text() == text and path.stat().st_mode & 0o777 == mode:
         return False
     new = path.with_name(f".{path.name}.new")
@@ -148,7 +148,7 @@ def write_file(path: Path, text: str, mode: int = 0o600) -> bool:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on the file `path`; freed by the kernel when the process dies."""
+    """Lock the file `path` exclusively. The kernel releases the lock if the process dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -156,7 +156,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def _read_json(path: Path, advice: str) -> Any:
-    """The object in a file, empty where there is none. Raises StackError for what is none."""
+    """Return the JSON object in a file, {} if there is no file. Raises StackError."""
     try:
         known = json.loads(path.read_text())
     except FileNotFoundError:

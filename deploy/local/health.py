@@ -1,4 +1,4 @@
-"""Waiting until a service answers in its own protocol, and saying why it does not."""
+"""Wait until a service answers in its own protocol, or say why it does not."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from tritonclient.utils import InferenceServerException
 
 from deploy.errors import ServiceDown
 
-# What the clients raise while a server is not (yet) there. Anything else is a defect of ours.
+# What clients raise while a server does not answer (yet). Any other exception is a bug.
 NOT_THERE = (
     psycopg2.Error,
     BotoCoreError,
@@ -30,7 +30,7 @@ def wait_until_healthy(
     seconds: float,
     given_up: Callable[[], bool],
 ) -> str:
-    """Ask `check` until it answers; return its answer.
+    """Call `check` until it returns, and return its answer.
 
     Raises ServiceDown with the last lines of the log when `seconds` have passed, or when
     `given_up` says that the supervisor no longer tries to start the program.
@@ -52,7 +52,7 @@ def wait_until_healthy(
 
 
 def answers(name: str, check: Callable[[], str], advice: str) -> str:
-    """One try at a server that is not ours to start. Raises ServiceDown."""
+    """Call `check` once and return its answer. Raises ServiceDown."""
     try:
         return check()
     except NOT_THERE as error:
@@ -60,13 +60,13 @@ def answers(name: str, check: Callable[[], str], advice: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says; its class where it says nothing."""
+    """Return the first line of an error's message, or its class if it has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 def tail(log: Path, lines: int = 8) -> str:
-    """The last lines of a log, indented; a sentence where there is none."""
+    """Return the last lines of a log, indented, or a note that there are none."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 16_384))

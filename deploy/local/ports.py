@@ -1,4 +1,4 @@
-"""Loopback ports: choosing free ones, and saying who holds one of ours."""
+"""Choose free loopback ports, and say which program has one of ours."""
 
 import errno
 import random
@@ -12,14 +12,14 @@ from deploy.errors import PortTaken, StackError
 
 LOOPBACK = "127.0.0.1"
 # Above the ports that well-known programs use, and below those that Linux hands to outgoing
-# connections (ip_local_port_range: 32768 to 60999): a stopped server's port is not lent out.
+# connections (ip_local_port_range: 32768 to 60999), which might get a stopped server's port.
 RANGE = range(20_000, 32_000)
 
 
 def is_free(port: int) -> bool:
-    """Can a server listen on this loopback port now?"""
+    """Return whether a server can listen on this loopback port now."""
     with socket.socket() as probe:
-        # As servers do it: connections that are still dying on the port do not count.
+        # As servers do: connections in TIME_WAIT do not count.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((LOOPBACK, port))
@@ -32,9 +32,9 @@ def is_free(port: int) -> bool:
 
 
 def choose(taken: set[int]) -> int:
-    """A free loopback port that is not in `taken`.
+    """Return a free loopback port that is not in `taken`.
 
-    Raises StackError when there is none.
+    Raises StackError if there is none.
     """
     for port in random.sample(RANGE, len(RANGE)):
         if port not in taken and is_free(port):
@@ -46,14 +46,14 @@ def choose(taken: set[int]) -> int:
 
 
 def require_free(service: str, ports: Iterable[int], ports_file: Path) -> None:
-    """Raise PortTaken when another program listens on one of the service's ports."""
+    """Raise PortTaken if another program listens on one of the service's ports."""
     for port in ports:
         if not is_free(port):
             raise PortTaken(service, port, owner_of(port), str(ports_file))
 
 
 def owner_of(port: int) -> str:
-    """Who listens on this port, in words; another user's program may be hidden from us."""
+    """Return who listens on this port, in words. Other users' programs may be hidden from us."""
     try:
         listening = psutil.net_connections("tcp")
     except psutil.AccessDenied:
@@ -66,7 +66,7 @@ def owner_of(port: int) -> str:
 
 
 def describe(pid: int | None) -> str:
-    """Name and process id, or what can be said without the right to look."""
+    """Return name and process id, as far as we may see them."""
     if pid is None:
         return "a program of another user"
     try:

@@ -1,8 +1,8 @@
 """PostGIS: a private PostgreSQL cluster in the data folder, on a loopback port of its own.
 
 The server is found by its `postgis.control` file, since Debian keeps PostgreSQL's programs off
-PATH and a PostgreSQL without PostGIS is of no use here. PostgreSQL refuses to run as root: then
-the `postgres` user of the package runs it.
+PATH and a PostgreSQL without PostGIS is of no use here. PostgreSQL refuses to run as root: as root,
+the package's user `postgres` runs it.
 """
 
 import os
@@ -25,7 +25,7 @@ from deploy.local.program import Program, Report
 
 DATABASE = USER = "geotag"
 UNPRIVILEGED = "postgres"
-# Where packages put PostGIS, and where the server's programs lie beside it.
+# Folders in which packages install PostGIS, and those of the server's programs.
 LAYOUTS = (
     ("/usr/share/postgresql/*/extension", "/usr/lib/postgresql/{version}/bin"),  # Debian, Ubuntu
     ("/usr/pgsql-*/share/extension", "/usr/pgsql-{version}/bin"),  # PostgreSQL's own RPMs
@@ -36,7 +36,7 @@ LAYOUTS = (
 
 
 def find_servers() -> dict[int, Path]:
-    """Installed PostgreSQL servers that have PostGIS: major version → folder of programs."""
+    """Return the installed PostgreSQL servers with PostGIS: major version → programs' folder."""
     found: dict[int, Path] = {}
     for pattern, programs in LAYOUTS:
         for control in Path("/").glob(f"{pattern}/postgis.control".lstrip("/")):
@@ -56,14 +56,14 @@ def _version(programs: Path) -> int | None:
 
 
 def database_url(url: str) -> str:
-    """A SQLAlchemy URL as libpq reads it."""
+    """Return a SQLAlchemy URL in the form that libpq reads."""
     return re.sub(r"^postgresql\+\w+:", "postgresql:", url)
 
 
 def check_url(url: str) -> str:
-    """Ask the server behind a database URL for its versions; raise psycopg2.Error or ServiceDown.
+    """Return the versions of the server behind a database URL. Raises psycopg2.Error, ServiceDown.
 
-    PostGIS may still be unmade in the database: it is enough that the server can make it.
+    PostGIS need not exist in the database yet, if the server offers it.
     """
     try:
         connection = psycopg2.connect(database_url(url), connect_timeout=5)
@@ -90,7 +90,7 @@ def check_url(url: str) -> str:
 
 
 def outside_folder(folder: Folder) -> Path:
-    """Where the cluster goes when its user cannot enter the data folder."""
+    """Return the folder of the cluster if its user cannot enter the data folder."""
     return Path("/var/lib") / f"geotag-{folder.key}"
 
 
@@ -115,7 +115,7 @@ class Postgres:
         return [self.folder.port(self.name)]
 
     def install(self, report: Report) -> None:
-        """Install PostGIS, in the version of the cluster when there is one already."""
+        """Install PostGIS, in the version of the cluster if there is one already."""
         wanted = self._cluster_version()
         servers = find_servers()
         if servers if wanted is None else wanted in servers:
@@ -129,7 +129,7 @@ class Postgres:
             )
 
     def prepare(self, report: Report) -> Program:
-        """Create the cluster at the first start; say how to run it."""
+        """Create the cluster at the first start, and return its program."""
         servers = find_servers()
         programs = servers[self._cluster_version() or max(servers)]
         data = self._data_folder(report)
@@ -140,22 +140,22 @@ class Postgres:
         port = self.folder.port(self.name)
         return Program(
             name=self.name,
-            # Options on the command line leave postgresql.conf to whoever wants to tune it.
+            # Options are on the command line, so that postgresql.conf is free for tuning.
             command=(
                 str(programs / "postgres"),
                 *("-D", str(data), "-p", str(port)),
                 *("-c", f"listen_addresses={LOOPBACK}", "-c", "unix_socket_directories="),
             ),
             directory=data,
-            # Whoever made the cluster: the stack may once have been started without root.
+            # The owner of the cluster, since the stack may have been started without root before.
             user=data.owner() if os.geteuid() == 0 else None,
-            stop_signal="INT",  # "fast": roll back what is open, write a checkpoint, end
+            stop_signal="INT",  # "fast" shutdown: roll back, write a checkpoint, exit
             stop_seconds=60,
             priority=10,
         )
 
     def check(self) -> str:
-        """Make the database at the first start, then ask it for its versions."""
+        """Create the database at the first start, and return the server's versions."""
         try:
             return check_url(self.url)
         except psycopg2.OperationalError as error:
@@ -169,7 +169,7 @@ class Postgres:
         return {"GEOTAG_DATABASE_URL": self.url}
 
     def psql(self) -> str:
-        """A `psql` command line that works as it is and shows no password."""
+        """Return a `psql` command line for a shell, without the password."""
         port = self.folder.port(self.name)
         return (
             f"PGPASSFILE={shlex.quote(str(self.folder.root / 'pgpass'))} "
@@ -177,7 +177,7 @@ class Postgres:
         )
 
     def _data_folder(self, report: Report) -> Path:
-        """Below the data folder, or below /var/lib where root's `postgres` user cannot reach it."""
+        """Return a folder in the data folder, or in /var/lib if `postgres` cannot enter that."""
         inside = self.folder.root / "postgres"
         user = _unprivileged_user()
         if user is None or _can_reach(user, self.folder.root):
@@ -188,7 +188,7 @@ class Postgres:
         return outside
 
     def _cluster_version(self) -> int | None:
-        """The major version that made the cluster; None before there is one."""
+        """Return the cluster's major version, None if there is no cluster yet."""
         for data in (self.folder.root, outside_folder(self.folder)):
             version = data / "postgres" / "PG_VERSION"
             if version.exists():
@@ -196,7 +196,7 @@ class Postgres:
         return None
 
     def _create_cluster(self, programs: Path, data: Path) -> None:
-        """Run initdb beside the final place and move it there: half a cluster is never found."""
+        """Run initdb in a temporary folder and rename that, so that a cluster is always whole."""
         user = _unprivileged_user()
         new = data.with_name("postgres.new")
         shutil.rmtree(new, ignore_errors=True)
@@ -250,7 +250,7 @@ class Postgres:
 
 
 def _unprivileged_user() -> str | None:
-    """Who runs PostgreSQL: root's stand-in, or None for ourselves."""
+    """Return the user that runs PostgreSQL when we are root, else None."""
     if os.geteuid() != 0:
         return None
     try:
@@ -263,7 +263,7 @@ def _unprivileged_user() -> str | None:
 
 
 def _can_reach(user: str, folder: Path) -> bool:
-    """May this user enter the folder? Asked of the kernel, which knows groups and ACLs."""
+    """Return whether a user may enter a folder, by trying as that user: groups, ACLs count."""
     account = pwd.getpwnam(user)
     asked = subprocess.run(
         ["test", "-x", folder],

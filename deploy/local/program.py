@@ -1,4 +1,4 @@
-"""What the local stack runs: the words between the services, the supervisor and the stack."""
+"""Types that the services, the supervisor and the stack share: Program and Service."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Program:
-    """One entry of the supervisor."""
+    """A program for the supervisor."""
 
     name: str
     command: tuple[str, ...]
@@ -21,28 +21,28 @@ class Program:
     stop_seconds: int = 20
     start_seconds: int = 60
     copies: int = 1
-    priority: int = 100  # low ones stop last
+    priority: int = 100  # supervisor stops low ones last
 
 
 class Service(Protocol):
-    """A server of the stack, in the questions that `up` asks."""
+    """A server of the stack, with what `up` needs of it."""
 
     @property
     def name(self) -> str:
-        """What the supervisor, the log and error messages call it."""
+        """Its name in the supervisor, the log and error messages."""
 
     @property
     def ports(self) -> Sequence[int]:
-        """The loopback ports that it must find free when it starts."""
+        """The loopback ports that must be free when it starts."""
 
     def install(self, report: Report) -> None:
-        """Put in place what the server needs from the system; quick when it is there."""
+        """Install what the server needs from the system. Quick if it is installed."""
 
     def prepare(self, report: Report) -> Program:
-        """Make its files and say how to run it; the same answer for the same settings."""
+        """Write its files and return its program, which depends on the settings alone."""
 
     def check(self) -> str:
-        """Speak the server's own protocol; return what answered, or raise what went wrong."""
+        """Ask the server in its own protocol. Return what it is, or raise the client's error."""
 
     def variables(self) -> dict[str, str]:
-        """The `GEOTAG_` variables under which the workers find it."""
+        """Return the `GEOTAG_` variables with its address, for the workers."""

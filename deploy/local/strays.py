@@ -1,8 +1,8 @@
-"""Processes that outlived their supervisor: found by a mark that all of a stack's processes carry.
+"""Find and stop the processes of a stack whose supervisor is dead.
 
-A supervisor that was killed leaves its servers running, on their ports and over their files. They
-are stopped before the next one starts, since only its own children can be watched over. The mark
-is an environment variable, which a server's children inherit.
+A killed supervisor leaves its servers running, with their ports and files. They are stopped before
+the next supervisor starts, since it can only supervise children of its own. They are found by an
+environment variable, which a server's children inherit.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ MARK = "GEOTAG_STACK"
 
 
 def stop_strays(root: Path) -> None:
-    """End every process that carries the mark of the data folder `root`; gently, then by force."""
+    """Terminate the processes of the stack in `root`. Kill those that remain."""
     strays = find_strays(root)
     for process in strays:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -28,7 +28,7 @@ def stop_strays(root: Path) -> None:
 
 
 def find_strays(root: Path) -> list[psutil.Process]:
-    """The marked processes, without ourselves and those that we were started by."""
+    """Return the processes of the stack in `root`, without this one and its parents."""
     ours = {os.getpid(), *(process.pid for process in psutil.Process().parents())}
     return [
         process

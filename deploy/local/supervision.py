@@ -1,7 +1,7 @@
-"""The supervisor that keeps the programs running, and the way to talk to it.
+"""The supervisor, which keeps the programs running, and its client.
 
-One `supervisord` for each data folder, on a loopback port with a random password. Each program is
-a file of its own below `supervisor.d`, so that servers and workers are added and changed apart.
+Each data folder has one `supervisord`, on a loopback port with a random password. Each program is
+a file in `supervisor.d`, so that servers and workers can be changed independently.
 """
 
 import os
@@ -25,14 +25,14 @@ from deploy.local.supervisor_files import program_text, supervisor_text
 from deploy.settings import python_prefix
 
 START_SECONDS = 20
-# What a server may know of its caller. The rest of the caller's environment (PYTHONPATH, PG*,
-# LD_LIBRARY_PATH, credentials of other things) stays outside.
+# Variables of the caller that servers inherit. Others (PYTHONPATH, PG*, LD_LIBRARY_PATH,
+# credentials of other programs) are not passed on.
 INHERITED = ("HOME", "LANG", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER")
 
 
 @dataclass(frozen=True)
 class State:
-    """One process as the supervisor sees it: its state in supervisor's words, and its id (or 0)."""
+    """A process in the supervisor: its state by supervisor's name, and its process id or 0."""
 
     name: str
     program: str
@@ -41,12 +41,12 @@ class State:
 
     @property
     def active(self) -> bool:
-        """Is there a process?"""
+        """Whether there is a process."""
         return self.state in ("STARTING", "RUNNING")
 
     @property
     def given_up(self) -> bool:
-        """Will the supervisor leave it as it is? (BACKOFF: it tries again in a moment.)"""
+        """Whether the supervisor no longer tries to start it. In BACKOFF it still does."""
         return self.state in ("STOPPED", "EXITED", "FATAL", "UNKNOWN")
 
 
@@ -61,7 +61,7 @@ class Supervisor:
         return self.folder.root / "supervisor.d"
 
     def is_running(self) -> bool:
-        """Does a supervisor answer to this folder's password?"""
+        """Return whether a supervisor accepts this folder's password."""
         if not self.folder.ports_file.exists():
             return False
         try:
@@ -71,7 +71,7 @@ class Supervisor:
         return True
 
     def start(self) -> None:
-        """Start the supervisor, without programs; what a killed one left is stopped first.
+        """Start the supervisor, without programs, after stopping what a killed one left.
 
         Raises ServiceDown, PortTaken.
         """
@@ -99,16 +99,16 @@ class Supervisor:
             time.sleep(0.05)
 
     def shut_down(self) -> None:
-        """Stop every program, the last started first, then the supervisor; wait for all."""
+        """Stop every program, in reverse order, then the supervisor, and wait for them."""
         if self.is_running():
             proxy = self._proxy()
             process = psutil.Process(proxy.getPID())
             proxy.shutdown()
-            process.wait()  # bounded by the programs' own deadlines
+            process.wait()  # the programs' own deadlines bound it
         stop_strays(self.folder.root)
 
     def write_programs(self, programs: Iterable[Program], of: Iterable[str]) -> None:
-        """Write the programs' files; those named in `of` that are not among them are removed."""
+        """Write the programs' files. Delete the files of those in `of` that are not given."""
         self._programs.mkdir(exist_ok=True)
         given = {program.name: program for program in programs}
         for name in of:
@@ -118,7 +118,7 @@ class Supervisor:
             write_file(self._programs / f"{name}.conf", program_text(program, self.folder))
 
     def reload(self) -> None:
-        """Bring a running supervisor in line with the files; a changed program is restarted."""
+        """Make a running supervisor read the files again. Changed programs are restarted."""
         proxy = self._require()
         ((added, changed, removed),) = proxy.reloadConfig()
         for name in [*changed, *removed]:
@@ -128,10 +128,10 @@ class Supervisor:
             proxy.addProcessGroup(name)
 
     def start_program(self, name: str) -> None:
-        """Start each process of the program that is not active; returns at once."""
+        """Start the program's processes that are not active, without waiting."""
         proxy = self._require()
         for state in self.states(name):
-            if not state.active:  # it may be about to be: BACKOFF
+            if not state.active:  # in BACKOFF it may have started meanwhile
                 try:
                     proxy.startProcess(f"{state.program}:{state.name}", False)
                 except xmlrpc.client.Fault as fault:
@@ -139,12 +139,12 @@ class Supervisor:
                         raise
 
     def stop_program(self, name: str) -> None:
-        """Stop the program's processes and wait for their end."""
+        """Stop the program's processes, and wait for them."""
         if self.states(name):
             self._require().stopProcessGroup(name)
 
     def states(self, program: str | None = None) -> list[State]:
-        """Every process that the supervisor knows, or those of one program."""
+        """Return all processes of the supervisor, or those of one program."""
         return [
             State(item["name"], item["group"], item["statename"], item["pid"])
             for item in self._require().getAllProcessInfo()

@@ -1,4 +1,4 @@
-"""What supervisor reads: one file for itself, one for each program. Pure text, no processes."""
+"""The text of supervisor's configuration files: its own, and one for each program."""
 
 import configparser
 import io
@@ -15,7 +15,7 @@ from deploy.local.program import Program
 
 
 def supervisor_text(folder: Folder) -> str:
-    """The supervisor's own configuration, password included."""
+    """Return the supervisor's own configuration, with its password."""
     sections = {
         "supervisord": {
             "logfile": escaped(folder.log("supervisord")),
@@ -23,7 +23,7 @@ def supervisor_text(folder: Folder) -> str:
             "logfile_backups": "1",
             "pidfile": escaped(folder.root / "supervisord.pid"),
             "childlogdir": escaped(folder.logs),
-            # Said in so many words: supervisord warns of running as root otherwise.
+            # supervisord warns of running as root if it is not told to.
             **({"user": "root"} if os.geteuid() == 0 else {}),
         },
         "inet_http_server": {
@@ -34,14 +34,14 @@ def supervisor_text(folder: Folder) -> str:
         "rpcinterface:supervisor": {
             "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
         },
-        # Relative to this file: supervisor splits the list at spaces, and a folder may have some.
+        # A relative path: supervisor splits the list at spaces, which a folder's name may have.
         "include": {"files": "supervisor.d/*.conf"},
     }
     return ini(sections)
 
 
 def program_text(program: Program, folder: Folder) -> str:
-    """The configuration of one program."""
+    """Return the configuration of one program."""
     many = program.copies > 1
     log = folder.log(f"{program.name}-%(process_num)d" if many else program.name)
     options = {
@@ -51,11 +51,11 @@ def program_text(program: Program, folder: Folder) -> str:
         "numprocs": str(program.copies),
         "process_name": "%(program_name)s" + ("-%(process_num)d" if many else ""),
         "priority": str(program.priority),
-        "autostart": "false",  # `up` looks at the ports first, and knows what needs what
+        "autostart": "false",  # `up` checks the ports first
         "autorestart": "true",
         "startsecs": "1",
-        # The pause grows by a second each time: a server whose port or shared memory is not yet
-        # free after a crash gets a minute and a half.
+        # Each pause is a second longer, a minute and a half in all: enough for a port or shared
+        # memory to become free after a crash.
         "startretries": "13",
         "stopsignal": program.stop_signal,
         "stopwaitsecs": str(program.stop_seconds),
@@ -70,10 +70,10 @@ def program_text(program: Program, folder: Folder) -> str:
 
 
 def environment_list(variables: Mapping[str, str]) -> str:
-    """`NAME="value",…` as supervisor splits it.
+    """Return `NAME="value",…` in supervisor's syntax.
 
-    Raises StackError for a value that it cannot express: a line break or another control
-    character, what begins a comment, both kinds of quotation mark, or one at an end (supervisor
+    Raises StackError for a value that cannot be written in it: with control characters, with the
+    beginning of a comment, with both kinds of quotation mark, or with one at an end (supervisor
     strips those).
     """
     pairs = []
@@ -92,12 +92,12 @@ def environment_list(variables: Mapping[str, str]) -> str:
 
 
 def escaped(value: str | Path) -> str:
-    """Supervisor expands `%(…)s` in every value."""
+    """Escape `%`, since supervisor expands `%(…)s` in every value."""
     return str(value).replace("%", "%%")
 
 
 def ini(sections: Mapping[str, Mapping[str, str]]) -> str:
-    """The sections as an INI file."""
+    """Return the sections as an INI file."""
     parser = configparser.RawConfigParser()
     parser.read_dict(sections)
     text = io.StringIO()

@@ -1,4 +1,4 @@
-"""What the machine must have, and how Debian packages that are missing get onto it."""
+"""Requirements on the machine, and installation of missing Debian packages."""
 
 import os
 import platform
@@ -13,14 +13,14 @@ from deploy.errors import InstallFailed, MissingPackage, SystemUnsuitable
 from deploy.local.program import Report
 
 APT_INSTALL = Path(__file__).parents[1] / "apt-install.sh"
-# Triton's Python backend has a stub for CPython 3.13, too. But with numpy 2 it hands on empty
-# tensors, and for 3.13 there is no numpy 1.
+# Triton's Python backend has a stub for CPython 3.13 too. But it passes empty tensors with numpy 2,
+# and numpy 1 does not exist for 3.13.
 PYTHON_RANGE = ((3, 11), (3, 13))
 GLIBC = (2, 35)  # What the tritonserver binary of nvidia-pytriton 0.7.0 was linked against.
 
 
 def require_triton_platform() -> None:
-    """Raise SystemUnsuitable where the Triton wheel cannot run: it is for Linux on x86-64."""
+    """Raise SystemUnsuitable unless this is Linux on x86-64 with a glibc that Triton runs on."""
     advice = "set GEOTAG_TRITON_URL to a Triton server that runs elsewhere or in a container"
     if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         raise SystemUnsuitable(
@@ -38,7 +38,7 @@ def require_triton_platform() -> None:
 
 
 def glibc_version() -> tuple[int, int] | None:
-    """The C library's version, such as (2, 36); None where it is not glibc."""
+    """Return glibc's version, such as (2, 36), or None if the C library is another."""
     try:
         text = os.confstr("CS_GNU_LIBC_VERSION") or ""
     except ValueError:
@@ -49,7 +49,7 @@ def glibc_version() -> tuple[int, int] | None:
 
 
 def require_python() -> None:
-    """Raise SystemUnsuitable for a Python that is too old or too new."""
+    """Raise SystemUnsuitable if this Python is too old or too new."""
     low, high = PYTHON_RANGE
     if not low <= sys.version_info[:2] < high:
         raise SystemUnsuitable(
@@ -59,7 +59,7 @@ def require_python() -> None:
 
 
 def own_libpython() -> Path | None:
-    """The shared library of an interpreter that is not the system's (pyenv, conda, uv), if any.
+    """Return the interpreter's own shared library, if it has one (pyenv, conda, uv).
 
     It fits the interpreter's standard library better than the system's does.
     """
@@ -68,12 +68,12 @@ def own_libpython() -> Path | None:
 
 
 def libpython_name() -> str:
-    """The shared library that Triton's Python stub for this interpreter loads."""
+    """Return the name of the library that Triton's stub for this interpreter loads."""
     return f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
 
 
 def has_libpython() -> bool:
-    """Is the interpreter's shared library there?"""
+    """Return whether the interpreter's shared library is installed."""
     if own_libpython() is not None:
         return True
     found = find_library(f"python{sys.version_info.major}.{sys.version_info.minor}")
@@ -83,8 +83,8 @@ def has_libpython() -> bool:
 def install_packages(packages: Sequence[str], reason: str, report: Report) -> None:
     """Install Debian packages, as root or through sudo, without starting their services.
 
-    Raises MissingPackage where there is no apt-get or no right to use it, InstallFailed where
-    apt-get refuses.
+    Raises MissingPackage if there is no apt-get or no right to use it, InstallFailed if apt-get
+    fails.
     """
     names = " ".join(packages)
     command = [*_as_root(names, reason), str(APT_INSTALL), *packages]
@@ -99,13 +99,13 @@ def install_packages(packages: Sequence[str], reason: str, report: Report) -> No
 
 
 def can_install() -> bool:
-    """Is there an apt-get, and a way to run it as root?"""
+    """Return whether apt-get exists and can be run as root."""
     root = os.geteuid() == 0 or shutil.which("sudo") is not None
     return root and shutil.which("apt-get") is not None
 
 
 def _as_root(names: str, reason: str) -> list[str]:
-    """The words before a command that root must run."""
+    """Return the prefix of a command that root must run."""
     if shutil.which("apt-get") is None:
         raise MissingPackage(
             f"{reason}: it is not installed, and there is no apt-get to install it with",
@@ -114,7 +114,7 @@ def _as_root(names: str, reason: str) -> list[str]:
     if os.geteuid() == 0:
         return []
     sudo = shutil.which("sudo")
-    # A person at a terminal can type a password; a script must not hang on the question.
+    # Without a terminal nobody can type a password, and sudo must not wait for one.
     asks = [] if sys.stdin is not None and sys.stdin.isatty() else ["-n"]
     if sudo and subprocess.run([sudo, *asks, "true"], check=False).returncode == 0:
         return [sudo, *asks]

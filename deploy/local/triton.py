@@ -1,7 +1,7 @@
-"""Triton: NVIDIA's own server binary, out of the `nvidia-pytriton` wheel, in an environment apart.
+"""Triton: NVIDIA's server binary, from the `nvidia-pytriton` wheel, in an environment of its own.
 
-The wheel pins numpy below 2, and in production Triton is another machine: what its models import
-comes from this environment, never from ours.
+The wheel pins numpy below 2, and in production Triton runs on another machine. So its models
+import from this environment, never from ours.
 """
 
 import hashlib
@@ -23,16 +23,16 @@ from deploy.local.ports import LOOPBACK
 from deploy.local.program import Program, Report
 
 REQUIREMENTS = Path(__file__).parents[2] / "requirements"
-# What the models import, with what that depends on; then the server without its dependencies:
-# they serve pytriton's Python front end, which we do not use.
+# What the models import, with dependencies; and the server without its dependencies, which only
+# pytriton's Python front end needs.
 PLAIN, BARE = REQUIREMENTS / "triton.txt", REQUIREMENTS / "tritonserver.txt"
 
 
 def check_url(url: str) -> str:
-    """Ask the server at `url` (host:port of gRPC) for its models.
+    """Return the version of the server at `url` (gRPC host:port) and its number of models.
 
-    Raises InferenceServerException where it does not answer, and ServiceDown naming the models
-    that it could not load.
+    Raises InferenceServerException if it does not answer, and ServiceDown with the names of the
+    models that it could not load.
     """
     client = triton.InferenceServerClient(url)
     try:
@@ -40,7 +40,7 @@ def check_url(url: str) -> str:
         models = client.get_model_repository_index(client_timeout=5).models
     finally:
         client.close()
-    # Older versions are unloaded in the course of things; a model that never was loaded is silent.
+    # A replaced version has the reason "unloaded", and a model that was never loaded has none.
     failed = [
         f"{model.name}: {model.reason.splitlines()[0]}"
         for model in models
@@ -59,7 +59,7 @@ def check_url(url: str) -> str:
 
 @dataclass(frozen=True)
 class Triton:
-    """The stack's own inference server; `repository` is needed to start it, not to talk to it."""
+    """The stack's inference server. It needs `repository` only to start."""
 
     folder: Folder
     venv: Path
@@ -77,7 +77,7 @@ class Triton:
         return [self.folder.port(f"triton-{name}") for name in ("http", "grpc", "metrics")]
 
     def install(self, report: Report) -> None:
-        """Check the machine, install libpython where it is missing, build the environment."""
+        """Check the machine, install libpython if it is missing, and build the environment."""
         system.require_python()
         system.require_triton_platform()
         if not system.has_libpython():
@@ -92,7 +92,7 @@ class Triton:
             self._link_libpython()
 
     def prepare(self, report: Report) -> Program:
-        """Say how to run the server over its model repository."""
+        """Return the program that serves the model repository."""
         if self.repository is None:
             raise ValueError("a Triton that is to be started needs its model repository")
         self.repository.mkdir(parents=True, exist_ok=True)
@@ -108,9 +108,9 @@ class Triton:
                 str(server / "bin" / "tritonserver"),
                 f"--model-repository={self.repository}",
                 f"--backend-directory={server / 'backends'}",
-                # Explicit: a release is loaded, and later unloaded, by name. At the start, all.
+                # Explicit: releases are loaded and unloaded by name. At the start all are loaded.
                 *("--model-control-mode=explicit", "--load-model=*"),
-                # A broken model is reported by name; the other models go on.
+                # A broken model is reported by name; the others are served.
                 "--exit-on-error=false",
                 *(f"--http-address={LOOPBACK}", f"--http-port={http}"),
                 *(f"--grpc-address={LOOPBACK}", f"--grpc-port={grpc}"),
@@ -120,7 +120,7 @@ class Triton:
             ),
             directory=home,
             environment={
-                # The Python backend takes the first python on PATH for its models.
+                # The Python backend runs its models with the first python on PATH.
                 "PATH": f"{self.venv / 'bin'}:{os.defpath}",
                 "VIRTUAL_ENV": str(self.venv),
             },
@@ -130,11 +130,11 @@ class Triton:
         )
 
     def check(self) -> str:
-        """Ask for the models."""
+        """Ask for the version and the models."""
         return check_url(self.url)
 
     def variables(self) -> dict[str, str]:
-        """Where to send pictures, and where the counters are."""
+        """The gRPC address and the URL of the metrics."""
         return {
             "GEOTAG_TRITON_URL": self.url,
             "GEOTAG_TRITON_METRICS_URL": (
@@ -147,11 +147,11 @@ class Triton:
         return self.venv / "lib" / version / "site-packages"
 
     def _link_libpython(self) -> None:
-        """Put the interpreter's library where the stub looks first, if it has one of its own."""
+        """Link the interpreter's own library, if any, into the folder that the stub searches."""
         library = system.own_libpython()
         link = self._site_packages() / "nvidia_pytriton.libs" / system.libpython_name()
         if library is not None and not link.exists():
-            link.unlink(missing_ok=True)  # it may point to an interpreter that is gone
+            link.unlink(missing_ok=True)  # a link to an interpreter that was deleted
             link.symlink_to(library)
 
     def _build(self) -> None:
@@ -163,7 +163,7 @@ class Triton:
         _run([*install, "--no-deps", "-r", str(BARE)])
         server = self._site_packages() / "pytriton" / "tritonserver"
         stub = f"python_backend_stubs/{sys.version_info.major}.{sys.version_info.minor}"
-        # The backend looks for the stub beside its own library.
+        # The backend searches the stub in its own folder.
         shutil.copy(server / stub / "triton_python_backend_stub", server / "backends" / "python")
 
 
@@ -179,7 +179,7 @@ def _run(command: list[str]) -> None:
 
 
 def _requirements_digest() -> str:
-    """What the environment was built from: the pinned packages and the interpreter."""
+    """Return a digest of the pinned packages and the interpreter."""
     digest = hashlib.sha256(sys.version.encode())
     for path in (PLAIN, BARE):
         digest.update(path.read_bytes())

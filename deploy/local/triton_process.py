@@ -1,8 +1,8 @@
-"""The process of the local Triton, and the watch over the processes of its models.
+"""Run the local Triton, and restart it when the process of a model has died.
 
-Triton's Python backend runs each model in a child process. When one dies (of memory, say), Triton
-neither starts it again nor reaps it, and goes on calling the model ready while every inference
-fails. A server that keeps a dead child is therefore killed, and the supervisor starts it anew.
+Triton's Python backend runs each model in a child process. If one dies (out of memory, say), Triton
+neither restarts nor reaps it: it reports the model as ready, and every inference fails. So the
+watcher kills a server with a dead child, and the supervisor restarts the server.
 """
 
 import contextlib
@@ -16,38 +16,38 @@ import psutil
 from deploy.local.folder import Folder
 
 SHARED_MEMORY = Path("/dev/shm")
-# The Python backend makes a folder python_env_XXXXXX there, whatever TMPDIR says.
+# The Python backend makes a folder python_env_XXXXXX here, whatever TMPDIR is.
 TEMPORARY = Path("/tmp")
 LOOK_SECONDS = 1.0
 
 
 def command(folder: Folder, *server: str) -> tuple[str, ...]:
-    """The command line that runs the command line `server` under watch, for the supervisor."""
+    """Return the command line that runs `server`, a command line, with the watcher."""
     return (sys.executable, "-m", __name__, str(folder.root), *server)
 
 
 def memory_prefix(folder: Folder) -> str:
-    """How the shared memory of this stack's Triton is named in /dev/shm."""
+    """Return the prefix of this stack's shared memory in /dev/shm."""
     return f"geotag-{folder.key}-"
 
 
 def remove_leftovers(folder: Folder) -> None:
-    """Free what a killed server of this stack left behind; only when it is not running.
+    """Free what a killed server of this stack left behind. Call it only if none is running.
 
-    Its temporary folder does not tell whose it is: they go when no Triton at all is running.
+    The temporary folders do not name their server: they are deleted only if no Triton runs at all.
     """
     for region in SHARED_MEMORY.glob(f"{memory_prefix(folder)}*"):
         region.unlink(missing_ok=True)
     if not any(process.info["name"] == "tritonserver" for process in psutil.process_iter(["name"])):
         for left in TEMPORARY.glob("python_env_*"):
-            with contextlib.suppress(OSError):  # not empty, or not ours
+            with contextlib.suppress(OSError):  # not empty, or another user's
                 left.rmdir()
 
 
 def dead_children(server: psutil.Process) -> set[psutil.Process]:
-    """Children that have died and that the server has not reaped; NoSuchProcess without server.
+    """Return the server's dead children that it has not reaped. Raises NoSuchProcess.
 
-    A model that is unloaded leaves one for a moment.
+    After a model is unloaded, there is one for a moment.
     """
     return {child for child in server.children() if _is_dead(child)}
 
@@ -60,9 +60,9 @@ def _is_dead(process: psutil.Process) -> bool:
 
 
 def watch(server: psutil.Process) -> None:
-    """Kill the server once a child of its stays dead; return when the server is gone.
+    """Kill the server once a child of it stays dead. Return when the server is gone.
 
-    Killed, not stopped: an orderly stop would wait for the dead child until its deadline.
+    It is killed, since a graceful stop would wait for the dead child until its deadline.
     """
     before: set[psutil.Process] = set()
     try:
@@ -78,9 +78,9 @@ def watch(server: psutil.Process) -> None:
 
 
 def main(root: str, *server: str) -> None:
-    """Become the server, with a child that watches.
+    """Execute the server in this process, and the watcher in a child.
 
-    This way round, so that the supervisor's signals and exit codes are the server's own.
+    So the supervisor's signals reach the server, and the exit code is the server's.
     """
     remove_leftovers(Folder(Path(root)))
     process = psutil.Process()
