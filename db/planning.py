@@ -5,8 +5,8 @@ listing goes on. So its memory is flat in the number of objects, and whoever fin
 planner died goes on after the last page. Nothing is sent from here: see `published_at`.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, Engine, text
@@ -16,6 +16,8 @@ from sqlalchemy.sql import bindparam
 from db.copy import stage
 from db.engine import sql
 from db.runs import NO_FAILURE, Cursor, Run, Totals, take
+
+_MAY_ALWAYS_VANISH = 100  # objects
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,15 @@ class ListedPage:
     """Objects of a listing, how many of it were left out, and where it goes on after them.
 
     `left_out` are the keys of those left out, where the listing is of one archive: they are there,
-    so that what the ledger knows of them has not vanished.
+    so that what the ledger knows of them has not vanished. `unreadable` has the reason for each of
+    the objects, by archive and key, that could not be looked at. The ledger keeps what it knows.
     """
 
     objects: Sequence[ListedObject]
     skipped: int = 0
     cursor: Cursor | None = None
     left_out: Sequence[str] = ()
+    unreadable: Mapping[tuple[int, str], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def plan_page(
             planned.add(run.archive_id)
         for archive_id in sorted(planned):
             _hold_archive(connection, archive_id)
-        _stage_listed(connection, list(newest.values()))
+        _stage_listed(connection, list(newest.values()), page.unreadable)
         if as_of is not None:
             connection.execute(sql("drop_outdated_listed"), {"as_of": as_of})
         changed = connection.execute(sql("supersede_objects")).rowcount
@@ -124,9 +128,19 @@ def plan_page(
                 + sum(state in ("failed", "quarantined") for state in done),
                 appeared=run.totals.appeared + appeared,
                 changed=run.totals.changed + changed,
+                unreadable=run.totals.unreadable + len(page.unreadable),
             ),
         )
         _note(connection, after)
+        if page.unreadable:
+            last = list(page.unreadable.values())[-1]
+            count = after.totals.unreadable
+            _warn(
+                connection,
+                run.id,
+                f"unreadable: {count} objects cannot be looked at, and what is known of them"
+                f" stands; the last of them: {last}",
+            )
     return PlannedPage(after, chunks)
 
 
@@ -155,7 +169,19 @@ def _note(connection: Connection, run: Run) -> None:
     )
 
 
-def _stage_listed(connection: Connection, objects: Sequence[ListedObject]) -> None:
+def _warn(connection: Connection, run_id: int, warning: str) -> None:
+    """Record what a run's planning leaves undone, as `code: sentence`."""
+    connection.execute(
+        text("UPDATE geotag.run SET plan_warning = :warning WHERE id = :id"),
+        {"id": run_id, "warning": warning[:2000]},
+    )
+
+
+def _stage_listed(
+    connection: Connection,
+    objects: Sequence[ListedObject],
+    unreadable: Mapping[tuple[int, str], str],
+) -> None:
     stage(
         connection,
         {
@@ -164,12 +190,26 @@ def _stage_listed(connection: Connection, objects: Sequence[ListedObject]) -> No
             "etag": "text",
             "size": "bigint",
             "last_modified": "timestamptz",
+            "unreadable": "boolean",
         },
-        ((o.archive_id, o.key, o.etag, o.size, o.last_modified) for o in objects),
+        (
+            (
+                o.archive_id,
+                o.key,
+                o.etag,
+                o.size,
+                o.last_modified,
+                (o.archive_id, o.key) in unreadable,
+            )
+            for o in objects
+        ),
         name="listed",
     )
     # A new table has no statistics, and a wrong guess reads all of the archive for every page.
     connection.execute(text("ANALYZE pg_temp.listed"))
+    if unreadable:
+        connection.execute(sql("drop_unreadable"))
+        connection.execute(sql("keep_unreadable"))
 
 
 def cut(
@@ -201,7 +241,9 @@ def split_chunk(engine: Engine, chunk_id: int) -> None:
         cut(connection, run_id, [row.object_version_id for row in rows], 1)
 
 
-def close_plan(engine: Engine, run: Run, whole: Whole | None = None) -> int:
+def close_plan(
+    engine: Engine, run: Run, whole: Whole | None = None, *, most_vanished: float = 1.0
+) -> int:
     """Say that the run's listing is complete: it is finished when its last chunk is.
 
     Args:
@@ -209,6 +251,8 @@ def close_plan(engine: Engine, run: Run, whole: Whole | None = None) -> int:
         run: as its last page left it.
         whole: what the listing covers, if it names everything there: objects that it lacks, and
             that were there before, have vanished.
+        most_vanished: the share of the archive's objects that may vanish at once. If more are
+            missing, and more than a hundred, none is marked and the run records a warning.
 
     Returns:
         How many objects have vanished.
@@ -222,9 +266,7 @@ def close_plan(engine: Engine, run: Run, whole: Whole | None = None) -> int:
         vanished = 0
         if whole is not None:
             _hold_archive(connection, whole.archive_id)
-            vanished = connection.execute(
-                sql("vanish_objects"), {"run_id": run.id, **asdict(whole)}
-            ).rowcount
+            vanished = _vanish(connection, run, whole, most_vanished)
         connection.execute(
             text(
                 f"UPDATE geotag.run SET planned_at = now(), vanished = :vanished, {NO_FAILURE},"
@@ -240,3 +282,26 @@ def close_plan(engine: Engine, run: Run, whole: Whole | None = None) -> int:
             )
         )
         return vanished
+
+
+def _vanish(connection: Connection, run: Run, whole: Whole, most_vanished: float) -> int:
+    """Mark what a complete listing lacks as vanished, unless that is too much; returns how many."""
+    found = connection.execute(
+        sql("vanish_objects"),
+        {
+            "run_id": run.id,
+            "least": _MAY_ALWAYS_VANISH,
+            "share": most_vanished,
+            **asdict(whole),
+        },
+    ).one()
+    if found.vanished < found.missing:
+        _warn(
+            connection,
+            run.id,
+            f"vanish_refused: {found.missing} of the archive's {found.there} objects are not in the"
+            " listing. Nothing was marked as vanished, because that is more than"
+            f" {most_vanished:.0%} at once",
+        )
+    vanished: int = found.vanished
+    return vanished

@@ -41,6 +41,7 @@ class RunProgress:
     plan_error: str | None = None
     chunks_waiting: int = 0
     chunks_queued: int = 0
+    plan_warning: str | None = None
 
     @property
     def done(self) -> int:

@@ -60,7 +60,8 @@ class Context:
         """Plans runs into the ledger."""
         from workers.planning.planner import Planner
 
-        return Planner(self.engine, self.s3_services, self.settings.worker.chunk_size)
+        worker = self.settings.worker
+        return Planner(self.engine, self.s3_services, worker.chunk_size, worker.most_vanished)
 
 
 def context() -> Context:

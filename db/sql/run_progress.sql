@@ -26,14 +26,20 @@ SELECT r.id,
            WHEN r.paused_at IS NOT NULL THEN 'paused'
            WHEN a.removed_at IS NOT NULL THEN 'archive_removed'
            WHEN a.paused_at IS NOT NULL THEN 'archive_paused'
+           WHEN r.planned_at IS NULL AND r.parked_at IS NOT NULL THEN 'parked'
+           WHEN zone.unknown THEN 'unknown_time_zone'
            WHEN NOT geotag.is_open(r, a, now()) THEN 'outside_window'
            WHEN r.planned_at IS NOT NULL THEN 'working'
            WHEN r.plan_error IS NOT NULL THEN 'planning_fails'
            ELSE 'planning'
        END AS state,
-       r.plan_error,
+       CASE
+           WHEN zone.unknown THEN 'the database knows no time zone ' || r.timezone
+           ELSE r.plan_error
+       END AS plan_error,
        coalesce(c.waiting, 0) AS chunks_waiting,
-       coalesce(c.queued, 0) AS chunks_queued
+       coalesce(c.queued, 0) AS chunks_queued,
+       r.plan_warning
 FROM geotag.run r
 JOIN geotag.release l ON l.id = r.release_id
 LEFT JOIN LATERAL (
@@ -47,6 +53,11 @@ LEFT JOIN LATERAL (
     HAVING bool_and(s.paused_at IS NOT NULL OR s.removed_at IS NOT NULL)
 ) held ON true
 LEFT JOIN geotag.archive a ON a.id = coalesce(r.archive_id, held.archive_id)
+CROSS JOIN LATERAL (
+    SELECT r.opens IS NOT NULL
+       AND r.cancelled_at IS NULL
+       AND geotag.local_time(now(), r.timezone) IS NULL AS unknown
+) zone
 LEFT JOIN LATERAL (
     SELECT sum(c.geotagged) AS geotagged,
            sum(c.abstained) AS abstained,

@@ -35,6 +35,13 @@ def run(
             help="The inventory does not cover all of the archive: nothing is taken for vanished.",
         ),
     ] = False,
+    allow_vanish: Annotated[
+        bool,
+        typer.Option(
+            "--allow-vanish",
+            help="Mark what the listing lacks as vanished, even if that is most of the archive.",
+        ),
+    ] = False,
     wait: Annotated[
         bool, typer.Option(help="Watch it to its end; with --no-wait, only queue it.")
     ] = True,
@@ -51,7 +58,7 @@ def run(
 
     now = context()
     what = jobs.source_of(now, source, inventory_url=inventory, partial=partial)
-    progress, seconds = jobs.run(now, what, wait=wait)
+    progress, seconds = jobs.run(now, what, wait=wait, allow_vanish=allow_vanish)
     raise typer.Exit(report(now, progress, seconds) if progress else exits.OK)
 
 

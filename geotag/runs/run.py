@@ -2,17 +2,19 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path, PurePath
 
 from db import archives
 from db.archives import RegisteredArchive
 from db.planning import ListedPage
-from db.reads import RunProgress
+from db.reads import RunProgress, run_progress
 from db.runs import PlannedElsewhere, RunStopped
 from geotag.archives import registry
 from geotag.context import Context
 from geotag.output import errors
+from geotag.runs.status import warns_of
 from geotag.runs.watch import watch
 from workers.broker.app import BACKFILL, INTERACTIVE
 from workers.broker.publisher import Publisher
@@ -104,8 +106,16 @@ def _require_stack(context: Context) -> None:
     _ = context.engine
 
 
-def run(context: Context, source: Source, *, wait: bool = True) -> tuple[RunProgress | None, float]:
+def run(
+    context: Context, source: Source, *, wait: bool = True, allow_vanish: bool = False
+) -> tuple[RunProgress | None, float]:
     """Plan a source on the backfill queue and, if asked to wait, watch it to its end.
+
+    Args:
+        context: settings and clients.
+        source: what to plan.
+        wait: watch the run to its end.
+        allow_vanish: mark all that a complete listing lacks as vanished, however much it is.
 
     Returns:
         The finished run's progress (None without waiting) and the seconds from the first message.
@@ -118,11 +128,14 @@ def run(context: Context, source: Source, *, wait: bool = True) -> tuple[RunProg
             errors.print(f"[dim]{planned.listed} listed, {planned.planned} to do[/dim]")
 
     try:
-        run_id = _plan(context, source, publisher, report=said)
+        run_id = _plan(context, source, publisher, report=said, allow_vanish=allow_vanish)
         if not wait:
             errors.print(f"run {run_id} is planned; geotag status")
+            _warn(context, run_id)
             return None, 0.0
-        return watch(context, run_id, meanwhile=publisher.round), time.monotonic() - started
+        ended = watch(context, run_id, meanwhile=publisher.round)
+        _warn(context, run_id)
+        return ended, time.monotonic() - started
     except KeyboardInterrupt:
         errors.print(
             "what is queued goes on without you: geotag status; the same command again takes the"
@@ -137,14 +150,19 @@ def _plan(
     publisher: Publisher,
     queue: str = BACKFILL,
     report: Callable[[Planned], None] = lambda planned: None,
+    *,
+    allow_vanish: bool = False,
 ) -> int:
     """Plan a source, or leave that to who is at it already; the run's id.
 
     Raises:
         UsageError: the run was cancelled, or its archive paused or removed, at this moment.
     """
+    planner = context.planner()
+    if allow_vanish:
+        planner = replace(planner, most_vanished=1.0)
     try:
-        planned = context.planner().plan(source, queue, publish=publisher.top_up, report=report)
+        planned = planner.plan(source, queue, publish=publisher.top_up, report=report)
     except PlannedElsewhere as elsewhere:
         errors.print(f"run {elsewhere.run_id} is being planned by another process already")
         return elsewhere.run_id
@@ -155,6 +173,13 @@ def _plan(
     if planned.vanished:
         errors.print(f"{planned.vanished} objects that were there have vanished")
     return planned.run_id
+
+
+def _warn(context: Context, run_id: int) -> None:
+    """Print what the planning of a run left undone."""
+    for progress in run_progress(context.engine, run_id):
+        if warning := warns_of(progress):
+            errors.print(f"run {run_id}: {warning}", markup=False)
 
 
 def locate(context: Context, what: str) -> tuple[RunProgress, str, str]:

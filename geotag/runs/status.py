@@ -24,6 +24,10 @@ _WAITS = {
     "outside_window": "outside its window: it goes on by itself",
     "planning_fails": "its planning fails, and is tried again: {error}",
 }
+_WARNINGS = {
+    "vanish_refused": "{warning}. If they are gone: the same geotag run with --allow-vanish"
+    " (for all of an archive: geotag run {archive} --allow-vanish)",
+}
 _NARROW = 120  # columns, below which a table leaves out what explains itself least
 
 
@@ -31,6 +35,12 @@ def waits_for(run: RunProgress) -> str:
     """What a run waits for, and what to do about it; empty where it is under way."""
     about = _WAITS.get(run.state, "")
     return about.format(run=run.id, archive=run.archive, error=run.plan_error)
+
+
+def warns_of(run: RunProgress) -> str:
+    """Return what a run's planning left undone, and what to do about it; empty if nothing."""
+    code, _colon, warning = (run.plan_warning or "").partition(": ")
+    return _WARNINGS.get(code, "{warning}").format(warning=warning, archive=run.archive)
 
 
 def as_record(progress: RunProgress) -> dict[str, Any]:
@@ -61,7 +71,7 @@ def print_status(context: Context, run_id: int | None, form: Format) -> None:
     else:
         console.print(_table(runs))
         for run in runs:
-            if why := waits_for(run):
+            for why in filter(None, (waits_for(run), warns_of(run))):
                 console.print(Text.assemble(f"run {run.id}: ", plain(why)), soft_wrap=True)
         if run_id is None:
             counted = totals(context.engine)

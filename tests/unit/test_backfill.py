@@ -52,7 +52,9 @@ class Ledger:
         after = replace(run, pages=run.pages + 1, cursor=page.cursor, totals=totals)
         return PlannedPage(after, (PlannedChunk(run.pages, 1, tuple(range(len(keys)))),))
 
-    def close_plan(self, _engine: object, _run: Run, whole: Whole | None = None) -> int:
+    def close_plan(
+        self, _engine: object, _run: Run, whole: Whole | None = None, **_given: Any
+    ) -> int:
         self.calls.append(("close", whole))
         return 2 if whole else 0
 

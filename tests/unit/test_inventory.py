@@ -175,7 +175,8 @@ def test_it_goes_on_after_any_page(written: Written, monkeypatch: pytest.MonkeyP
         (row(""), "no key"),
         (row("p/a.jpg", ETag=""), "no ETag"),
         (row("p/a.jpg", Size="=1+1"), "=1"),
-        (row("p/a.jpg", Size=""), "invalid literal"),
+        (row("p/a.jpg", Size=""), "no size"),
+        (row("p/a.jpg", IsLatest="yes"), "'yes'"),
         (row("p/a.jpg", LastModifiedDate="yesterday"), "yesterday"),
     ],
 )
@@ -248,3 +249,69 @@ def test_inventory_that_lies_in_no_registered_archive_is_refused(
         inventory(
             archives, [written.archive], written.archive, "inventory s3://elsewhere/manifest.json"
         )
+
+
+@pytest.mark.parametrize(
+    ("latest", "marker"), [("", ""), ("true", ""), ("", "false"), ("TRUE", "False")]
+)
+def test_rows_of_a_bucket_without_versions_are_current(
+    written: Written, latest: str, marker: str
+) -> None:
+    """S3 leaves IsLatest and IsDeleteMarker empty where a bucket has no versions."""
+    written.csv(row("p/a.jpg", IsLatest=latest, IsDeleteMarker=marker, LastModifiedDate=""))
+    (page,) = written.source().pages(None)
+    assert [(obj.key, obj.last_modified) for obj in page.objects] == [("p/a.jpg", None)]
+
+
+def parquet_inventory(written: Written, **columns: Any) -> None:
+    """A Parquet data file of two rows, with nulls where the columns have them."""
+    written.manifest |= {
+        "fileFormat": "Parquet",
+        "fileSchema": "message s3.inventory { required binary bucket (UTF8); required binary key"
+        " (UTF8); optional boolean is_latest; optional boolean is_delete_marker; optional int64"
+        " size; optional int64 last_modified_date (TIMESTAMP(MILLIS,true)); optional binary e_tag"
+        " (UTF8);}",
+    }
+    table = {
+        "bucket": ["photos"] * 2,
+        "key": ["p/a.jpg", "p/b.jpg"],
+        "is_latest": pyarrow.nulls(2, pyarrow.bool_()),
+        "is_delete_marker": pyarrow.nulls(2, pyarrow.bool_()),
+        "size": [5, 6],
+        "last_modified_date": pyarrow.nulls(2, pyarrow.timestamp("ms", "UTC")),
+        "e_tag": ["e1", "e2"],
+    } | columns
+    out = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.table(table), out)
+    written.put(out.getvalue().to_pybytes())
+
+
+def test_nulls_of_a_bucket_without_versions_are_current(written: Written) -> None:
+    parquet_inventory(written)
+    assert keys(list(written.source().pages(None))) == ["p/a.jpg", "p/b.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "why"),
+    [
+        ("size", None, "row 2 has no size"),
+        ("size", -1, "row 2 has the size -1"),
+        ("e_tag", None, "row 2 has no ETag"),
+        ("key", None, "row 2 has no key"),
+        ("bucket", None, "row 2 is of the bucket None"),
+        ("is_latest", "perhaps", "row 2.*'perhaps'"),
+        ("is_delete_marker", "perhaps", "row 2.*'perhaps'"),
+    ],
+)
+def test_other_nulls_are_named(written: Written, column: str, value: object, why: str) -> None:
+    first = {
+        "size": 5, "e_tag": "e", "key": "p/a.jpg", "bucket": "photos", "is_latest": "true",
+        "is_delete_marker": "false",
+    }[column]  # fmt: skip
+    parquet_inventory(written, **{column: [first, value]})
+    written.refused(why)
+
+
+def test_a_delete_marker_has_neither_size_nor_etag(written: Written) -> None:
+    parquet_inventory(written, is_delete_marker=[None, True], size=[5, None], e_tag=["e1", None])
+    assert keys(list(written.source().pages(None))) == ["p/a.jpg"]

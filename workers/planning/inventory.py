@@ -139,27 +139,46 @@ def _pages_of(
 
 
 def _object(row: dict[str, Any], archive: RegisteredArchive, name: str) -> ArchiveObject | None:
-    """The object of a row; None for an old version, a deleted object, or one out of the archive."""
+    """Return the object of a row; None for an old version, a delete marker, or another prefix.
+
+    S3 leaves IsLatest and IsDeleteMarker empty for a bucket without versions, where each object is
+    the latest and none is a delete marker.
+
+    Raises:
+        UsageError: a value is missing or wrong; the message names the row.
+    """
     if row["bucket"] != archive.bucket:
         raise UsageError(f"{name} is of the bucket {row['bucket']!r}, not of {archive.bucket}")
-    if _false(row.get("islatest", True)) or not _false(row.get("isdeletemarker", False)):
+    latest = _flag(row, "islatest", name, empty=True)
+    if not latest or _flag(row, "isdeletemarker", name, empty=False):
         return None
-    key, etag = row["key"], row["etag"]
+    key, etag = row["key"], (row["etag"] or "").strip('"')
     wrong = "no key" if not key else check_key(key) or (None if etag else "no ETag")
     if wrong:
         raise UsageError(f"{name} has {wrong}: {str(key)[:80]!r}")
     if not key.startswith(archive.prefix):
         return None
+    if row["size"] in (None, ""):
+        raise UsageError(f"{name} has no size: {key[:80]!r}")
     try:
         size = int(row["size"])
         modified = _time(row.get("lastmodifieddate"))
     except (TypeError, ValueError) as error:
         raise UsageError(f"{name}: {error}") from None
-    return ArchiveObject(archive.bucket, key, etag.strip('"'), size, modified)
+    if size < 0:
+        raise UsageError(f"{name} has the size {size}: {key[:80]!r}")
+    return ArchiveObject(archive.bucket, key, etag, size, modified)
 
 
-def _false(value: object) -> bool:
-    return value is False or str(value).lower() in ("false", "")
+def _flag(row: dict[str, Any], column: str, name: str, *, empty: bool) -> bool:
+    """Return the truth value of a column, or `empty` where the column or its value is missing."""
+    value = row.get(column)
+    if value is None or value == "":
+        return empty
+    found = {"true": True, "false": False}.get(str(value).lower())
+    if found is None:
+        raise UsageError(f"{name} has {str(value)[:80]!r} in {column}: true or false belongs there")
+    return found
 
 
 def _time(value: object) -> datetime | None:

@@ -8,6 +8,7 @@ of it, by its number.
 import csv
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +18,7 @@ import pyarrow
 from db.archives import RegisteredArchive
 from db.planning import ListedObject, ListedPage
 from db.runs import Cursor
-from workers.errors import PermanentError, UsageError
+from workers.errors import ObjectMissing, PermanentError, UsageError
 from workers.planning.parquet import is_text, parquet_rows
 from workers.planning.sources import CursorRefused, Source, archive_of, as_listed, check_key
 from workers.planning.uploads import key_of
@@ -42,8 +43,9 @@ Row = tuple[int, RegisteredArchive, str]
 def manifest(archives: S3Services, registered: Sequence[RegisteredArchive], path: Path) -> Source:
     """Every object that a manifest names, in its order, whether it is there or not.
 
-    A missing or forbidden object is listed without an ETag, so that the worker records what is
-    wrong with it.
+    An object that is missing is listed without an ETag, so that a worker records that. So is one
+    that cannot be looked at, as unreadable: nobody knows whether it is there, so the ledger keeps
+    what it knows of it, and a worker tries what has no result.
 
     Raises:
         UsageError: the file is no manifest, or a row of it names what is not to be fetched.
@@ -59,15 +61,21 @@ def manifest(archives: S3Services, registered: Sequence[RegisteredArchive], path
         left = (row for row in rows(path, registered) if row[0] > after)
         with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as threads:
             while page := list(islice(left, _PAGE)):
-                objects = list(threads.map(head, page))
-                yield ListedPage(objects, 0, {"row": page[-1][0], "file": state})
+                unreadable: dict[tuple[int, str], str] = {}
+                objects = list(threads.map(partial(head, unreadable), page))
+                here: Cursor = {"row": page[-1][0], "file": state}
+                yield ListedPage(objects, 0, here, unreadable=unreadable)
 
-    def head(row: Row) -> ListedObject:
+    def head(unreadable: dict[tuple[int, str], str], row: Row) -> ListedObject:
         _number, archive, key = row
+        absent = ArchiveObject(archive.bucket, key, etag="", size=0, last_modified=None)
         try:
             return as_listed(archive, archives.of(archive).head(archive.bucket, key))
-        except PermanentError:
-            absent = ArchiveObject(archive.bucket, key, etag="", size=0, last_modified=None)
+        except ObjectMissing:
+            return as_listed(archive, absent)
+        except PermanentError as error:
+            # Access denied, for one: S3 answers so for a missing key too, without ListBucket.
+            unreadable[archive.id, key] = f"{error.code}: {error.message}"
             return as_listed(archive, absent)
 
     return Source(f"manifest {key_of(path.resolve())}", None, pages)

@@ -44,11 +44,13 @@ class Planner:
         engine: of the ledger.
         archives: the S3 services that listings come from.
         chunk_size: objects in one message, at most.
+        most_vanished: the share of an archive that one listing may mark as vanished.
     """
 
     engine: Engine
     archives: S3Services
     chunk_size: int
+    most_vanished: float = 0.2
 
     def plan(
         self,
@@ -119,7 +121,12 @@ class Planner:
                 pages = source.pages(None)
                 continue
             if page is None:
-                vanished = planning.close_plan(self.engine, run, source.whole(run.created_at))
+                vanished = planning.close_plan(
+                    self.engine,
+                    run,
+                    source.whole(run.created_at),
+                    most_vanished=self.most_vanished,
+                )
                 publish()
                 return Planned(run.id, run.totals, planned.planned, vanished)
             with metrics.stage("plan"):

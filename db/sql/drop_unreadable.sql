@@ -1,0 +1,8 @@
+-- A listed key that could not be looked at, and is known to have vanished, stays vanished.
+DELETE FROM pg_temp.listed l
+USING geotag.object_version v
+WHERE l.unreadable
+  AND v.archive_id = l.archive_id
+  AND v.key = l.key
+  AND v.superseded_at IS NULL
+  AND v.vanished_at IS NOT NULL
