@@ -1,1 +1,1 @@
-"""Measurements, each one command; results with date and machine lie in `benchmarks/results`."""
+"""Benchmarks, each one command. `benchmarks/results` has their results, with date and machine."""

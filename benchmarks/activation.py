@@ -1,11 +1,12 @@
-"""What clients notice while releases are activated: latency, refusals, and how long it takes.
+"""Latency and errors that clients see while releases are activated, and the time activation takes.
 
     .venv/bin/geotag up
     .venv/bin/python -m benchmarks.activation RELEASE RELEASE RELEASE [--clients 4] [--rounds 3]
 
-Clients ask the release that is active for one picture after another, without a pause, while
-releases are activated in turn. Of three or more, each has to be loaded anew each time: only the
-active one and the one before it stay. The one that was active is active again at the end.
+Clients send one picture after another to the active release, without a pause, while releases are
+activated in turn. With three or more releases, each activation has to load the release, because
+only the active one and the one before it stay loaded. The first active release is restored at the
+end.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from workers.errors import GeotagError
 
 @dataclass
 class Seen:
-    """What the clients saw: (when asked, seconds until the answer), and what went wrong."""
+    """The clients' requests as (start, seconds until the answer), and their errors."""
 
     answers: list[tuple[float, float]] = field(default_factory=list)
     errors: list[GeotagError] = field(default_factory=list)
@@ -73,7 +74,7 @@ def main() -> None:
 
 
 def ask(now: Context, seen: Seen, stop: threading.Event) -> None:
-    """Ask whatever is active, as a worker that takes up a new run does, until told to stop."""
+    """Send requests to the active release, like a worker with a new run, until stopped."""
     picture = np.zeros((256, 256, 3), np.uint8)
     while not stop.is_set():
         name, digest = active_release(now.engine) or ("", "")

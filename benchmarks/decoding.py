@@ -1,7 +1,7 @@
 """Time and memory of decoding, by stage: `python -m benchmarks.decoding [--partitions DIR]`.
 
-With the directory of the published CSVs: 12,893 fine cells. Without: about as many over the places
-of a gazetteer. One core is used: set OMP_NUM_THREADS=1.
+With the directory of the published CSV files there are 12,893 fine cells. Without it there are
+about as many over the places of a gazetteer. Set OMP_NUM_THREADS=1 to use one core.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def places() -> Hierarchy:
-    """A partition of about the published size, over 235,000 inhabited places."""
+    """Return a hierarchy of about the published size, over 235,000 inhabited places."""
     at = cities(500)
     return build_hierarchy(
         [np.stack([at.longitude, at.latitude], axis=1)],
@@ -62,7 +62,7 @@ def places() -> Hierarchy:
 
 
 def logits(hierarchy: Hierarchy, crops: int, spread_km: float) -> list[Singles]:
-    """Scores that fall with the distance from one cell, with noise; and a scene's."""
+    """Return noisy scores that fall with the distance from one cell, and scene scores."""
     rng = np.random.default_rng(1)
     fine, centre = hierarchy.fine, 4321
     found = []
@@ -91,7 +91,7 @@ def stages(decoder: Decoder, scores: list[Singles]) -> dict[str, Callable[[], ob
 
 
 def timed(work: Callable[[], object], repeats: int) -> tuple[float, float]:
-    """Least and median milliseconds of this thread's own time, as the machine may be shared."""
+    """Return the least and median milliseconds of this thread's CPU time."""
     work()
     seen = []
     for _ in range(repeats):
@@ -102,7 +102,7 @@ def timed(work: Callable[[], object], repeats: int) -> tuple[float, float]:
 
 
 def peak_of(work: Callable[[], object]) -> float:
-    """MB allocated at most while the work runs."""
+    """Return the peak of allocated memory during the work, in MB."""
     tracemalloc.start()
     work()
     peak = tracemalloc.get_traced_memory()[1] / 1e6

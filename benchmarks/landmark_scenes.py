@@ -1,7 +1,7 @@
-"""The shipped release's scenes of pictures straight from cameras, which are labelled by eye.
+"""Scene accuracy of the release `landmarks` on hand-labelled pictures straight from cameras.
 
-`python -m benchmarks.landmark_scenes ../shared/photos` asks the release `landmarks` about the TEST
-part of `scenes.csv` that lies in `camera`: no network has learnt from these.
+`python -m benchmarks.landmark_scenes ../shared/photos` evaluates the TEST part of `scenes.csv` in
+the folder `camera`. No network was trained on these pictures.
 """
 
 import argparse

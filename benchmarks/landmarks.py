@@ -1,13 +1,13 @@
-"""The shipped release away from home: strangers straight from cameras, and changed proportions.
+"""The release `landmarks` on pictures of unknown places from cameras, and at other aspect ratios.
 
-`python -m benchmarks.landmarks ../shared/photos` asks the release `landmarks` about
-- `camera` as it is, through the workers' decoder, what was taken at a known place apart;
-- `camera` squashed to 256 × 256 px and compressed as the landmarks were (JPEG, quality 90);
-- the landmarks, and the landmarks un-squashed to 4:3 and to 3:4 before they are squashed again. The
-  release has learnt from these; `--release FOLD --only held_out.txt` asks one that has not.
+`python -m benchmarks.landmarks ../shared/photos` evaluates
+- `camera` through the workers' decoder, with pictures from known places counted separately;
+- `camera` scaled to 256 × 256 px and compressed like the landmarks (JPEG, quality 90);
+- the landmarks, and the landmarks stretched to 4:3 and 3:4 before they are scaled to squares. The
+  release was trained on these; `--release FOLD --only held_out.txt` evaluates one that was not.
 
-Nothing of the release was fitted on the pictures of `camera` (docs/landmarks.md says what was
-chosen after they had been looked at).
+No parameter of the release was fitted on the pictures of `camera`. docs/landmarks.md says what was
+chosen after looking at them.
 """
 
 import argparse
@@ -32,7 +32,7 @@ SPEC = InputSpec(256, 256, "squash")
 LIMITS = PhotoLimits(max_bytes=1 << 28, max_pixels=1 << 28, decode_seconds=60)
 AT_200_KM = 2
 KNOWN_KM = 1.0
-"""A camera so near to a place that the release knows took no stranger."""
+"""A picture taken within this distance of a known place is not one of an unknown place."""
 
 
 def jpeg(pixels: np.ndarray, size: tuple[int, int] | None = None) -> bytes:
@@ -43,7 +43,7 @@ def jpeg(pixels: np.ndarray, size: tuple[int, int] | None = None) -> bytes:
 
 
 def listed(path: Path) -> list[tuple[str, tuple[float, float] | None]]:
-    """Names and positions (longitude, latitude in degrees, where EXIF has them)."""
+    """Return names and positions (longitude and latitude in degrees, where EXIF has them)."""
     with path.open(encoding="utf-8") as file:
         return [
             (
@@ -55,7 +55,7 @@ def listed(path: Path) -> list[tuple[str, tuple[float, float] | None]]:
 
 
 def ask_cameras(ask, photos: Path, photographs: Photographs) -> dict:
-    """What is said of `camera`, as it is and squashed; pictures taken at a known place apart."""
+    """Return the figures on `camera`, unchanged and scaled to squares; known places separately."""
     strangers, at_home, unread = ([], []), ([], []), []
     for name, at in listed(photos / "camera" / "metadata.csv"):
         data = (photos / "camera" / name).read_bytes()

@@ -1,10 +1,10 @@
-"""The main job on one machine: objects a second, and a worker's memory over 2,000 objects.
+"""Throughput of the main job on one machine, and a worker's memory over 2,000 objects.
 
     .venv/bin/python -m benchmarks.main_job [--objects 2000] [--photos FOLDER]
 
-Starts a stack of its own in a temporary data folder with one backfill process, uploads photographs
-(each made unique by a few bytes after its end, so that each is inferred), runs them, and samples
-the resident memory of the worker's pool process. Prints the result as Markdown.
+It starts its own stack in a temporary data folder with one backfill process, uploads photographs,
+runs them, and samples the resident memory of the worker's pool process. A few bytes after the end
+of each file make it unique, so that each is inferred. The result is printed as Markdown.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def measure(context: Context, objects: int, photos: Path) -> None:
 
 
 def sample(context: Context, run_id: int) -> Iterator[tuple[int, int]]:
-    """(objects done, bytes resident in the pool process) until the run is finished."""
+    """Yield (objects done, resident bytes of the pool process) until the run is finished."""
     folder = Folder(context.settings.stack.data_dir)
     (parent,) = (s.pid for s in Supervisor(folder).states("worker-backfill"))
     (child,) = psutil.Process(parent).children()

@@ -1,16 +1,14 @@
-"""PyTorch, ONNX Runtime and Triton on the same photographs: do they agree, and how fast are they?
+"""Agreement and speed of PyTorch, ONNX Runtime and Triton on the same photographs.
 
     .venv/bin/geotag up
     .venv/bin/python -m benchmarks.parity [RELEASE …] [--photographs ../shared/photos] [--count 200]
         [--modules FOLDER]
 
-Each release is compared with itself in another place: the ONNX files on one thread, the ensemble of
-the local Triton, and the PyTorch modules: those of `untrained` are made here; for another release,
-FOLDER holds `segmentation.pt` and its JSON file, which `triton_models.segmentation train` wrote,
-and `translocator.pt`, which `triton_models.landmarks release` left in its work folder. Logits: the
-largest difference as a share of the largest logit. Times are of the processors, for one photograph
-at a time, decoded already: on an idle machine they are what it takes, and on a busy one not much
-more.
+Each release runs as ONNX files on one thread, as the ensemble of the local Triton, and as PyTorch
+modules. The modules of `untrained` are made here. For another release, FOLDER has `segmentation.pt`
+and its JSON file from `triton_models.segmentation train`, and `translocator.pt` from the work
+folder of `triton_models.landmarks release`. The difference of logits is a share of the largest
+logit. Times are CPU times for one decoded photograph at a time, which depend little on other load.
 """
 
 import argparse
@@ -88,7 +86,7 @@ def main() -> None:
 def timed(
     ask: Ask, pictures: NDArray[np.uint8], clock: Callable[[], float]
 ) -> tuple[list[Answer], float]:
-    """The answers to all pictures, and the mean milliseconds of one by that clock."""
+    """Return the answers to all pictures, and the mean milliseconds of one by that clock."""
     ask(pictures[0])
     began = clock()
     answers = [ask(picture) for picture in pictures]
@@ -96,7 +94,7 @@ def timed(
 
 
 def triton_seconds(now: Context) -> Callable[[], float]:
-    """What the local Triton and the processes of its models have used of the processors."""
+    """Return the CPU seconds of the local Triton and its model processes."""
     (pid,) = (line.pid for line in local_stack.status(now.settings.stack) if line.name == "triton")
     server = psutil.Process(pid)
 
@@ -108,7 +106,7 @@ def triton_seconds(now: Context) -> Callable[[], float]:
 
 
 def compare(ours: list[Answer], theirs: list[Answer]) -> tuple[float, float]:
-    """Largest relative difference of a logit, and share of pixels whose class differs."""
+    """Return the largest relative difference of a logit, and the share of differing pixels."""
     logits = max(
         relative_difference(a[name], b[name])
         for a, b in zip(ours, theirs, strict=True)
@@ -121,7 +119,7 @@ def compare(ours: list[Answer], theirs: list[Answer]) -> tuple[float, float]:
 
 
 def onnx_runtime(release: Release) -> Ask:
-    """Both ONNX files, on one thread."""
+    """Return a function that runs both ONNX files on one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     segmentation, locator = (
@@ -139,7 +137,7 @@ def onnx_runtime(release: Release) -> Ask:
 
 
 def modules(release: Release, folder: Path | None) -> tuple[nn.Module, nn.Module] | None:
-    """The modules that the release was exported from, if they are at hand."""
+    """Return the modules that the release was exported from, or None where they are missing."""
     if release.name == untrained.NAME:
         return untrained.networks(TransLocatorConfig(**release.manifest.locator.config))
     if folder is None:
@@ -149,10 +147,10 @@ def modules(release: Release, folder: Path | None) -> tuple[nn.Module, nn.Module
 
 
 def pytorch(segmentation: nn.Module, locator: nn.Module, maps_from: Ask | None = None) -> Ask:
-    """The modules on one thread.
+    """Return a function that runs the modules on one thread.
 
-    A pixel between two classes may fall either way, and a locator sees the other map: to compare
-    the locators alone, both are given the same one.
+    A near-tie of two classes may give another class map. `maps_from` provides the same map to both
+    locators, to compare the locators alone.
     """
 
     def ask(picture: NDArray[np.uint8]) -> Answer:
@@ -169,7 +167,7 @@ def pytorch(segmentation: nn.Module, locator: nn.Module, maps_from: Ask | None =
 
 
 def ensemble(client: triton.InferenceServerClient, release: Release) -> Ask:
-    """The release's inspection ensemble: decoding included, and all tensors sent back."""
+    """Return a function that calls the inspection ensemble, with decoding and all tensors."""
     config = client.get_model_config(release.inspection).config
     wanted = [triton.InferRequestedOutput(output.name) for output in config.output]
 

@@ -1,7 +1,7 @@
 """Build partitions from 4.7 million coordinates: `python -m benchmarks.partitions`.
 
-The coordinates are synthetic: photographs scattered around inhabited places, from metres to a
-thousand kilometres, more where more people live. They come in chunks, as from a file.
+The coordinates are synthetic. They are scattered around inhabited places at distances from metres
+to a thousand kilometres, more where more people live. They come in chunks, as from a file.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def photographs(rng: np.random.Generator, centres: Floats, share: Floats, count: int) -> Floats:
-    """Longitude and latitude in degrees, [count, 2]."""
+    """Return random longitudes and latitudes in degrees, [count, 2]."""
     place = rng.choice(len(centres), size=count, p=share / share.sum())
     reach = 10.0 ** rng.uniform(-6, -1, (count, 1))  # radians: 6 m to 600 km
     vectors = centres[place] + rng.normal(size=(count, 3)) * reach
@@ -75,7 +75,7 @@ def photographs(rng: np.random.Generator, centres: Floats, share: Floats, count:
 
 
 def memory_mb() -> float:
-    """The most memory that this process has held, in MB (ru_maxrss is in KiB on Linux)."""
+    """Return this process's peak memory in MB (ru_maxrss is in KiB on Linux)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 

@@ -1,12 +1,12 @@
-"""Planning synthetic objects into a real PostgreSQL: objects a second, memory, the pending queries.
+"""Planning into a real PostgreSQL: objects a second, memory, and the pending queries.
 
     .venv/bin/python -m benchmarks.planning [--sizes 100000 1000000]
 
-Starts a PostgreSQL of its own in a temporary data folder. For each size, in a new database and a
-new process: a first night (everything is new), a second one after everything has an outcome (a
-hundredth of the keys changed, a hundredth gone), and the queries that look for pending objects, by
-EXPLAIN ANALYZE, with a tenth of the objects pending. The listing is made up in memory; planner,
-chunks and ledger are real. Prints the result as Markdown.
+It starts its own PostgreSQL in a temporary data folder. For each size, in a new database and a new
+process, it plans a first night, in which all objects are new. It plans a second night after all
+objects have an outcome; a hundredth of the keys has changed and a hundredth is gone. It then
+measures the queries for pending objects by EXPLAIN ANALYZE, with a tenth of the objects pending.
+The listing is synthetic; planner, chunks and ledger are real. The result is printed as Markdown.
 """
 
 import argparse
@@ -58,9 +58,9 @@ _NEXT = _COUNT.replace("count(*)", "v.id") + " AND v.id > :after ORDER BY v.id L
 
 @dataclass(frozen=True)
 class Night:
-    """What planning came to; seconds by the clock, and of the processor in planner and server.
+    """The figures of one planning: wall-clock seconds, and CPU seconds of planner and server.
 
-    `wal` is what the server wrote to its write-ahead log, in bytes.
+    `wal` is the number of bytes that the server wrote to its write-ahead log.
     """
 
     what: str
@@ -95,7 +95,7 @@ def main() -> None:
 
 @contextmanager
 def server(folder: str) -> Iterator[tuple[str, int]]:
-    """A PostgreSQL of our own: its URL and its process."""
+    """Yield the URL and the process of a temporary PostgreSQL."""
     Path(folder).chmod(0o755)  # the cluster may have a user of its own
     postgres = Postgres(Folder(Path(folder)))
     program = postgres.prepare(lambda line: print(line, file=sys.stderr))
@@ -116,7 +116,7 @@ def server(folder: str) -> Iterator[tuple[str, int]]:
 
 
 def in_a_process(url: str, size: int, pid: int) -> dict[str, object]:
-    """What `measure` finds in a process of its own, whose memory is then its own."""
+    """Run `measure` in a new process, so that its memory is measured alone."""
     admin = create_engine(url, isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:
         connection.execute(text(f"CREATE DATABASE planning_{size}"))
@@ -135,7 +135,7 @@ def in_a_process(url: str, size: int, pid: int) -> dict[str, object]:
 
 
 def measure(url: str, size: int, server: psutil.Process) -> dict[str, object]:
-    """Plan two nights of an archive, and look for what is pending."""
+    """Plan two nights of an archive, and query the pending objects."""
     engine = create_engine(url, pool_size=2)
     migrate.upgrade(engine)
     with engine.begin() as connection:
@@ -196,13 +196,13 @@ def night(
 
 
 def wal_bytes(engine: Engine) -> int:
-    """Where the server's write-ahead log ends."""
+    """Return the position of the server's write-ahead log."""
     with engine.connect() as connection:
         return int(connection.execute(text("SELECT pg_current_wal_lsn() - '0/0'")).scalar_one())
 
 
 def made_up(archive_id: int, number: int, changed: bool) -> ListedObject | None:
-    """An object of an archive in folders; if time has passed, some are others and some are gone."""
+    """Return an object of an archive in folders; if `changed`, some differ and some are gone."""
     digest = hashlib.md5(str(number).encode(), usedforsecurity=False).hexdigest()
     if changed and number % _EVERY == 0:
         return None
@@ -212,7 +212,7 @@ def made_up(archive_id: int, number: int, changed: bool) -> ListedObject | None:
 
 
 def servers_seconds(server: psutil.Process) -> float:
-    """Processor seconds of PostgreSQL: of its processes that ended, and of those that live."""
+    """Return the CPU seconds of PostgreSQL's finished and live processes."""
     while True:
         ended = server.cpu_times()
         try:
@@ -223,7 +223,7 @@ def servers_seconds(server: psutil.Process) -> float:
 
 
 def finish(engine: Engine, size: int) -> None:
-    """Give every object an outcome, as workers would."""
+    """Write an outcome for every object, as workers do."""
     with engine.begin() as connection:
         connection.execute(
             text(
@@ -238,7 +238,7 @@ def finish(engine: Engine, size: int) -> None:
 
 
 def queries(engine: Engine, archive_id: int) -> dict[str, float]:
-    """Milliseconds of the pending queries with a tenth of the objects pending: medians of five."""
+    """Return the milliseconds of the pending queries, medians of five; a tenth is pending."""
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM geotag.outcome WHERE object_version_id % 10 = 0"))
         release_id = connection.execute(text("SELECT id FROM geotag.release")).scalar_one()
@@ -258,7 +258,7 @@ def queries(engine: Engine, archive_id: int) -> dict[str, float]:
 
 
 def explained(engine: Engine, query: str, given: dict[str, object]) -> float:
-    """The execution time that EXPLAIN ANALYZE states, in milliseconds: the median of five."""
+    """Return the execution time by EXPLAIN ANALYZE in milliseconds, the median of five."""
     times = []
     with engine.connect() as connection:
         for _ in range(5):

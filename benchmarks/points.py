@@ -1,11 +1,11 @@
-"""Two ways to choose a point from one posterior, compared by the evaluator.
+"""Compare two ways to choose a point from a posterior.
 
     .venv/bin/python -m benchmarks.points [--partitions ../shared/partitions] [--photographs 1000]
 
-`top` is the mean position of the most probable cell, as published; `best` the one at which the
-expected number of radii hit is highest. No network is asked: each posterior is a set of likely
-cells around a random cell of the published partition, and the truth is drawn from it, so that the
-posterior is right by construction and only the choice of the point is compared.
+`top` is the mean position of the most probable cell, as published. `best` is the mean position with
+the highest expected number of radii hit. No network is used: each posterior is a set of likely
+cells around a random cell of the published partition, and the true position is drawn from it. So
+the posterior is right by construction, and only the choice of the point is compared.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def posterior(decoder: Decoder, spread_km: float, random: np.random.Generator) -> Floats:
-    """f* of noisy scores around a random cell, [cells]; one crop."""
+    """Return f* of noisy scores around a random cell, [cells], for one crop."""
     centre = random.choice(len(decoder.prior), p=decoder.prior)
     away = great_circle_km(
         decoder.longitude[centre], decoder.latitude[centre], decoder.longitude, decoder.latitude
@@ -75,7 +75,7 @@ def posterior(decoder: Decoder, spread_km: float, random: np.random.Generator) -
 
 
 def truth(decoder: Decoder, p: Floats, random: np.random.Generator) -> tuple[float, float]:
-    """A place drawn from the posterior: a cell, and an offset from its mean by its spread."""
+    """Draw a position from the posterior: a cell, and an offset from its mean by its spread."""
     cell = random.choice(len(p), p=p)
     east, north = random.normal(0, decoder.spread_km[cell] / np.sqrt(2), 2) / KM_PER_DEGREE
     latitude = float(np.clip(decoder.latitude[cell] + north, -90, 90))

@@ -1,12 +1,12 @@
-"""A release in 32 bits and in int8: size, speed, and accuracy on the same photographs.
+"""Compare a release in fp32 and int8: size, speed, and accuracy on the same photographs.
 
     .venv/bin/python -m benchmarks.quantisation [RELEASE | --folds FOLDER]
         [--photographs ../shared/photos/landmarks]
 
-With `--folds`, each folder in it is a release whose `held_out.txt` names the photographs that it
-was not trained on (relative to --photographs, one a line): each is quantised on photographs that it
-was trained on, and all are compared on what they never saw. Without, RELEASE is compared on
-photographs that it may have been trained on: that shows whether int8 changes its answers, not how
+With `--folds`, each folder in it is a release whose `held_out.txt` lists the photographs that it
+was not trained on (relative to --photographs, one a line). Each release is quantised on its
+training photographs and evaluated on its held-out ones. Without `--folds`, RELEASE is compared on
+photographs that it may have been trained on, which shows whether int8 changes its answers, not how
 good they are.
 """
 
@@ -39,7 +39,7 @@ RADIUS = 2  # the 200 km of CONFIDENCE
 
 
 class Asked:
-    """One release on ONNX Runtime, on one thread; keeps what it says, and what that cost."""
+    """One release on ONNX Runtime on one thread, with its answers and their CPU times."""
 
     def __init__(self, release: Release) -> None:
         options = onnxruntime.SessionOptions()
@@ -53,7 +53,7 @@ class Asked:
         self.evidence: list[float] = []
 
     def __call__(self, picture: NDArray[np.uint8]) -> Decoded:
-        """What it says of UINT8 [S, S, 3]."""
+        """Return the answer for UINT8 [S, S, 3]."""
         began = time.process_time()
         (maps,) = self.segmentation.run(None, {"IMAGE": picture[None]})
         between = time.process_time()
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def compare(ours: Sequence[tuple[str, Decoded]], theirs: Sequence[tuple[str, Decoded]]) -> None:
-    """Print how far the two agree, whatever the truth."""
+    """Print the agreement of the two, regardless of the truth."""
     pairs = [(a, b) for (_n, a), (_m, b) in zip(ours, theirs, strict=True)]
     same = np.mean([a.cells[2] == b.cells[2] for a, b in pairs])
     print(f"{len(pairs)} photographs: {same:.2%} have the same fine cell")
@@ -140,7 +140,7 @@ def compare(ours: Sequence[tuple[str, Decoded]], theirs: Sequence[tuple[str, Dec
 def score(
     said: dict[str, list[tuple[str, Decoded]]], truth: dict[str, dict[str, str]], folder: Path
 ) -> None:
-    """Print the evaluator's comparison, with its paired tests; abstentions are answers here."""
+    """Print the evaluator's comparison with its paired tests; abstentions count as answers."""
     files = []
     for system, answers in said.items():
         files.append(folder / f"{system}.csv")

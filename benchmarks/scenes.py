@@ -1,8 +1,8 @@
-"""How often ImageNet's classes name the right scene, on the labelled test pictures.
+"""Accuracy of scenes from ImageNet's classes, on the labelled test pictures.
 
     .venv/bin/python -m benchmarks.scenes [--photos FOLDER] [--backbone NAME] [--part test]
 
-The fallback for networks that were trained without scene labels: no label is used but to score.
+This is the fallback for training without scene labels. Labels are used only to score.
 """
 
 import argparse

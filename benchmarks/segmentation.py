@@ -1,10 +1,10 @@
-"""Who is right, teacher or student? Both at points that a person looked at.
+"""Accuracy of teacher and student at hand-labelled points.
 
     .venv/bin/python -m benchmarks.segmentation PHOTOS TEACHER.tflite MAPS.npz STUDENT.onnx
 
-`results/segmentation-points.csv` says what 48 held-out pictures show at random points: a class, or
-`unknown` where it is something that no class names (water, rock, snow, ancient stones). Points on
-an edge, or of which the person was not sure, are not in it.
+`results/segmentation-points.csv` has the class at random points of 48 held-out pictures, or
+`unknown` where no class fits (water, rock, snow, ancient stones). Points on an edge, or of which
+the person was not sure, are left out.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def report(answers: np.ndarray) -> None:
-    """Print the share of points that each names rightly; `answers`: INT [points, 1 + asked]."""
+    """Print each network's share of right points; `answers`: INT [points, 1 + networks]."""
     shows = answers[:, 0]
     unnamed = shows == CLASSES.index("unknown")
     groups = {"of a class": ~unnamed, "of none: answered unknown": unnamed}

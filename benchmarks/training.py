@@ -1,13 +1,13 @@
 """Throughput and memory of training and serving a locator, against the arithmetic limit.
 
 `python -m benchmarks.training` measures the published network (vit-b16, 12,893 fine cells) where
-torch finds a GPU. Without one it says so and measures vit-ti16 on small batches: that shows that
-the benchmark runs, and nothing about a GPU.
+torch finds a GPU. Without a GPU it says so and measures vit-ti16 on small batches, which only shows
+that the benchmark runs.
 
-The limit is what the device could do if it did nothing but the network's products: the FLOPs of a
-step (torch.utils.flop_counter, forward and backward) over the device's peak. That peak is the
-maker's figure (dense bf16; --peak gives it for a device that is not in PEAKS), or, on a CPU, the
-speed of a large matrix product measured here, on one thread and in processor time as all the rest.
+The limit is the FLOPs of a step's products (torch.utils.flop_counter, forward and backward) divided
+by the device's peak. For a GPU the peak is the vendor's figure (dense bf16; --peak sets it for a
+device that is not in PEAKS). For a CPU it is the measured speed of a large matrix product. CPU
+figures are for one thread and in CPU time.
 """
 
 import argparse
@@ -36,7 +36,7 @@ CELLS = {"coarse": 3298, "middle": 7202, "fine": 12893}
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds of one batch (median), and the most memory that was in use, in bytes."""
+    """Median seconds of one batch, and peak memory in bytes."""
 
     seconds: float
     memory: int
@@ -90,7 +90,7 @@ def main() -> None:
 def photographs(
     config: TransLocatorConfig, batch: int, device: torch.device | str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random pictures and class maps."""
+    """Return random pictures and class maps."""
     side = config.image_size
     with torch.device(device):
         image = torch.randint(256, (batch, side, side, 3), dtype=torch.uint8)
@@ -101,7 +101,7 @@ def photographs(
 def training_step(
     config: TransLocatorConfig, batch: int, device: torch.device, precision: str, compiled: bool
 ) -> Callable[[], None]:
-    """A whole step of training: augmentation, forward, backward, AdamW."""
+    """Return a training step: augmentation, forward, backward, AdamW."""
     torch.manual_seed(0)
     network = TransLocator(config).to(device)
     learner = Learner(network, precision).to(device).train()
@@ -123,7 +123,7 @@ def training_step(
 def serving_step(
     config: TransLocatorConfig, batch: int, device: torch.device, precision: str, compiled: bool
 ) -> Callable[[], None]:
-    """A batch through the served network."""
+    """Return a function that runs a batch through the served network."""
     torch.manual_seed(0)
     served = ServedLocator(TransLocator(config)).to(device).eval()
     if compiled:
@@ -139,7 +139,7 @@ def serving_step(
 
 
 def measure(step: Callable[[], object], repeats: int, device: torch.device) -> Measured:
-    """Run a step thrice to warm up (compiling, if it is to be), then time it."""
+    """Time a step after three warm-up runs, which also compile it where asked."""
     gpu = device.type == "cuda"
     # A CPU may be shared with other work: what counts there is processor time, on one thread.
     clock = time.perf_counter if gpu else time.process_time
@@ -158,7 +158,7 @@ def measure(step: Callable[[], object], repeats: int, device: torch.device) -> M
 
 
 def training_flops(config: TransLocatorConfig, batch: int) -> int:
-    """FLOPs of the products of one step, counted on torch's meta device."""
+    """Return the FLOPs of the products of a training step, counted on torch's meta device."""
     with torch.device("meta"):
         network = TransLocator(config)
         side = config.crop_size
@@ -171,7 +171,7 @@ def training_flops(config: TransLocatorConfig, batch: int) -> int:
 
 
 def serving_flops(config: TransLocatorConfig, batch: int) -> int:
-    """The same of a batch that is served."""
+    """Return the FLOPs of the products of a served batch."""
     with torch.device("meta"):
         served = ServedLocator(TransLocator(config))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -180,7 +180,7 @@ def serving_flops(config: TransLocatorConfig, batch: int) -> int:
 
 
 def peak_of(device: torch.device, given: float | None) -> tuple[float, str]:
-    """FLOP/s of the device, and where the figure is from."""
+    """Return the device's peak FLOP/s, and the source of the figure."""
     if given:
         return given * 1e12, "as given"
     if device.type == "cuda":

@@ -32,6 +32,12 @@ def great_circle_km(
     return distance
 
 
+def km_of_chord(chord: Floats) -> Floats:
+    """Return the great-circle distance of two points whose unit vectors are ``chord`` apart."""
+    distance: Floats = 2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2, 1.0))
+    return distance
+
+
 def to_unit_vectors(longitude: npt.ArrayLike, latitude: npt.ArrayLike) -> Floats:
     """Return unit vectors [..., 3] of points [...] in degrees.
 

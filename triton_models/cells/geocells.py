@@ -14,9 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from triton_models.cells import s2cells
-from triton_models.cells.distance import Floats
 from triton_models.cells.polygons import cell_polygons
-from triton_models.cells.s2cells import Ids, Ints
+from triton_models.cells.s2cells import Floats, Ids, Ints
 
 Indices = npt.NDArray[np.int32]
 

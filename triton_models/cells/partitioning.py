@@ -14,9 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from triton_models.answer.radii import EARTH_RADIUS_KM
 from triton_models.cells import s2cells
-from triton_models.cells.distance import Floats, from_vectors
+from triton_models.cells.distance import Floats, from_vectors, km_of_chord
 from triton_models.cells.geocells import Hierarchy, Partition
 from triton_models.cells.s2cells import Ids, Ints
 
@@ -231,6 +230,4 @@ def _owned_blocks(leaves: Ids, starts: Ints, ends: Ints) -> Iterator[tuple[Float
 
 def _square_km(vectors: Floats, others: Floats) -> Floats:
     """Return the squared great-circle distances between unit vectors, row by row."""
-    chord = np.linalg.norm(vectors - others, axis=1)
-    square: Floats = (2 * EARTH_RADIUS_KM * np.arcsin(np.minimum(chord / 2, 1.0))) ** 2
-    return square
+    return km_of_chord(np.linalg.norm(vectors - others, axis=1)) ** 2

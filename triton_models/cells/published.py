@@ -23,9 +23,8 @@ import numpy as np
 from s2sphere import CellId
 
 from triton_models.cells import s2cells
-from triton_models.cells.distance import Floats
 from triton_models.cells.geocells import Hierarchy, Partition, overlaps
-from triton_models.cells.s2cells import Ids
+from triton_models.cells.s2cells import Floats, Ids
 
 COLUMNS = ("class_label", "hex_id", "imgs_per_cell", "latitude_mean", "longitude_mean")
 

@@ -17,10 +17,11 @@ import numpy.typing as npt
 from s2sphere import CellId
 
 from triton_models.answer.radii import EARTH_RADIUS_KM
-from triton_models.cells.distance import Floats, to_unit_vectors
+from triton_models.cells.distance import to_unit_vectors
 
-MAX_LEVEL = CellId.MAX_LEVEL
+MAX_LEVEL: int = CellId.MAX_LEVEL
 
+Floats = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.uint64]
 Ints = npt.NDArray[np.int64]
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from triton_models.cells import s2cells
-from triton_models.cells.distance import Floats
+from triton_models.cells.s2cells import Floats
 
 Flags = npt.NDArray[np.bool_]
 Interval = tuple[float, float]

@@ -11,9 +11,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from triton_models.segmentation.errors import Unusable
 from triton_models.segmentation.maps import Maps
-from triton_models.segmentation.photographs import digest, listed, read, readable
+from triton_models.segmentation.photographs import Unusable, digest, listed, read, readable
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 

@@ -8,8 +8,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from triton_models.segmentation.errors import Unusable
-from triton_models.segmentation.photographs import Photograph
+from triton_models.segmentation.photographs import Photograph, Unusable
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from triton_models.segmentation.errors import Unusable
+
+class Unusable(ValueError):
+    """A file or folder that was given cannot be used; the message says which, and why."""
 
 
 @dataclass(frozen=True)

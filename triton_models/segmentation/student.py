@@ -21,7 +21,7 @@ from triton_models.networks.segmentation import (
 )
 from triton_models.release.export import export_segmentation
 from triton_models.segmentation.classes import CLASSES
-from triton_models.segmentation.errors import Unusable
+from triton_models.segmentation.photographs import Unusable
 
 ATTRIBUTION = (
     "Encoder: EfficientNet-Lite0 with the ImageNet weights of the package"

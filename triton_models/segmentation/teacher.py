@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from triton_models.segmentation.errors import Unusable
+from triton_models.segmentation.photographs import Unusable
 
 VIEWS = ("pale", "paler, brighter, mirrored", "small", "wide")
 

@@ -13,11 +13,11 @@ from PIL import Image
 
 from triton_models.segmentation import scoring, training
 from triton_models.segmentation.classes import CLASSES, MEMBERS, SMOOTHING, target
-from triton_models.segmentation.errors import Unusable
 from triton_models.segmentation.maps import Maps
 from triton_models.segmentation.overlays import COLOURS, contact_sheet, overlay
 from triton_models.segmentation.photographs import (
     Photograph,
+    Unusable,
     digest,
     listed,
     read,
