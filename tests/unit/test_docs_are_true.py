@@ -319,3 +319,26 @@ def test_settings_that_the_code_names_exist() -> None:
         for name in re.findall(r"\bGEOTAG_[A-Z0-9_]*[A-Z0-9]\b", path.read_text(encoding="utf-8"))
     }
     assert sorted(n for n in named if n[1] not in known) == []
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@EVERY_PAGE
+def test_anchors_that_a_page_links_to_exist(page: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    broken = [
+        f"{name}#{anchor}"
+        for name, anchor in links
+        if anchor not in anchors(page.parent / name if name else page)
+    ]
+    assert broken == []
+
+
+def test_the_glossary_is_short() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    rows = page.partition("## Glossary")[2].partition("\n## ")[0].count("\n| ") - 1
+    assert 20 <= rows <= 30
