@@ -1,7 +1,7 @@
 """What others report on the benchmarks, and which benchmark a list of photographs is.
 
 Accuracies in per cent within 1, 25, 200, 750 and 2500 km, as the table of TransLocator (Pramanick
-et al., ECCV 2022) has them; DESIGN.md section 4. None of these systems was run here.
+et al., ECCV 2022) has them. None of these systems was run here.
 """
 
 from collections.abc import Collection
