@@ -22,6 +22,7 @@ from workers.broker.app import (
     queued,
 )
 from workers.broker.consumer import Consumer, DeclareQueues
+from workers.broker.visibility import RenewVisibility
 from workers.settings import WorkerSettings
 
 
@@ -131,10 +132,10 @@ def test_broker_that_refuses_is_away(error: Exception, monkeypatch: pytest.Monke
 def test_a_worker_declares_its_queues_and_delays_nothing(url: str) -> None:
     steps = {step.name for step in map(symbol_by_name, Consumer.Blueprint.default_steps)}
     assert make_app(settings(url)).conf.worker_consumer == f"{Consumer.__module__}:Consumer"
-    assert DeclareQueues.name in steps
+    assert {DeclareQueues.name, RenewVisibility.name} <= steps
     assert DelayedDelivery.name not in steps
     assert {step.name for step in map(symbol_by_name, CeleryConsumer.Blueprint.default_steps)} == (
-        steps - {DeclareQueues.name} | {DelayedDelivery.name}
+        steps - {DeclareQueues.name, RenewVisibility.name} | {DelayedDelivery.name}
     )
 
 

@@ -7,6 +7,8 @@ from celery.bootsteps import StartStopStep
 from celery.worker import consumer
 from celery.worker.consumer.connection import Connection
 
+from workers.broker.visibility import RenewVisibility
+
 _DELAYED_DELIVERY = "celery.worker.consumer.delayed_delivery:DelayedDelivery"
 _RECONNECT_WITHIN_SECONDS = 3.0
 
@@ -27,7 +29,7 @@ class DeclareQueues(StartStopStep):
 
 
 class Consumer(consumer.Consumer):
-    """With `DeclareQueues`, and without delayed delivery.
+    """With `DeclareQueues` and `RenewVisibility`, and without delayed delivery.
 
     Beside quorum queues Celery would set up 28 more for messages with an ETA. We send none.
     """
@@ -57,4 +59,5 @@ class Consumer(consumer.Consumer):
         default_steps = (
             *(s for s in consumer.Consumer.Blueprint.default_steps if s != _DELAYED_DELIVERY),
             DeclareQueues,
+            RenewVisibility,
         )

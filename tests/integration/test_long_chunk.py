@@ -1,0 +1,89 @@
+"""A chunk that takes longer than Valkey's visibility timeout is in one worker's hands only."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kombu import Connection, Queue
+
+from deploy.local import stack
+from geotag.context import Context
+from tests.conftest import PROJECT, Geotag
+from tests.images import good_files
+from tests.integration.test_poison import attempts
+from tests.stack_helpers import results, upload
+from workers.broker.visibility import renew
+
+# `geotag worker` with two processes, for a decoder that takes three visibility timeouts.
+WORKER = """
+import time
+from workers.chunks import pipeline
+
+read_photo = pipeline.read_photo
+
+def slow(*arguments):
+    time.sleep(30)
+    return read_photo(*arguments)
+
+pipeline.read_photo = slow
+from geotag.machine.worker import work
+work("backfill", 2, "INFO")
+"""
+
+
+@pytest.fixture
+def slow_worker(running: Context, tmp_path: Path) -> Iterator[Path]:
+    """The only backfill worker there is; its log."""
+    settings = running.settings.stack
+    stack.stop_service(settings, "worker-backfill")
+    log = tmp_path / "worker.log"
+    environment = {**os.environ, "GEOTAG_VISIBILITY_TIMEOUT": "10"}
+    with log.open("w") as file:
+        worker = subprocess.Popen(
+            [sys.executable, "-c", WORKER], cwd=PROJECT, stdout=file, stderr=file, env=environment
+        )
+    try:
+        yield log
+    finally:
+        worker.terminate()
+        worker.wait(60)
+        stack.start_service(settings, "worker-backfill")
+
+
+def test_long_chunk_is_delivered_once(
+    running: Context, bucket: str, geotag: Geotag, slow_worker: Path
+) -> None:
+    upload(running, bucket, {"a.jpg": good_files()["plain.jpg"] + bucket.encode()})
+    done = geotag("run", f"s3://{bucket}")
+    assert done.returncode == 0, done.stderr + slow_worker.read_text()
+    assert results(running, bucket)["a.jpg"].state == "geotagged"
+    assert attempts(running, bucket) == {"a.jpg": [None]}
+    assert "goes back to the queue" not in slow_worker.read_text()
+
+
+@pytest.mark.parametrize("renewed", [True, False])
+def test_only_what_is_renewed_stays_in_hand(running: Context, bucket: str, renewed: bool) -> None:
+    url = running.settings.worker.broker_url.get_secret_value()
+    options = {"visibility_timeout": 2, "unacked_restore_interval": 1}
+    with Connection(url, transport_options=options) as connection:
+        queue = Queue(bucket)(connection.channel())
+        queue.declare()
+        connection.Producer().publish("chunk", routing_key=bucket)
+        message = queue.get(no_ack=False)
+        assert message is not None
+        for _ in range(8):
+            time.sleep(0.5)  # in all, twice the timeout
+            if renewed:
+                renew(message.channel)
+        message.channel.qos.restore_visible(interval=1)
+        again = queue.get(no_ack=True)
+        assert (again is None) == renewed
+        message.ack()
+        renew(message.channel)  # what is acknowledged stays gone
+        message.channel.qos.restore_visible(interval=1)
+        assert queue.get() is None
+        queue.delete()
