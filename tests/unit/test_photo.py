@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 
 from tests import images
 from workers.errors import DecodeTimeout, PhotoError, TooManyBytes, TooManyPixels, UnsupportedFormat
-from workers.photo import reading
+from workers.photo import imagefile, reading
 from workers.photo.reading import InputSpec, PhotoLimits, read_photo
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning:PIL")
@@ -230,6 +230,17 @@ def test_any_cut_is_truncated(name, data):
         assert error.code == "truncated"  # noqa: PT017 - a cut after the first page is no error
     else:
         assert_shows_scene(result.pixels)
+
+
+@pytest.mark.parametrize("name", ["plain.avif", "plain.heic"])
+def test_file_that_ends_between_two_boxes_is_truncated(name):
+    whole = GOOD[name]
+    ends = [end for _kind, end in imagefile._boxes(whole) if end < len(whole)]
+    assert ends
+    for end in ends:
+        with pytest.raises(PhotoError) as caught:
+            read_photo(whole[:end], SPEC, LIMITS)
+        assert caught.value.code == "truncated", end
 
 
 @given(st.sampled_from(sorted(GOOD)), st.data())

@@ -1,6 +1,6 @@
-"""What kind of file some bytes are, and whether they end too early. Names are never looked at.
+"""Identify an image's format by its signature, and whether it is truncated by its declared lengths.
 
-Nothing is decoded here: this is what can be said from signatures and declared lengths alone.
+Nothing is decoded, and file names are not used.
 """
 
 import re
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from workers.errors import EmptyFile, NotAnImage, UnsupportedFormat
 
 # Signatures of the formats that we decode, under Pillow's names (pi-heif adds HEIF).
-# BM alone opens many a text: the size of the header that must follow settles it.
+# Text may begin with BM as well: a BMP's header size must follow.
 _DECODED = {
     "JPEG": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG\r\n\x1a\n",
@@ -19,7 +19,7 @@ _DECODED = {
     "BMP": rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
     "TIFF": rb"II[*+]\0|MM\0[*+]",
 }
-# Pictures and page descriptions of other kinds, to tell them from what is no picture at all.
+# Picture and page formats that are not decoded, to tell them from files that are no picture.
 _UNSUPPORTED = {
     "PDF": rb"%PDF-",
     "PostScript": rb"%!PS|\xc5\xd0\xd3\xc6",
@@ -54,7 +54,7 @@ _TIFF_PIECES = (273, 279, 324, 325)
 
 
 def identify(data: bytes) -> str:
-    """The format of a picture's bytes: JPEG, PNG, GIF, WEBP, BMP, TIFF, HEIF or AVIF.
+    """Return the format of a picture: JPEG, PNG, GIF, WEBP, BMP, TIFF, HEIF or AVIF.
 
     Raises EmptyFile, UnsupportedFormat (a picture or page of another kind) or NotAnImage.
     """
@@ -74,9 +74,9 @@ def identify(data: bytes) -> str:
 
 
 def is_truncated(data: bytes, image_format: str) -> bool:
-    """Whether the file ends before the lengths that it declares itself.
+    """Return whether the file ends before its declared lengths.
 
-    For JPEG, GIF and BMP it looks at the headers only; their pixels' end only a decoder finds.
+    For JPEG, GIF and BMP only the headers are checked: only a decoder finds where their pixels end.
     """
     match image_format:
         case "JPEG":
@@ -93,15 +93,17 @@ def is_truncated(data: bytes, image_format: str) -> bool:
             return _tiff_is_cut(data)
         case _:
             boxes = list(_boxes(data))
-            described = any(kind in (b"meta", b"moov") for kind, _ in boxes)
-            return not described or any(end > len(data) for _, end in boxes)
+            kinds = {kind for kind, _ in boxes}
+            described = kinds & {b"meta", b"moov"}
+            has_pixels = b"mdat" in kinds or b"idat" in data  # `idat` is a box within `meta`
+            return not (described and has_pixels) or any(end > len(data) for _, end in boxes)
 
 
 def declared_pixels(data: bytes, image_format: str) -> int:
-    """The pixels that a HEIF or AVIF header declares (its largest `ispe` box), 0 for the others.
+    """Return the pixels that a HEIF or AVIF header declares (its largest `ispe` box), else 0.
 
-    The two libraries refuse what exceeds their own limits with an error that says little; this
-    lets us say which limit it was. The box is ISO/IEC 23008-12, section 6.5.3.
+    Their libraries have limits of their own, whose errors do not say which limit was exceeded. The
+    box is ISO/IEC 23008-12, section 6.5.3.
     """
     if image_format not in ("HEIF", "AVIF"):
         return 0
