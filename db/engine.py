@@ -1,4 +1,4 @@
-"""Connections, and the errors that mean that the database is away."""
+"""The database engine, and which of its errors are transient."""
 
 from functools import cache
 from importlib import resources
@@ -35,9 +35,9 @@ def make_engine(settings: DatabaseSettings) -> Engine:
         connect_args={
             "connect_timeout": max(2, round(settings.database_timeout)),
             "application_name": "geotag",
-            # A worker whose machine is gone must not hold its chunk until TCP's own two hours.
-            # No JIT: our statements are short, and estimates of tables that fill and empty like
-            # queues are often far too high, so that one was compiled for longer than it ran.
+            # Keepalives: a worker whose machine is gone must lose its lease before TCP's two hours.
+            # No JIT: estimates of tables that fill and empty like queues are often far too high,
+            # and a short statement was compiled for longer than it ran.
             "options": "-c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10"
             " -c tcp_keepalives_count=3 -c jit=off",
         },
@@ -68,7 +68,7 @@ def is_transient(error: Exception) -> bool:
     code = getattr(getattr(error, "orig", None), "pgcode", None)
     if code:
         return code in _TRANSIENT_STATES or code[:2] in _TRANSIENT_CLASSES
-    # PendingRollbackError: a connection that is kept has been lost before.
+    # PendingRollbackError: the connection was lost at an earlier statement.
     if isinstance(error, (OperationalError, InterfaceError, PoolTimeout, PendingRollbackError)):
         return True
     return isinstance(error, DBAPIError) and error.connection_invalidated

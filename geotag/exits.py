@@ -1,4 +1,4 @@
-"""From an exception to one sentence and an exit code: no user ever meets a traceback for these."""
+"""Map exceptions to a message, advice and an exit code, so that users see no traceback for them."""
 
 import errno
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ SOME_FAILED = 3
 SERVICE_AWAY = 4
 INTERRUPTED = 130
 
-# What is wrong with a place that a user named, or its disk. Not ENOENT: what is to be read is
-# looked for where it is read, and what is missing otherwise is a fault of ours.
-_OF_PLACES = {
+# Errors of a path that a user named, or of its disk. Not ENOENT: commands check the files that they
+# read, so any other missing file is a fault of this program.
+_PATH_ERRORS = {
     errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOSPC,
     errno.ENOTDIR, errno.EPERM, errno.EROFS,
 }  # fmt: skip
@@ -27,7 +27,7 @@ class Explanation:
 
 
 def explain(error: Exception) -> Explanation | None:
-    """The failure that an exception amounts to; None for a fault of our own."""
+    """Return the explanation of an exception; None for a fault of this program."""
     from alembic.util.exc import CommandError
     from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -50,7 +50,9 @@ def explain(error: Exception) -> Explanation | None:
             error.message, "check GEOTAG_S3_ACCESS_KEY and GEOTAG_S3_SECRET_KEY", USAGE
         )
     if isinstance(error, TransientError):
-        return Explanation(error.message, "geotag doctor says which service is away", SERVICE_AWAY)
+        return Explanation(
+            error.message, "geotag doctor says which service is unavailable", SERVICE_AWAY
+        )
     if isinstance(error, GeotagError):
         return Explanation(
             f"{error.message} ({error.code})", "geotag doctor checks the set-up", USAGE
@@ -89,9 +91,9 @@ def explain(error: Exception) -> Explanation | None:
         )
     if isinstance(error, DBAPIError) and getattr(error.orig, "pgcode", None) in ("42P01", "3F000"):
         return Explanation("the database has no geotag schema", "geotag up creates it", USAGE)
-    if isinstance(error, OSError) and error.errno in _OF_PLACES:
-        place = error.filename or "what is written"
+    if isinstance(error, OSError) and error.errno in _PATH_ERRORS:
+        path = error.filename or "the output"
         return Explanation(
-            f"{place}: {error.strerror}", "check the path, its rights, and the room on it", USAGE
+            f"{path}: {error.strerror}", "check the path, its rights, and the room on it", USAGE
         )
     return None

@@ -1,4 +1,4 @@
-"""Everything that can go wrong with an object, as one tree.
+"""The error tree: each error of an object or a service, with a stable code.
 
 ```
 GeotagError                       code, message
@@ -20,7 +20,7 @@ GeotagError                       code, message
 │   ├── Redirected                redirected
 │   ├── InferenceRefused          inference_refused (names the ensemble's step)
 │   ├── WorkerKilled              worker_killed (quarantine)
-│   ├── InternalError             internal_error (a fault of ours; the log has the traceback)
+│   ├── InternalError             internal_error (a fault of this program; see the log)
 │   └── RetriesExhausted          the transient error's code, after its last try
 ├── TransientError                retried with back-off, within a bound, then recorded
 │   ├── ArchiveUnavailable        s3_unavailable
@@ -35,7 +35,7 @@ GeotagError                       code, message
 └── UsageError                    wrong usage or settings; nothing was recorded
 ```
 
-A code is stable: scripts and `geotag retry` filter on it.
+Scripts and `geotag retry` filter on codes.
 """
 
 
@@ -58,7 +58,7 @@ class TransientError(GeotagError):
 
 
 class UsageError(GeotagError):
-    """The caller asked for something that cannot be; nothing was recorded."""
+    """Wrong usage or settings; nothing was recorded."""
 
     code = "usage"
 
@@ -76,7 +76,7 @@ class EmptyFile(PhotoError):
 
 
 class NotAnImage(PhotoError):
-    """The bytes are of no image format, whatever the name says."""
+    """The bytes are of no image format."""
 
     code = "not_an_image"
 
@@ -94,7 +94,7 @@ class TruncatedImage(PhotoError):
 
 
 class CorruptImage(PhotoError):
-    """The image's data contradict themselves."""
+    """The image's data are inconsistent."""
 
     code = "corrupt"
 
@@ -142,13 +142,13 @@ class BucketUnknown(PermanentError):
 
 
 class EndpointRefused(PermanentError):
-    """The endpoint's name stands for an address that it was not registered for."""
+    """The endpoint's name resolves to an address that it was not registered for."""
 
     code = "endpoint_refused"
 
 
 class Redirected(PermanentError):
-    """The endpoint sends us elsewhere, where we do not go."""
+    """The endpoint answers with a redirect, which is never followed."""
 
     code = "redirected"
 
@@ -164,13 +164,13 @@ class InferenceRefused(PermanentError):
 
 
 class WorkerKilled(PermanentError):
-    """Each worker that took this object up died; it is in quarantine."""
+    """Every worker that began this object died; it is in quarantine."""
 
     code = "worker_killed"
 
 
 class InternalError(PermanentError):
-    """A fault of ours in handling this object; the log has the traceback."""
+    """A fault of this program in handling the object; the log has the traceback."""
 
     code = "internal_error"
 
@@ -190,7 +190,7 @@ class ArchiveUnavailable(TransientError):
 
 
 class CredentialRefused(ArchiveUnavailable):
-    """S3 refuses our credential itself: a fault of the set-up, not of any object."""
+    """S3 refuses the credential itself: a fault of the set-up, not of any object."""
 
     code = "credential_refused"
 
@@ -226,12 +226,12 @@ class ContentBusy(TransientError):
 
 
 class WorkerStopping(TransientError):
-    """This worker was told to stop before it came to an end; another goes on."""
+    """This worker was told to stop before the object was done; another worker goes on."""
 
     code = "worker_stopping"
 
 
 class LedgerUnavailable(TransientError):
-    """PostgreSQL cannot be reached."""
+    """PostgreSQL cannot be reached, or cannot run the statement now."""
 
     code = "database_unavailable"

@@ -51,6 +51,14 @@ class WorkerSettings(BaseSettings):
         description="Broker: redis:// (Valkey) or amqp:// (RabbitMQ, quorum queues).",
     )
     chunk_size: int = Field(32, ge=1, le=256, description="Objects in one message.")
+    most_vanished: float = Field(
+        0.2,
+        ge=0,
+        le=1,
+        description="Largest share of an archive that one listing or inventory marks as vanished."
+        " If it lacks more than that, and more than 100 objects, none is marked, and the run says"
+        " so; geotag run --allow-vanish marks them.",
+    )
     in_flight: int = Field(8, ge=1, le=64, description="Objects a worker process works on at once.")
     transient_tries: int = Field(
         6, ge=1, description="Tries of a chunk's transient failures before they are recorded."
@@ -61,45 +69,44 @@ class WorkerSettings(BaseSettings):
     visibility_timeout: int = Field(
         120,
         ge=10,
-        description="Seconds after which Valkey hands an unacknowledged chunk to another worker. "
-        "At least three times the longest chunk; a chunk whose worker was killed starts again "
-        "about ten seconds after this (RabbitMQ notices at once).",
+        description="Seconds after which Valkey delivers a chunk again whose worker has died with"
+        " its machine or its parent process (RabbitMQ does so at once). Live workers renew it, so a"
+        " chunk may take longer.",
     )
     log_format: Literal["json", "text"] | None = Field(
         None,
-        description="Form of the log lines of workers: json or text. Text on a terminal, JSON"
-        " elsewhere where this is not set.",
+        description="Format of workers' log lines: json or text. By default text on a terminal and"
+        " JSON elsewhere.",
     )
     most_queued: int = Field(
         256,
         ge=1,
         le=1000,
-        description="Chunks of backfills that lie at the broker or are worked on, at most; the"
-        " others wait in the ledger. A few for each worker process: what has just been asked for"
-        " comes after these.",
+        description="Most backfill chunks at the broker or with workers; the others wait in the"
+        " ledger. A few for each worker process: a new run's first chunk comes after these.",
     )
     tick_seconds: float = Field(
         5.0,
         gt=0,
-        description="Seconds between two looks into the ledger (`geotag beat`): is a night due, may"
-        " chunks be published, was one lost?",
+        description="Seconds between two ticks of the control loop (`geotag beat`), which starts"
+        " due schedules, publishes chunks and finds lost ones.",
     )
     lost_after: float = Field(
         30.0,
         gt=0,
-        description="Seconds after which a chunk that no worker has taken up is published again, if"
-        " the broker holds fewer messages than it should.",
+        description="Seconds after which a chunk that no worker has begun is published again, if"
+        " the broker has fewer messages than the ledger expects.",
     )
     patience: float = Field(
         30.0,
         gt=0,
-        description="Seconds that a worker waits for a service that is away before it hands its "
-        "chunk back to the queue (where it goes on waiting, and nothing is counted as a failure).",
+        description="Seconds that a worker waits for an unavailable service before it hands its"
+        " chunk back to the queue. Nothing is counted as a failure meanwhile.",
     )
     shutdown_grace: float = Field(
         20.0,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds that a worker which is told to stop (SIGTERM) has to finish the chunk"
-        " in its hands; what is left of it then goes back to the queue.",
+        description="Seconds that a worker has after SIGTERM to finish its chunk; the objects that"
+        " are left then go back to the queue.",
     )

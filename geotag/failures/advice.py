@@ -1,6 +1,6 @@
-"""What to do about a failure, by its code (`workers/errors.py` is the tree)."""
+"""Advice for each error code (`workers/errors.py` has the tree)."""
 
-_LOOK = "the file itself is at fault: look at it; nothing to retry"
+_LOOK = "the file is damaged: look at it; nothing to retry"
 _LATER = "it may have passed: geotag doctor, then geotag retry"
 
 ADVICE = {
@@ -39,5 +39,5 @@ ADVICE = {
 
 
 def advice(code: str) -> str:
-    """What to do; a code of a newer or older version than this is only looked up."""
+    """Return the advice for a code; codes of other versions get a general one."""
     return ADVICE.get(code, "geotag show KEY says more; docs/results.md lists the codes")

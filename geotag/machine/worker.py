@@ -1,4 +1,4 @@
-"""`geotag worker`: one Celery worker on one queue. `geotag beat`: what has them look for work."""
+"""`geotag worker`: one Celery worker on one queue. `geotag beat`: the ticks of the control loop."""
 
 import ctypes
 import logging
@@ -28,7 +28,7 @@ def work(
     """Work on a queue until a signal ends it.
 
     Raises:
-        UsageError: no such queue or level, or the port for metrics cannot be had.
+        UsageError: no such queue or level, or the port for metrics cannot be bound.
     """
     if queue not in QUEUES:
         raise UsageError(f"no queue {queue}: {', '.join(QUEUES)}")
@@ -39,7 +39,7 @@ def work(
         exporter.share_counters(counters)
         exporter.serve(counters, metrics_host, metrics_port)
     app = make_app(settings.worker)
-    # Counters are made when these are imported: after their place is known.
+    # These imports create counters, which must come after `share_counters`.
     from workers.chunks import tasks
     from workers.planning import control_loop
 
@@ -68,7 +68,7 @@ def work(
 def beat(log_level: str) -> None:
     """Send the messages of every tick until a signal ends it.
 
-    Its schedule is the same few seconds over and over and is kept nowhere: nothing is lost with it.
+    It has no state: nothing is lost when it dies.
 
     Raises:
         UsageError: no such level.
@@ -96,8 +96,8 @@ def _start(log_level: str) -> Settings:
 def _few_arenas() -> None:
     """Have glibc keep two heaps instead of eight a core (mallopt(3), M_ARENA_MAX).
 
-    Each thread that decodes large pictures would leave a heap of its own in pieces behind, and a
-    worker would grow for thousands of photographs. Elsewhere than on glibc there is nothing to do.
+    Each thread that decodes large pictures would fragment a heap of its own, and a worker's memory
+    would grow over thousands of photographs. Without glibc this does nothing.
     """
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)

@@ -307,8 +307,8 @@ def test_claim_of_new_bytes_then_busy_then_known(engine: Engine) -> None:
     name = f"claimed {one.chunk_id}"
     first, second = Lease(engine, one.chunk_id), Lease(engine, other.chunk_id)
     try:
-        assert first.claim(sha(name), "untrained") == Claim(held=True, state=None)
-        assert second.claim(sha(name), "untrained") == Claim(held=False, state=None)
+        assert first.claim(sha(name), "untrained") == Claim(leased=True, state=None)
+        assert second.claim(sha(name), "untrained") == Claim(leased=False, state=None)
         # Another release's answer is another question.
         assert second.claim(sha(name), "other").leased
 
@@ -318,7 +318,7 @@ def test_claim_of_new_bytes_then_busy_then_known(engine: Engine) -> None:
         first.release_contents()
 
         claim = second.claim(sha(name), "untrained")
-        assert claim == Claim(held=True, state="geotagged")
+        assert claim == Claim(leased=True, state="geotagged")
     finally:
         first.release()
         second.release()

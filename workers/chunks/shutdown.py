@@ -1,9 +1,9 @@
-"""SIGTERM: what is in flight is finished, or handed back when the grace period is over.
+"""Shutdown at SIGTERM: a chunk is finished, or handed back at the end of the grace period.
 
-Celery's worker stops taking messages and waits for its pool without end, and a pool process does
-not hear of it. Whoever sent the signal waits a while and kills: every object in hand would then
-count as a worker's death. So the worker passes SIGTERM on to its pool processes, and each of them
-ends its chunk in time. A manager that signals all processes at once (systemd) comes to the same.
+At SIGTERM Celery's parent process takes no more messages and waits for its pool without a limit.
+The pool is not told. A supervisor then kills the worker, and every object in flight would count as
+a crash. So the parent passes SIGTERM on to its pool processes, and each ends its chunk in time. A
+supervisor that signals all processes at once (systemd) has the same effect.
 """
 
 import os
@@ -21,16 +21,17 @@ _STEP_SECONDS = 0.5
 
 
 class Deadline:
-    """When this process must have let go of its chunk; none until it is told to stop."""
+    """When this process must have released its chunk; none until it is told to stop."""
 
     def __init__(self) -> None:
         self._at: float | None = None
 
     @contextmanager
     def heeding_sigterm(self, grace: float) -> Iterator[None]:
-        """At SIGTERM, set the deadline `grace` seconds on, instead of dying with a chunk in hand.
+        """At SIGTERM, set the deadline to `grace` seconds from then, instead of ending at once.
 
-        Only while there is one: an idle pool process ends at SIGTERM, as Celery has it.
+        This holds while a chunk is in work: an idle pool process ends at SIGTERM, by Celery's own
+        handler.
         """
 
         def told(_number: int, _frame: FrameType | None) -> None:
@@ -45,18 +46,18 @@ class Deadline:
             self._at = None
 
     def passed(self) -> bool:
-        """Whether the time is over."""
+        """Return whether the deadline has passed."""
         return self._at is not None and time.monotonic() >= self._at
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, but not for long beyond the deadline, even one that is set meanwhile."""
+        """Sleep, but at most half a second beyond the deadline, even one that is set meanwhile."""
         until = time.monotonic() + seconds
         while not self.passed() and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, _STEP_SECONDS))
 
 
 def pass_sigterm_on() -> None:
-    """Have this worker tell its pool processes when it is told to stop."""
+    """Pass SIGTERM on from this worker's parent process to its pool processes."""
     worker_shutting_down.connect(_tell_pool, weak=False)
 
 

@@ -1,1 +1,1 @@
-"""Decoding: from the bytes of a file to sRGB pixels and EXIF facts."""
+"""Decode the bytes of a file to sRGB pixels and EXIF facts."""

@@ -1,7 +1,7 @@
-"""From whatever a file stores to eight-bit sRGB.
+"""Convert any stored pixels to eight-bit sRGB.
 
-Two steps, because the second is cheaper on the small picture that the network sees: `plain` makes
-eight bits a channel without transparency at full size; `to_srgb` applies the colour profile.
+In two steps: `plain` makes eight bits a channel without transparency at full size; `to_srgb`
+applies the colour profile, which is cheaper on the small picture that the network gets.
 """
 
 import io
@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, TiffImagePlugin
 
 from workers.errors import UnsupportedFormat
 
-# What shows through transparency: paper and web pages are white.
+# Transparent pixels are laid on white, the colour of paper and web pages.
 BACKGROUND = (255, 255, 255, 255)
 
 BITS_PER_SAMPLE = 258  # TIFF 6.0, section 8
@@ -20,7 +20,7 @@ WHITE_IS_ZERO = 0
 
 
 def plain(image: Image.Image) -> Image.Image:
-    """A loaded image of any mode as L, RGB or CMYK: eight bits a channel, opaque.
+    """Return a loaded image of any mode as L, RGB or CMYK: eight bits a channel, opaque.
 
     Transparency is laid on white. Raises UnsupportedFormat for number ranges without a known
     white (32-bit integers, floating point) and for Lab.
@@ -40,7 +40,7 @@ def plain(image: Image.Image) -> Image.Image:
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """An L, RGB or CMYK image as sRGB, by its ICC profile where it has a usable one.
+    """Return an L, RGB or CMYK image as sRGB, by its ICC profile if that is usable.
 
     A broken profile, or one of another colour space than the pixels, is ignored: the picture is
     then taken for sRGB, as if it had none.
@@ -63,7 +63,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """12- or 16-bit grey as L; Pillow's own conversion cuts everything above 255 to white."""
+    """Return 12- or 16-bit grey as L; Pillow's own conversion clips values above 255 to white."""
     tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     bits = tags.get(BITS_PER_SAMPLE, (16,))[0]
     white = (1 << bits) - 1

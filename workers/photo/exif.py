@@ -1,7 +1,7 @@
-"""The facts that a photograph carries in its EXIF: when, with what camera, and where.
+"""Read time, camera and position from a photograph's EXIF.
 
-EXIF is written by thousands of programs and often damaged on the way. Nothing here raises for
-what a file contains: a field that cannot be read, or cannot be true, is absent (None).
+EXIF is often damaged. Nothing here raises for the contents of a file: a field that cannot be read,
+or that has an impossible value, is None.
 Tag numbers and meanings: Exif 2.32 (CIPA DC-008), sections 4.6.4 to 4.6.6.
 """
 
@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 
 from PIL import ExifTags, Image
 
-# What Pillow's reader of EXIF directories lets through on malformed ones (found by fuzzing).
+# What Pillow's EXIF reader raises on malformed directories (found by fuzzing).
 MALFORMED = (
     SyntaxError,
     struct.error,
@@ -27,14 +27,14 @@ MALFORMED = (
     EOFError,
 )
 
-# The deepest sea floor and the highest balloons, with some room: beyond that it is no altitude.
+# The deepest sea floor and the highest balloons, with a margin.
 ALTITUDE_RANGE_M = (-11_000.0, 100_000.0)
 TEXT_LENGTH = 100
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExifFacts:
-    """What EXIF says of a photograph; None where it says nothing or nothing credible.
+    """The facts in a photograph's EXIF; None where a field is absent or impossible.
 
     `captured_at` is the camera's local time (DateTimeOriginal). It carries its UTC offset where
     OffsetTimeOriginal gives one and is naive otherwise: most cameras do not know their time zone.
@@ -66,13 +66,13 @@ def read_facts(image: Image.Image) -> ExifFacts:
 
 
 def orientation(image: Image.Image) -> int:
-    """How the stored pixels are turned, 1 to 8 (Exif 4.6.4); 1, upright, where unknown."""
+    """Return the orientation of the stored pixels, 1 to 8 (Exif 4.6.4); 1, upright, if unknown."""
     value = _main(image).get(ExifTags.Base.Orientation)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def position(gps: Mapping[int, object]) -> tuple[float, float] | None:
-    """(longitude, latitude) in degrees of a GPS directory, or None.
+    """Return (longitude, latitude) in degrees from a GPS directory, or None.
 
     None where a hemisphere reference is missing (half of the sign combinations would be wrong by
     thousands of kilometres), where a part is 0/0, negative, or out of range, and at exactly 0, 0,
@@ -90,7 +90,7 @@ def position(gps: Mapping[int, object]) -> tuple[float, float] | None:
 
 
 def altitude(gps: Mapping[int, object]) -> float | None:
-    """Metres above sea level of a GPS directory, or None.
+    """Return metres above sea level from a GPS directory, or None.
 
     GPSAltitudeRef 1 means below sea level; a missing reference means 0, above (Exif 4.6.6).
     """
@@ -106,7 +106,7 @@ def altitude(gps: Mapping[int, object]) -> float | None:
 
 
 def captured_at(photo: Mapping[int, object]) -> datetime | None:
-    """DateTimeOriginal of an Exif directory, with OffsetTimeOriginal's UTC offset if it is there.
+    """Return DateTimeOriginal of an Exif directory, with OffsetTimeOriginal's UTC offset, if any.
 
     The sub-seconds are left out: too many cameras fill them with noise.
     """

@@ -1,8 +1,8 @@
-"""From bytes to the pixels that the network sees, and the facts found on the way.
+"""Decode a photograph to the pixels that the network gets, and read its EXIF facts.
 
-There is one decoding path, for training, evaluation and serving alike: scaled decoding, the
-resampling filter and the order of the steps all change pixels, and a network must be asked about
-pixels made as those that it learned from. The same bytes always give the same pixels.
+Training, evaluation and serving share this one path. Scaled decoding, the resampling filter and the
+order of the steps all change pixels, and a network needs pixels made like those it was trained on.
+The same bytes always give the same pixels.
 
     bytes ─identify─▶ format ─open─▶ header ─limits, facts─▶ ─decode─▶ plain ─fit─▶ turn ─▶ sRGB
 
@@ -35,18 +35,18 @@ from workers.errors import (
 from workers.photo import colour, exif
 from workers.photo.imagefile import declared_pixels, identify, is_truncated
 
-# Pillow loads its plugins at the first picture otherwise, by which time several threads open some.
+# Otherwise Pillow loads its plugins at the first picture, when several threads open pictures.
 Image.init()
-# Pillow would warn at one limit and raise at twice that, for the whole process; ours is exact,
-# and checked for every picture before its pixels are decoded.
+# Pillow's own limit is one for the whole process, and is exceeded by twice before it raises. Ours
+# is checked for each picture before its pixels are decoded.
 Image.MAX_IMAGE_PIXELS = None
 # One thread a picture: the worker decodes several at once.
 pi_heif.register_heif_opener(decode_threads=1, thumbnails=False)
 
-# Pillow warns about damaged EXIF and the like, photograph by photograph: no use in a worker's log.
+# Pillow warns about each photograph with damaged EXIF, which is of no use in a worker's log.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
-# What the decoders raise on bytes that contradict themselves (found by fuzzing).
+# What the decoders raise on inconsistent bytes (found by fuzzing).
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -84,7 +84,7 @@ _NEW_SUBFILE_TYPE = 254
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What the network wants: its size in pixels, and how a photograph is made to fit.
+    """Input of the network: its size in pixels, and how a photograph is made to fit.
 
     `crop`: the shorter side is scaled to the input, then the centre is taken.
     `squash`: each side is scaled by itself, and the proportions change.
@@ -97,7 +97,7 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class PhotoLimits:
-    """What one photograph may cost: bytes, pixels (of the whole, unscaled picture), seconds."""
+    """Limits for one photograph: bytes, pixels (of the whole, unscaled picture), seconds."""
 
     max_bytes: int
     max_pixels: int
@@ -106,7 +106,7 @@ class PhotoLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoFacts(exif.ExifFacts):
-    """What is known of a photograph without a model; `width` and `height` are as displayed."""
+    """Facts of a photograph that need no model; `width` and `height` are as displayed."""
 
     format: str
     width: int
@@ -130,11 +130,11 @@ def read_photo(
 ) -> Photo:
     """Decode a photograph to exactly `spec`, within `limits`.
 
-    Decoding runs in a thread, which cannot be killed. The deadline is therefore looked at between
-    the steps and whenever a decoder asks for more bytes (JPEG, PNG, GIF, BMP; every 64 KiB). TIFF,
-    WebP, HEIF and AVIF decode in one call, which only the limit on pixels bounds.
+    Decoding runs in a thread, which cannot be killed. The deadline is therefore checked between the
+    steps and whenever a decoder reads more bytes (JPEG, PNG, GIF, BMP; every 64 KiB). TIFF, WebP,
+    HEIF and AVIF decode in one call, which only the limit on pixels bounds.
 
-    Raises the PhotoError that says why: EmptyFile, NotAnImage, UnsupportedFormat, TruncatedImage,
+    Raises a PhotoError: EmptyFile, NotAnImage, UnsupportedFormat, TruncatedImage,
     CorruptImage, TooManyBytes, TooManyPixels or DecodeTimeout. Broken EXIF or a broken colour
     profile never loses a picture.
     """
@@ -147,11 +147,11 @@ def read_photo(
         image = _open(file, image_format)
     _check_pixels(image.width * image.height, limits)
     if image_format == "PNG":
-        # Its EXIF may stand after the pixels: Pillow decodes them to get there, and we want the
-        # decoder's errors here, not among EXIF's.
+        # Its EXIF may follow the pixels. Pillow decodes these to get there, so decode them here,
+        # where decoder errors are handled.
         with _decoder_errors_named(data, image_format):
             image.load()
-    # TIFF's reader turns the pixels itself, and shows the size as turned from the start.
+    # TIFF's reader turns the pixels itself, and gives the turned size from the start.
     orientation = 1 if image_format == "TIFF" else exif.orientation(image)
     width, height = _turned(image.size, orientation)
     facts = PhotoFacts(
@@ -172,7 +172,7 @@ def read_photo(
 
 
 class _TimedFile(io.BytesIO):
-    """The bytes as a file that raises DecodeTimeout when it is asked for more past the deadline."""
+    """The bytes as a file whose reads raise DecodeTimeout after the deadline."""
 
     def __init__(self, data: bytes, seconds: float, clock: Callable[[], float]) -> None:
         super().__init__(data)
@@ -191,7 +191,7 @@ class _TimedFile(io.BytesIO):
 
 @contextmanager
 def _decoder_errors_named(data: bytes, image_format: str) -> Iterator[None]:
-    """Turn what a decoder raises into the error of ours that it means."""
+    """Raise a PhotoError in place of a decoder's error."""
     try:
         yield
     except _DECODER_ERRORS as error:
@@ -213,12 +213,12 @@ def _check_pixels(pixels: int, limits: PhotoLimits) -> None:
 
 
 def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """A (width, height) with its sides exchanged where the picture lies on its side."""
+    """Return (width, height), with its sides exchanged for the orientations 5 to 8."""
     return (size[1], size[0]) if orientation in _SIDEWAYS else size
 
 
 def _draft_size(stored: tuple[int, int], size: tuple[int, int], fit: str) -> tuple[int, int]:
-    """The (width, height) that a JPEG must at least be decoded to, for `_fit` to scale it down."""
+    """Return the least (width, height) to decode a JPEG to, for `_fit` to scale it down."""
     scales = [wanted / side for wanted, side in zip(size, stored, strict=True)]
     if fit == "crop":
         scales = [max(scales)] * 2
@@ -229,14 +229,14 @@ def _draft_size(stored: tuple[int, int], size: tuple[int, int], fit: str) -> tup
 
 
 def _fit(image: Image.Image, size: tuple[int, int], fit: str) -> Image.Image:
-    """The image at exactly `size`, (width, height): cut to its proportions or squashed."""
+    """Return the image at exactly `size`, (width, height): cropped or squashed."""
     width, height = float(image.width), float(image.height)
     if fit == "crop":
         scale = max(size[0] / width, size[1] / height)
         width, height = min(width, size[0] / scale), min(height, size[1] / scale)
     left, top = (image.width - width) / 2, (image.height - height) / 2
-    # Pillow's bicubic filter widens with the scale (antialiasing). Above three times the wanted
-    # size, whole blocks of pixels are averaged first: nearly the same picture, much sooner.
+    # Pillow's bicubic filter widens with the scale (antialiasing). `reducing_gap`: above three
+    # times the wanted size, whole blocks of pixels are averaged first, which is much faster.
     return image.resize(
         size,
         Image.Resampling.BICUBIC,
@@ -246,12 +246,12 @@ def _fit(image: Image.Image, size: tuple[int, int], fit: str) -> Image.Image:
 
 
 def _reason(data: bytes, image_format: str, error: Exception) -> PhotoError:
-    """The error of ours that a decoder's error means."""
+    """Return the PhotoError for a decoder's error."""
     unopened = isinstance(error, UnidentifiedImageError)  # its text is an object's address
     message = f"{image_format}: {'the header cannot be read' if unopened else error}"
     if "truncated" in str(error).lower() or is_truncated(data, image_format):
         return TruncatedImage(message)
-    # A whole TIFF whose header is not understood is one of the format's countless variants.
+    # A complete TIFF whose header cannot be read is an unsupported variant of the format.
     if "unsupported" in str(error).lower() or (unopened and image_format == "TIFF"):
         return UnsupportedFormat(message)
     return CorruptImage(message)

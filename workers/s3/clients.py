@@ -1,11 +1,10 @@
-"""The two ways to one S3 service, with the same credential; neither retries or follows redirects.
+"""The two clients of one S3 service: urllib3 for fetches, boto3 for everything else.
 
-boto3's client does everything but fetch. Objects are fetched by urllib3, which boto3 stands on,
-with boto3's signature: a third of boto3's cost for each object, and every key arrives as it is
-(docs/decisions/0016-urllib3-fetches.md). Both go straight to the endpoint: the proxies of
-the environment are not used, because a proxy would decide which address is connected to.
+Fetches by urllib3, with botocore's signature, cost a third of boto3's and send every key unchanged
+(docs/decisions/0016-urllib3-fetches.md). Neither client retries or follows redirects, and neither
+uses the proxies of the environment: a proxy would choose the address that is connected to.
 
-They are made when first used, because neither survives a fork: connections would be shared.
+Clients are made on first use. A fork would share their connections between processes.
 """
 
 import threading
@@ -30,9 +29,8 @@ from workers.settings import WorkerSettings
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# A connection that was not made by then, a packet lost twice included, will not be.
-_CONNECT_SECONDS = 5.0
-_CONNECTIONS = 64  # at least the threads of a process: beyond that they would wait for each other
+_CONNECT_SECONDS = 5.0  # TCP sends a lost SYN again after 1 s and 3 s
+_CONNECTIONS = 64  # the most threads of a process: with fewer they would wait for each other
 
 
 @dataclass(frozen=True)
@@ -46,12 +44,12 @@ class S3Access:
 
     @property
     def is_checked(self) -> bool:
-        """Whether its address must be public. AWS's own names are AWS's."""
+        """Whether its address must be public. The addresses of AWS are not checked."""
         return bool(self.endpoint) and not self.allow_private
 
 
 def access_of(settings: WorkerSettings, archive: ArchiveRecord | None = None) -> S3Access:
-    """The service that an archive is read by, or that of the settings."""
+    """Return how to reach an archive's service, or that of the settings."""
     if archive is None:
         ours = settings.s3_endpoint or ""
         return S3Access(ours, settings.s3_region, "settings", allow_private=True)
@@ -64,7 +62,7 @@ def access_of(settings: WorkerSettings, archive: ArchiveRecord | None = None) ->
 
 
 class _CheckedConnection(HTTPSConnection):
-    """A connection whose other end is looked at before anything is asked of it."""
+    """A connection whose peer address is checked before any request is sent."""
 
     def connect(self) -> None:
         super().connect()
@@ -89,7 +87,7 @@ class S3Clients:
 
     @property
     def s3(self) -> "S3Client":
-        """boto3's client. `s3_timeout` is for each read."""
+        """boto3's client. `s3_timeout` bounds each read."""
         with self._lock:
             if self._s3 is None:
                 self._s3 = self._new_s3()
@@ -98,7 +96,7 @@ class S3Clients:
     def get(
         self, bucket: str, key: str, *, version_id: str | None, headers: dict[str, str]
     ) -> urllib3.BaseHTTPResponse:
-        """Ask for an object: the answer, whatever it is, with its body still to be read.
+        """Request an object; return the answer of any status, with its body still to be read.
 
         Raises UsageError where there is no credential, EndpointRefused, and urllib3's errors.
         """
@@ -177,7 +175,7 @@ class S3Clients:
         check_endpoint(self.service.endpoint, allow_private=self.service.allow_private)
 
     def _credentials(self) -> boto3.Session:
-        """The session, which is not safe to share: the caller holds the lock."""
+        """Return the session. It is not thread-safe: the caller has the lock."""
         if self._session is None:
             ours = self._settings.s3_endpoint or ""
             if self.service.credentials == "settings" and self.service.endpoint != ours:
@@ -192,14 +190,14 @@ class S3Clients:
 
 
 def _authority(pool: urllib3.HTTPConnectionPool) -> str:
-    """`host` or `host:port`, as the Host header will have it."""
+    """Return `host` or `host:port`, as in the Host header."""
     default = {"http": 80, "https": 443}[pool.scheme]
     host = f"[{pool.host}]" if ":" in pool.host else pool.host
     return host if pool.port in (None, default) else f"{host}:{pool.port}"
 
 
 def _refuse_redirect(response: Any, **_event: Any) -> None:
-    """boto3's event before it thinks of trying again: raise Redirected if it was sent elsewhere."""
+    """Raise Redirected for a redirect; boto3's event before it decides whether to retry."""
     if response is None:
         return
     answer, parsed = response

@@ -1,11 +1,13 @@
-"""From a reference to a credential: what is registered names it, this process has it.
+"""Resolve an archive's credential reference.
+
+The ledger stores the reference; only this process holds the secret.
 
 | reference | the credential is |
 |---|---|
 | `settings` | GEOTAG_S3_ACCESS_KEY and GEOTAG_S3_SECRET_KEY, for GEOTAG_S3_ENDPOINT and no other |
-| `chain` | what boto3 finds by itself: its environment, its files, the machine's role |
+| `chain` | boto3's own chain: its environment variables, its files, the machine's role |
 | `profile:NAME` | that profile of boto3's files |
-| `role:ARN` | that role, taken with what boto3 finds by itself, and renewed |
+| `role:ARN` | that role, assumed with the credential of boto3's own chain, and renewed |
 | `env:PREFIX` | PREFIX_ACCESS_KEY_ID, PREFIX_SECRET_ACCESS_KEY and, if set, PREFIX_SESSION_TOKEN |
 """
 
@@ -27,7 +29,7 @@ from workers.settings import WorkerSettings
 
 
 def session_of(reference: str, region: str, settings: WorkerSettings) -> boto3.Session:
-    """A session with the credential that a reference names.
+    """Return a session with the credential that a reference names.
 
     Raises:
         UsageError: this process does not have it; the message says what to set.
@@ -69,7 +71,7 @@ def _of_environment(prefix: str, region: str, environment: Mapping[str, str]) ->
 
 
 class _Role(CredentialProvider):
-    """Takes a role when it is first needed, and again before it expires."""
+    """Assumes a role on first use, and again before its credential expires."""
 
     METHOD = "assume-role"
     CANONICAL_NAME = "geotag-role"

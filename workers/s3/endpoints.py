@@ -1,11 +1,11 @@
-"""Which addresses we connect to: what a registered endpoint's name stands for, and no others.
+"""Check that an S3 endpoint is at an address that may be connected to.
 
-An endpoint is registered by whoever may run the commands, but what its name resolves to is decided
-by whoever holds the name. So a name that stands for a private address (the machine itself, the
-network that it stands in, a cloud's metadata service) is refused unless it was registered for that,
-when it is registered and again when it is used. Such an endpoint must speak HTTPS, so that its
-certificate, not its address, says who answers: a name that changes its address between our look
-and the connection gets no further than a failed handshake.
+Whoever owns an endpoint's DNS name decides what it resolves to. A name that resolves to a private
+address (this machine, its network, a cloud's metadata service) is refused unless the archive was
+registered with --allow-private. The check runs at registration and again at use.
+
+A checked endpoint must use HTTPS. If its name changes its address between the check and the
+connection, the TLS handshake fails: the certificate proves who answers.
 """
 
 import ipaddress
@@ -27,7 +27,7 @@ _REFUSED = tuple(
 
 
 def endpoint_parts(url: str) -> SplitResult:
-    """The parts of an endpoint's URL.
+    """Return the parts of an endpoint's URL.
 
     Raises:
         EndpointRefused: it is not of the form `https://host` or `https://host:port`.
@@ -48,7 +48,7 @@ def endpoint_parts(url: str) -> SplitResult:
 
 
 def check_endpoint(url: str, *, allow_private: bool) -> None:
-    """Refuse an endpoint whose name stands, now, for an address that we must not connect to.
+    """Refuse an endpoint whose name resolves to an address that is not to be connected to.
 
     Raises:
         EndpointRefused: private, loopback, link-local or otherwise not public, or plain HTTP.

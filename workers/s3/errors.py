@@ -1,6 +1,6 @@
-"""What an S3 service's refusals mean in our tree of errors, and how often to try again.
+"""Map the errors of an S3 service to the error tree, and retry the transient ones.
 
-One mapping for both ways: boto3 hands over S3's error code, urllib3 the answer that contains it.
+boto3 gives S3's error code, urllib3 the answer that contains it; both use the same mapping.
 Codes: Amazon S3 API reference, "Error responses".
 """
 
@@ -56,7 +56,7 @@ T = TypeVar("T")
 
 
 def tried(operation: Callable[[], T], tries: int, sleep: Callable[[float], None] = time.sleep) -> T:
-    """The operation's result, trying transient errors up to `tries` times in all.
+    """Return the operation's result; retry transient errors, up to `tries` tries in all.
 
     Raises the last transient error, or any other at once.
     """
@@ -65,7 +65,7 @@ def tried(operation: Callable[[], T], tries: int, sleep: Callable[[float], None]
         try:
             return operation()
         except CredentialRefused:
-            raise  # a moment later it is refused as well
+            raise  # a retry is refused as well
         except TransientError:
             bound = min(_LONGEST_WAIT, 2 * bound)
             sleep(random.uniform(0, bound))
@@ -74,7 +74,7 @@ def tried(operation: Callable[[], T], tries: int, sleep: Callable[[float], None]
 
 @contextmanager
 def s3_errors(what: str) -> Iterator[None]:
-    """Turn what boto3 and urllib3 raise into errors of ours; `what` is named in their message."""
+    """Raise errors of the tree in place of boto3's and urllib3's; `what` is in their message."""
     try:
         yield
     except ClientError as error:
@@ -91,7 +91,7 @@ def s3_errors(what: str) -> Iterator[None]:
 
 
 def s3_error(status: int | None, code: str, what: str) -> GeotagError:
-    """The error that an HTTP status (None: no answer) and an S3 error code stand for."""
+    """Return the error for an HTTP status (None: no answer) and an S3 error code."""
     said = f"{what}: the archive answered {status or ''} {code}".rstrip()
     if code == "NoSuchBucket":
         return BucketUnknown(said)
@@ -104,24 +104,27 @@ def s3_error(status: int | None, code: str, what: str) -> GeotagError:
     if status is None or status >= 500 or status in _TRANSIENT_STATUS or code in _TRANSIENT_CODES:
         return ArchiveUnavailable(said)
     # 405 is the answer to a version that is a delete marker.
-    if status in (404, 405) or code in ("NoSuchKey", "NoSuchVersion"):
+    if status == 405 or code in ("NoSuchKey", "NoSuchVersion"):
         return ObjectMissing(said)
+    if status == 404:
+        # S3 says what is not there. Whatever answers so is not S3: a proxy in front of it, say.
+        return ArchiveUnavailable(said)
     if status == 412:
         return ObjectChanged(said)
     return ObjectForbidden(said)
 
 
 def answer_error(status: int, headers: Mapping[str, str], body: bytes, what: str) -> GeotagError:
-    """The error that an answer to a GET of ours stands for."""
+    """Return the error for the answer to a fetch."""
     found = re.search(rb"<Code>(\w+)</Code>", body)
     code = found[1].decode() if found else ""
     return redirected(status, code, headers) or s3_error(status, code, what)
 
 
 def redirected(status: int, code: str, headers: Mapping[str, str]) -> GeotagError | None:
-    """What to say of an answer that sends us elsewhere, where we do not go; None if it does not.
+    """Return the error for a redirect, which is never followed; None for any other answer.
 
-    S3 itself answers so for a bucket of another region, and names the region in a header (Amazon
+    S3 redirects requests for a bucket of another region, and names the region in a header (Amazon
     S3 User Guide, "Request routing").
     """
     here = {name.lower(): value for name, value in headers.items()}

@@ -1,6 +1,6 @@
-"""One S3 service: listing, fetching, uploading.
+"""One S3 service: list, fetch and upload objects.
 
-Every fetch is conditional on the listed ETag: what arrives is what was planned, or ObjectChanged.
+Every fetch is conditional on the listed ETag: it returns the planned bytes or raises ObjectChanged.
 """
 
 import hashlib
@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, TypeVar
 from botocore.exceptions import ClientError
 
 from db.archives import ArchiveRecord
+from db.objects import ArchiveObject
 from workers.errors import (
     ArchiveUnavailable,
     BucketUnknown,
@@ -27,11 +28,15 @@ from workers.errors import (
 )
 from workers.s3.clients import S3Access, S3Clients, access_of
 from workers.s3.errors import answer_error, s3_errors, tried
-from workers.s3.objects import ArchiveObject, Skip, parse_s3_url, s3_url, triage
+from workers.s3.objects import Skip, parse_s3_url, s3_url, triage
 from workers.settings import WorkerSettings
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3.type_defs import ListObjectsV2RequestTypeDef
+    from mypy_boto3_s3.type_defs import (
+        GetObjectOutputTypeDef,
+        HeadObjectOutputTypeDef,
+        ListObjectsV2RequestTypeDef,
+    )
     from urllib3 import BaseHTTPResponse
 
 __all__ = [
@@ -54,9 +59,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Page:
-    """Objects in the archive's own order, and the token that the next page starts from.
+    """Objects in the service's order, which need not be sorted, and the token of the next page.
 
-    The order is not sorted on every service. The token is None on the last page.
+    The token is None on the last page.
     """
 
     objects: tuple[ArchiveObject, ...]
@@ -74,18 +79,17 @@ class Fetched:
 
 
 class S3Service:
-    """One S3 service, with bounded retries of what may pass; safe to share between threads.
+    """One S3 service, with bounded retries of transient errors; safe to share between threads.
 
     Make no request before a fork: see workers/s3/clients.py.
 
-    Every method raises ArchiveUnavailable once `s3_tries` tries have failed, BucketUnknown,
-    ObjectForbidden (which names the credential where that is the reason), Redirected and
-    EndpointRefused where it is not the endpoint that would answer, and UsageError where there is no
-    credential at all or the bucket's name is wrong.
+    Every method raises ArchiveUnavailable after `s3_tries` failed tries, BucketUnknown,
+    ObjectForbidden, CredentialRefused, Redirected, EndpointRefused, and UsageError if there is no
+    credential or the bucket's name is invalid.
 
     Args:
-        settings: limits and timeouts.
-        service: where it is, and how it is read; None is what the settings say.
+        settings: limits and time-outs.
+        service: its endpoint, region and credential; None for those of the settings.
         sleep: waits between tries.
     """
 
@@ -103,10 +107,10 @@ class S3Service:
     def list_objects(
         self, bucket: str, prefix: str = "", *, start: str | None = None
     ) -> Iterator[Page]:
-        """Every object whose key begins with `prefix`, page by page.
+        """Yield the pages of the objects whose keys begin with `prefix`.
 
-        `start` is the `next_token` of a page seen before. Pages hang on tokens alone: continuing
-        after a key loses objects on a service that does not list in key order.
+        `start` is the `next_token` of an earlier page. Paging goes by tokens alone: to continue
+        after a key would lose objects on a service that does not list in key order.
         """
         token = start
         while True:
@@ -119,14 +123,14 @@ class S3Service:
             token = page.next_token
 
     def head(self, bucket: str, key: str) -> ArchiveObject:
-        """One object as the archive knows it now. Raises ObjectMissing besides."""
+        """Return one object as it is now. Raises ObjectMissing too."""
         return self._retried(lambda: self._head(bucket, key))
 
     def fetch(self, obj: ArchiveObject, max_bytes: int) -> Fetched:
-        """The bytes of the object, of exactly the listed version and ETag.
+        """Return the bytes of the object, of exactly the listed version and ETag.
 
-        Raises EmptyFile and TooManyBytes, by the listed size without a download, and ObjectMissing
-        and ObjectChanged besides. The size that the answer declares is checked again before its
+        Raises EmptyFile, TooManyBytes (by the listed size without a download), ObjectMissing and
+        ObjectChanged too. The size that the answer declares is checked again before its
         body is read. A body of another length is transient, as is one that pauses for longer than
         `s3_timeout` or comes more slowly than `s3_least_rate`; so a fetch ends within
         `s3_timeout + size / s3_least_rate` seconds a try.
@@ -147,7 +151,7 @@ class S3Service:
         self._retried(lambda: self._download(bucket, key, out, size))
 
     def upload(self, bucket: str, key: str, data: bytes | Path) -> ArchiveObject:
-        """Store bytes or a file under the key, in one part (at most 5 GB); the object it made."""
+        """Store bytes or a file under the key, in one part (at most 5 GB); return the object."""
 
         def put() -> None:
             with s3_errors(s3_url(bucket, key)):
@@ -161,11 +165,11 @@ class S3Service:
         return self.head(bucket, key)
 
     def ensure_bucket(self, bucket: str) -> None:
-        """Create the bucket unless it is there."""
+        """Create the bucket unless it exists."""
         self._retried(lambda: self._ensure_bucket(bucket))
 
     def reachable(self) -> bool:
-        """Whether the service answers at all, whatever it answers; asked once, without retries."""
+        """Return whether the service answers one request, without retries and with any answer."""
         try:
             with s3_errors("the archive"):
                 self._clients.s3.list_buckets(MaxBuckets=1)
@@ -199,11 +203,14 @@ class S3Service:
     def _head(self, bucket: str, key: str) -> ArchiveObject:
         with s3_errors(s3_url(bucket, key)):
             try:
+                found: HeadObjectOutputTypeDef | GetObjectOutputTypeDef
                 found = self._clients.s3.head_object(Bucket=bucket, Key=key)
             except ClientError:
-                # The answer to HEAD has no body: GET says which of the reasons it was.
-                self._clients.s3.get_object(Bucket=bucket, Key=key)["Body"].close()
-                raise
+                # The answer to HEAD has no body: GET says which of the reasons it was. If GET is
+                # allowed, its answer describes the object as well.
+                got = self._clients.s3.get_object(Bucket=bucket, Key=key)
+                got["Body"].close()
+                found = got
         return ArchiveObject(
             bucket,
             key,
@@ -247,7 +254,7 @@ class S3Service:
     def _answer(
         self, bucket: str, key: str, version_id: str | None, etag: str
     ) -> "Iterator[BaseHTTPResponse]":
-        """The answer to a GET, if it is the object; its connection is used again if it is read."""
+        """Yield the answer to a fetch, if it is the object; a read body frees its connection."""
         what = s3_url(bucket, key)
         headers = {"If-Match": f'"{etag}"'} if etag else {}
         with s3_errors(what):
@@ -262,7 +269,7 @@ class S3Service:
                     raise answer_error(answer.status, answer.headers, bytes(said), what)
                 yield answer
             except BaseException:
-                answer.close()  # what is left of it is not for the next request
+                answer.close()  # a body that is not read to its end cannot share its connection
                 raise
             answer.release_conn()
 
@@ -298,14 +305,14 @@ class S3Service:
 
 
 class S3Services:
-    """The archives that a process reads: one `S3Service` for each service and credential."""
+    """The S3 services that a process uses: one `S3Service` for each endpoint and credential."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
         self._services: dict[S3Access, S3Service] = {}
 
     def of(self, archive: ArchiveRecord) -> S3Service:
-        """The service that a registered archive is read by."""
+        """Return the service of a registered archive."""
         service = access_of(self._settings, archive)
         if service not in self._services:
             self._services[service] = S3Service(self._settings, service)

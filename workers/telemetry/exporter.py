@@ -1,7 +1,7 @@
-"""Serves what a worker's processes have counted, as one answer to Prometheus.
+"""Serve the counters of all processes of one worker to Prometheus.
 
-The pool's processes count into files of their own, in a folder of the worker's, and whoever is
-asked adds them up (`prometheus_client`'s multiprocess mode).
+Each pool process counts into files of its own in the worker's folder; the parent process sums them
+(`prometheus_client`'s multiprocess mode).
 """
 
 import os
@@ -24,10 +24,10 @@ _NOBODY = 0
 
 
 def share_counters(folder: Path) -> None:
-    """Have this process and its children count into files in the folder, which is emptied.
+    """Empty the folder, and have this process and its children count into files there.
 
     Raises:
-        RuntimeError: it is too late, `prometheus_client` has been imported and counts in memory.
+        RuntimeError: `prometheus_client` is imported already, and counts in memory.
     """
     if "prometheus_client" in sys.modules:
         raise RuntimeError("share_counters comes before the import of prometheus_client")
@@ -40,7 +40,7 @@ def serve(folder: Path, host: str, port: int) -> None:
     """Answer Prometheus from a thread of this process.
 
     Raises:
-        UsageError: the port cannot be had.
+        UsageError: the port cannot be bound.
     """
     from prometheus_client import CollectorRegistry, start_http_server
 
@@ -52,7 +52,7 @@ def serve(folder: Path, host: str, port: int) -> None:
         raise UsageError(f"--metrics-port {port} on {host}: {error.strerror}") from error
 
     def close(**_signal: Any) -> None:
-        # A pool process that outlives a killed worker must not keep the port from the next one.
+        # A pool process that outlives a killed parent must not keep the port.
         server.socket.close()
 
     worker_process_init.connect(close, weak=False)
@@ -77,7 +77,7 @@ class Counted:
             return list(MultiProcessCollector(None, str(self._folder)).collect())  # type: ignore[no-untyped-call]
 
     def _fold(self, kind: str, path: Path) -> None:
-        """Keep what a dead process has counted; a gauge of what it had in hand goes with it."""
+        """Add a dead process's counters to the kept ones; drop its gauges."""
         from prometheus_client.mmap_dict import MmapedDict
 
         if not kind.startswith("gauge"):
@@ -95,6 +95,6 @@ def _lives(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # somebody else's process has the number by now
+    except PermissionError:  # another user's process has the id by now
         return False
     return True

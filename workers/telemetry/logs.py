@@ -1,7 +1,7 @@
-"""Logs: a line an event, as JSON for machines or as text for people, and never a secret.
+"""Logging: one line an event, as JSON or as text, with context and without secrets.
 
-Every line says what it is about: whoever begins to work on something binds its ids, and each line
-that is logged below, in whichever module or library, carries them.
+Code that begins work on something binds its ids. Every line logged inside carries them, from any
+module or library.
 
 ```python
 with bound(run=7, chunk=31):
@@ -61,7 +61,7 @@ _RULES = (
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
-    """The text without passwords of URLs, queries of web addresses, signatures and known secrets.
+    """Return the text without passwords in URLs, URL queries, signatures and known secrets.
 
     An `s3://bucket/key?x` keeps its question mark: that is a part of the key.
     """
@@ -74,7 +74,7 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
 
 @contextmanager
 def bound(**ids: object) -> Iterator[None]:
-    """Have every line that is logged inside carry these names and values; None is left out."""
+    """Add these names and values to every line that is logged inside; None is left out."""
     token = _bound.set(_bound.get() | {name: v for name, v in ids.items() if v is not None})
     try:
         yield
@@ -83,12 +83,12 @@ def bound(**ids: object) -> Iterator[None]:
 
 
 def at_stage(name: str) -> None:
-    """Say which step of the work is next, until the `bound` around it ends or another begins."""
+    """Bind the current step's name, until the enclosing `bound` ends or another step begins."""
     _bound.set(_bound.get() | {"stage": name})
 
 
 def carried(work: Callable[P, T]) -> Callable[P, T]:
-    """The function, to be called once in another thread with what is bound in this one."""
+    """Return the function to call once in another thread, with the ids bound in this one."""
     context = copy_context()
 
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -98,7 +98,7 @@ def carried(work: Callable[P, T]) -> Callable[P, T]:
 
 
 class Formatter(logging.Formatter):
-    """Redacted lines, each with the time (UTC), the level, the event and what it is about."""
+    """Formats redacted lines with the time (UTC), the level, the event and the bound ids."""
 
     def __init__(self, form: Form, secrets: Iterable[str] = ()) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class Formatter(logging.Formatter):
         self._secrets = sorted(long_enough, key=len, reverse=True)
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line of JSON, or as text (an exception below it)."""
+        """Return the record as one line of JSON, or as text with an exception below it."""
         said = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -134,7 +134,7 @@ def _text(said: dict[str, object]) -> str:
     head = (f"{given.pop(name)}" for name in ("time", "level", "process", "logger", "event"))
     exception = given.pop("exception", None)
     line = " ".join((*head, *(f"{name}={value}" for name, value in given.items())))
-    # Other people's text must not begin a line that looks like one of ours.
+    # Text from outside must not begin a line that looks like a line of the log.
     line = line.replace("\n", "\\n").replace("\r", "\\r")
     return f"{line}\n{exception}".rstrip() if exception else line
 
@@ -145,15 +145,15 @@ def configure(level: str, form: Form | None = None, secrets: Iterable[str] = ())
     Args:
         level: DEBUG, INFO, WARNING or ERROR.
         form: as text or JSON; None is text on a terminal and JSON elsewhere.
-        secrets: values that are never shown, wherever they turn up.
+        secrets: values that are redacted everywhere.
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(Formatter(form or ("text" if sys.stderr.isatty() else "json"), secrets))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
-    # The pool's own logger passes nothing on to the root.
+    # The pool's own logger does not propagate to the root.
     get_logger().handlers = [handler]
-    # Celery sets up logging of its own, unless somebody listens to this.
+    # Celery sets up its own logging unless this signal has a receiver.
     signals.setup_logging.connect(_leave_as_it_is, dispatch_uid="geotag.logs")
 
 

@@ -1,9 +1,8 @@
-"""What workers and planners count, for Prometheus.
+"""Prometheus metrics of workers and planners.
 
-No label ever holds a key: a million objects are a few series.
-
-`geotag worker --metrics-port` serves it (`workers/telemetry/exporter.py`); what the ledger knows is
-`geotag metrics`. docs/monitoring.md explains each name.
+No label contains a key, so a million objects make a few series. `geotag worker --metrics-port`
+serves these metrics (`workers/telemetry/exporter.py`); `geotag metrics` serves those of the ledger.
+docs/monitoring.md explains each name.
 """
 
 from collections.abc import Iterator
@@ -38,7 +37,7 @@ OBJECT_SECONDS = Histogram(
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Time a step of the work, and have log lines say that it is the one."""
+    """Time a step of the work, and bind its name for log lines."""
     at_stage(name)
     with STAGE_SECONDS.labels(name).time():
         yield
