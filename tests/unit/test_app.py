@@ -1,4 +1,4 @@
-"""The Celery application: what it guarantees, on which broker, and a broker that is away."""
+"""The Celery application: what it guarantees, on which broker, and a broker that is unavailable."""
 
 import socket
 from typing import Any
@@ -137,6 +137,12 @@ def test_a_worker_declares_its_queues_and_delays_nothing(url: str) -> None:
     assert {step.name for step in map(symbol_by_name, CeleryConsumer.Blueprint.default_steps)} == (
         steps - {DeclareQueues.name, RenewVisibility.name} | {DelayedDelivery.name}
     )
+
+
+@pytest.mark.parametrize("url", [RABBITMQ, VALKEY])
+def test_channel_that_the_broker_closes_does_not_end_the_worker(url: str) -> None:
+    """RabbitMQ closes it when a chunk takes longer than its consumer_timeout."""
+    assert make_app(settings(url)).conf.broker_channel_error_retry is True
 
 
 def test_kombu_knows_the_schemes() -> None:

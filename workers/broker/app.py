@@ -84,6 +84,9 @@ def make_app(settings: WorkerSettings) -> Celery:
         worker_prefetch_multiplier=1,
         worker_consumer="workers.broker.consumer:Consumer",
         worker_cancel_long_running_tasks_on_connection_loss=False,
+        # RabbitMQ closes the channel of a chunk that takes longer than its `consumer_timeout`. A
+        # worker that ended for that would count as a crash of every object in the chunk.
+        broker_channel_error_retry=True,
         # Nobody asks, and it would put queues of Celery's own names on a broker that others share.
         worker_enable_remote_control=False,
         worker_send_task_events=False,

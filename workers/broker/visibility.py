@@ -11,7 +11,6 @@ import time
 from typing import Any
 
 from celery.bootsteps import StartStopStep
-from celery.worker import consumer
 from celery.worker.consumer.tasks import Tasks
 from kombu.transport.redis import Channel, Transport
 
@@ -25,7 +24,7 @@ class RenewVisibility(StartStopStep):
 
     requires = (Tasks,)
 
-    def start(self, parent: consumer.Consumer) -> None:
+    def start(self, parent: Any) -> None:
         """Begin, at a broker that has a visibility timeout. A lost connection ends it."""
         channel = parent.task_consumer.channel
         if isinstance(channel, Channel):
