@@ -34,7 +34,8 @@ from sqlalchemy import Engine, create_engine, make_url, text
 from db import archives, migrate
 from db.archives import ArchiveRecord, RegisteredArchive
 from db.engine import sql
-from db.planning import ListedObject, ListedPage
+from db.objects import ArchiveObject
+from db.planning import ListedPage
 from db.runs import Cursor
 from deploy.local.folder import Folder
 from deploy.local.postgres import Postgres
@@ -201,14 +202,15 @@ def wal_bytes(engine: Engine) -> int:
         return int(connection.execute(text("SELECT pg_current_wal_lsn() - '0/0'")).scalar_one())
 
 
-def made_up(archive_id: int, number: int, changed: bool) -> ListedObject | None:
+def made_up(archive_id: int, number: int, changed: bool) -> ArchiveObject | None:
     """Return an object of an archive in folders; if `changed`, some differ and some are gone."""
     digest = hashlib.md5(str(number).encode(), usedforsecurity=False).hexdigest()
     if changed and number % _EVERY == 0:
         return None
     etag = digest[::-1] if changed and number % _EVERY == 1 else digest
     key = f"2026/{digest[:2]}/{digest[2:4]}/IMG_{number:08}.jpg"
-    return ListedObject(archive_id, key, etag, 4_000_000, datetime(2026, 1, 1, tzinfo=UTC))
+    modified = datetime(2026, 1, 1, tzinfo=UTC)
+    return ArchiveObject("made-up", key, etag, 4_000_000, modified, archive_id=archive_id)
 
 
 def servers_seconds(server: psutil.Process) -> float:

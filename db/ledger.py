@@ -3,26 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime
+from operator import attrgetter
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, Table, text
+from sqlalchemy.dialects import postgresql
 
-from db import archives
+from db import archives, schema
 from db.archives import RegisteredArchive
 from db.copy import stage
 from db.engine import sql
-
-
-@dataclass(frozen=True)
-class ChunkObject:
-    """An object to work on; `kills` counts the workers that died with it in their hands."""
-
-    object_version_id: int
-    bucket: str
-    key: str
-    etag: str
-    size: int
-    last_modified: datetime | None
-    kills: int
+from db.objects import ArchiveObject
 
 
 @dataclass(frozen=True)
@@ -36,7 +26,7 @@ class Chunk:
     release: str
     digest: str
     archive: RegisteredArchive
-    objects: tuple[ChunkObject, ...]
+    objects: tuple[ArchiveObject, ...]
     killed: int = 0
 
 
@@ -119,31 +109,35 @@ class Result:
     geotag: Geotag | None = None
 
 
-_TYPES = {
-    "sha256": "bytea",
-    "bytes": "bigint",
-    "width": "int",
-    "height": "int",
-    "captured_at": "timestamp",
+# Columns of Content and Geotag that are staged, and stored in another form.
+_STAGED = {
+    "release_digest": "text",
     "longitude": "float8",
     "latitude": "float8",
     "exif_longitude": "float8",
     "exif_latitude": "float8",
-    "exif_altitude_m": "real",
-    **{
-        f"{name}_{kind}": type_
-        for name in ("candidate", "region_50", "region_80", "region_95")
-        for kind, type_ in (("cells", "text[]"), ("probabilities", "real[]"))
-    },
 }
 
 
-def _columns(row_type: type[Content] | type[Geotag]) -> dict[str, str]:
-    def column_type(name: str) -> str:
-        real = name.startswith(("confidence", "scene_")) or name.endswith("_probability")
-        return _TYPES.get(name, "real" if real else "text")
+def _columns(row_type: type[Content] | type[Geotag], table: Table) -> dict[str, str]:
+    """Return the PostgreSQL type of each field, as the table has it."""
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
+    return {
+        field.name: _STAGED.get(field.name) or table.c[field.name].type.compile(dialect)
+        for field in fields(row_type)
+    }
 
-    return {field.name: column_type(field.name) for field in fields(row_type)}
+
+_CONTENT = _columns(Content, schema.content)
+_GEOTAG = _columns(Geotag, schema.geotag)
+_OUTCOME = {
+    "object_version_id": "bigint",
+    "state": "text",
+    "code": "text",
+    "message": "text",
+    "sha256": "bytea",
+    "version_id": "text",
+}
 
 
 def begin_chunk(engine: Engine, chunk_id: int, delivery: int, forgiven: int = 0) -> Chunk | None:
@@ -178,7 +172,7 @@ def begin_chunk(engine: Engine, chunk_id: int, delivery: int, forgiven: int = 0)
         ).scalars()
         killed = sum(code == "worker_killed" for code in closed)
         rows = connection.execute(sql("begin_chunk"), {"chunk_id": chunk_id}).all()
-        objects = tuple(ChunkObject(*row) for row in rows)
+        objects = tuple(ArchiveObject(**row._mapping) for row in rows)
         archive = archives.by_id(connection, current.archive_id)
         return Chunk(current.run_id, current.name, current.digest, archive, objects, killed)
 
@@ -247,21 +241,12 @@ def write_results(engine: Engine, chunk_id: int, results: Sequence[Result]) -> N
 
 def _stage_results(connection: Connection, results: Sequence[Result]) -> None:
     contents = (astuple(r.content) for r in results if r.content)
-    stage(connection, _columns(Content), contents, name="staged_content")
-    geotags = (
-        tuple(getattr(r.geotag, name) for name in _columns(Geotag)) for r in results if r.geotag
-    )
-    stage(connection, _columns(Geotag), geotags, name="staged_geotag")
+    stage(connection, _CONTENT, contents, name="staged_content")
+    geotags = (attrgetter(*_GEOTAG)(r.geotag) for r in results if r.geotag)
+    stage(connection, _GEOTAG, geotags, name="staged_geotag")
     stage(
         connection,
-        {
-            "object_version_id": "bigint",
-            "state": "text",
-            "code": "text",
-            "message": "text",
-            "sha256": "bytea",
-            "version_id": "text",
-        },
+        _OUTCOME,
         (
             (
                 r.object_version_id,

@@ -15,20 +15,10 @@ from sqlalchemy.sql import bindparam
 
 from db.copy import stage
 from db.engine import sql
+from db.objects import ArchiveObject
 from db.runs import NO_FAILURE, Cursor, Run, Totals, take
 
 _MAY_ALWAYS_VANISH = 100  # objects
-
-
-@dataclass(frozen=True)
-class ListedObject:
-    """An object as an archive lists it; `etag` without quotes, `size` in bytes."""
-
-    archive_id: int
-    key: str
-    etag: str
-    size: int
-    last_modified: datetime | None
 
 
 @dataclass(frozen=True)
@@ -40,7 +30,7 @@ class ListedPage:
     the objects, by archive and key, that could not be looked at. The ledger keeps what it knows.
     """
 
-    objects: Sequence[ListedObject]
+    objects: Sequence[ArchiveObject]
     skipped: int = 0
     cursor: Cursor | None = None
     left_out: Sequence[str] = ()
@@ -179,7 +169,7 @@ def _warn(connection: Connection, run_id: int, warning: str) -> None:
 
 def _stage_listed(
     connection: Connection,
-    objects: Sequence[ListedObject],
+    objects: Sequence[ArchiveObject],
     unreadable: Mapping[tuple[int, str], str],
 ) -> None:
     stage(

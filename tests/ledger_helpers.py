@@ -11,7 +11,8 @@ from sqlalchemy import Connection, Engine, text
 from db import archives, planning, runs
 from db.archives import ArchiveRecord
 from db.ledger import Content, Geotag, Result
-from db.planning import ListedObject, ListedPage, PlannedChunk
+from db.objects import ArchiveObject
+from db.planning import ListedPage, PlannedChunk
 
 ENDPOINT = "http://ledger.invalid"
 
@@ -27,9 +28,9 @@ def new_archive(engine: Engine) -> int:
     return added.id
 
 
-def listed(archive_id: int, keys: Iterable[str], *, etag: str = "1") -> list[ListedObject]:
+def listed(archive_id: int, keys: Iterable[str], *, etag: str = "1") -> list[ArchiveObject]:
     """Objects as a listing names them."""
-    return [ListedObject(archive_id, key, etag, 10, None) for key in keys]
+    return [ArchiveObject("ledger", key, etag, 10, archive_id=archive_id) for key in keys]
 
 
 def new_run(engine: Engine) -> runs.Run:

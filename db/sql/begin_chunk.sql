@@ -1,5 +1,6 @@
 -- What is still to do in a chunk, and how often each object's worker has died under it.
 SELECT v.id AS object_version_id,
+       v.archive_id,
        a.bucket,
        v.key,
        v.etag,

@@ -19,6 +19,7 @@ from sqlalchemy.exc import DataError, OperationalError
 from db import archives, ledger, planning
 from db.leases import ChunkLeasedElsewhere, Lease
 from db.ledger import Result
+from db.objects import ArchiveObject
 from db.planning import PlannedChunk
 from db.reads import failure_codes
 from geotag.context import Context
@@ -104,7 +105,7 @@ def chunk_of(context: Context, bucket: str, files: Mapping[str, bytes]) -> Plann
     upload(context, bucket, files)
     archive_id = archives.by_name(context.engine, bucket).id
     objects = [
-        planning.ListedObject(archive_id, obj.key, obj.etag, obj.size, obj.last_modified)
+        replace(obj, archive_id=archive_id)
         for page in context.s3.list_objects(bucket)
         for obj in page.objects
     ]
@@ -384,7 +385,7 @@ def test_results_that_are_refused_together_are_written_after_the_geotag_they_sha
     chunk = chunk_of(running, bucket, {"a.jpg": picture, "b.jpg": picture})
     run, write, b_done = Pipeline.run, ledger.write_results, threading.Event()
 
-    def b_before_a(self: Pipeline, obj: ledger.ChunkObject) -> Result:
+    def b_before_a(self: Pipeline, obj: ArchiveObject) -> Result:
         if obj.key == "a.jpg":
             assert b_done.wait(60)
             return run(self, obj)

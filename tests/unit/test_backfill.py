@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from db.archives import RegisteredArchive
-from db.planning import ListedObject, ListedPage, PlannedChunk, PlannedPage, Whole
+from db.objects import ArchiveObject
+from db.planning import ListedPage, PlannedChunk, PlannedPage, Whole
 from db.runs import Cursor, Run, RunStopped, Totals
 from workers.errors import ArchiveUnavailable
 from workers.planning.planner import Planned, Planner
@@ -88,7 +89,7 @@ def source(*pages: list[str], breaks: Exception | None = None) -> Source:
         if cursor == {"stale": True}:
             raise CursorRefused
         for number in range(cursor["page"] if cursor else 0, len(pages)):
-            objects = [ListedObject(3, key, "1", 1, None) for key in pages[number]]
+            objects = [ArchiveObject("b", key, "1", 1, archive_id=3) for key in pages[number]]
             yield ListedPage(objects, 0, {"page": number + 1})
         if breaks:
             raise breaks

@@ -8,8 +8,11 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from db.ledger import ChunkObject, Content, Geotag, Result
+from db.ledger import Content, Geotag, Result
+from db.objects import ArchiveObject
+from db.schema import RADII_KM, REGION_LEVELS, SCENES
 from workers.chunks.prediction import Prediction
 from workers.chunks.triton_client import TritonClient
 from workers.errors import (
@@ -22,7 +25,7 @@ from workers.errors import (
     UsageError,
 )
 from workers.photo.reading import PhotoFacts, PhotoLimits, read_photo
-from workers.s3.service import ArchiveObject, Fetched, S3Service
+from workers.s3.service import Fetched, S3Service
 from workers.settings import WorkerSettings
 from workers.telemetry import metrics
 from workers.telemetry.logs import bound
@@ -80,7 +83,7 @@ class Pipeline:
         self._one_at_a_time = _OneAtATime()
         self._located: dict[bytes, str] = {}
 
-    def run(self, obj: ChunkObject) -> Result:
+    def run(self, obj: ArchiveObject) -> Result:
         """Return the result to be written about an object; a permanent error is a result too.
 
         Raises:
@@ -89,7 +92,7 @@ class Pipeline:
         with bound(object=obj.object_version_id), metrics.OBJECT_SECONDS.time():
             return self._run(obj)
 
-    def _run(self, obj: ChunkObject) -> Result:
+    def _run(self, obj: ArchiveObject) -> Result:
         fetched: Fetched | None = None
         try:
             with metrics.stage("fetch"):
@@ -110,23 +113,14 @@ class Pipeline:
             internal = InternalError(f"{type(error).__name__}: {error}")
             return failure(obj, internal, fetched)
 
-    def _fetch(self, obj: ChunkObject) -> Fetched:
+    def _fetch(self, obj: ArchiveObject) -> Fetched:
         if not obj.etag:
             # A manifest named a key that was not there; head() raises what is wrong with it.
             self._s3.head(obj.bucket, obj.key)
             raise ObjectChanged("the object was not there when it was planned; plan again")
-        return self._s3.fetch(
-            ArchiveObject(
-                bucket=obj.bucket,
-                key=obj.key,
-                etag=obj.etag,
-                size=obj.size,
-                last_modified=obj.last_modified,
-            ),
-            self._settings.max_bytes,
-        )
+        return self._s3.fetch(obj, self._settings.max_bytes)
 
-    def _locate(self, obj: ChunkObject, fetched: Fetched) -> Result:
+    def _locate(self, obj: ArchiveObject, fetched: Fetched) -> Result:
         """Infer the bytes, unless that is done. The caller has their lock."""
         state = self._located.get(fetched.sha256) or self._claim(fetched.sha256)
         if state is not None:
@@ -151,7 +145,7 @@ class Pipeline:
 
 
 def failure(
-    obj: ChunkObject, error: GeotagError, fetched: Fetched | None = None, *, state: str = "failed"
+    obj: ArchiveObject, error: GeotagError, fetched: Fetched | None = None, *, state: str = "failed"
 ) -> Result:
     """Return the result that records an error."""
     return Result(
@@ -181,11 +175,16 @@ def _content(fetched: Fetched, facts: PhotoFacts) -> Content:
 
 
 def _geotag(sha256: bytes, said: Prediction, code_version: str) -> Geotag:
-    regions = {
-        f"region_{level}_{name}": tuple(getattr(cell, field) for cell in cells)
-        for level, cells in said.regions.items()
-        for name, field in (("cells", "token"), ("probabilities", "probability"))
-    }
+    rows: dict[str, Any] = {f"scene_{name}": said.scene[name] for name in SCENES}
+    for radius in RADII_KM:
+        rows["confidence" if radius == 200 else f"confidence_{radius}_km"] = said.confidence[radius]
+    for name, cell in (("coarse", said.coarse), ("middle", said.middle), ("fine", said.fine)):
+        rows[f"{name}_cell"] = cell.token if cell else None
+        rows[f"{name}_probability"] = cell.probability if cell else None
+    regions = {f"region_{level}": said.regions[level] for level in REGION_LEVELS}
+    for name, cells in {"candidate": said.candidates, **regions}.items():
+        rows[f"{name}_cells"] = tuple(cell.token for cell in cells)
+        rows[f"{name}_probabilities"] = tuple(cell.probability for cell in cells)
     return Geotag(
         sha256=sha256,
         release_digest=said.release_digest,
@@ -193,23 +192,7 @@ def _geotag(sha256: bytes, said: Prediction, code_version: str) -> Geotag:
         abstention=said.abstention,
         longitude=said.longitude,
         latitude=said.latitude,
-        confidence=said.confidence[200],
-        confidence_1_km=said.confidence[1],
-        confidence_25_km=said.confidence[25],
-        confidence_750_km=said.confidence[750],
-        confidence_2500_km=said.confidence[2500],
-        coarse_cell=said.coarse.token if said.coarse else None,
-        middle_cell=said.middle.token if said.middle else None,
-        fine_cell=said.fine.token,
-        coarse_probability=said.coarse.probability if said.coarse else None,
-        middle_probability=said.middle.probability if said.middle else None,
-        fine_probability=said.fine.probability,
-        candidate_cells=tuple(cell.token for cell in said.candidates),
-        candidate_probabilities=tuple(cell.probability for cell in said.candidates),
         scene=max(said.scene, key=lambda name: said.scene[name]),
-        scene_indoor=said.scene["indoor"],
-        scene_natural=said.scene["natural"],
-        scene_urban=said.scene["urban"],
         code_version=code_version,
-        **regions,
+        **rows,
     )

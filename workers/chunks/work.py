@@ -23,7 +23,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from db import ledger, planning
 from db.engine import is_transient
 from db.leases import ChunkLeasedElsewhere, Lease
-from db.ledger import ChunkObject, Result
+from db.ledger import Result
+from db.objects import ArchiveObject
 from workers.chunks.circuit_breaker import Probe
 from workers.chunks.context import WorkerContext
 from workers.chunks.pipeline import Pipeline, failure
@@ -45,7 +46,7 @@ from workers.telemetry.logs import bound, carried
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-Left = list[tuple[ChunkObject, TransientError]]
+Left = list[tuple[ArchiveObject, TransientError]]
 
 _HEARTBEAT_SECONDS = 10.0
 _POLL_SECONDS = 1.0

@@ -23,6 +23,7 @@ from urllib.parse import unquote_plus
 import pyarrow
 
 from db.archives import RegisteredArchive
+from db.objects import ArchiveObject
 from db.planning import ListedPage
 from db.runs import Cursor
 from workers.errors import UsageError
@@ -37,7 +38,7 @@ from workers.planning.sources import (
     check_key,
     selection,
 )
-from workers.s3.service import ArchiveObject, S3Services, parse_s3_url, s3_url
+from workers.s3.service import S3Services, parse_s3_url, s3_url
 
 INVENTORY = "inventory s3://"
 PARTIAL = "partial "

@@ -16,13 +16,14 @@ from typing import Protocol
 import pyarrow
 
 from db.archives import RegisteredArchive
-from db.planning import ListedObject, ListedPage
+from db.objects import ArchiveObject
+from db.planning import ListedPage
 from db.runs import Cursor
 from workers.errors import ObjectMissing, PermanentError, UsageError
 from workers.planning.parquet import is_text, parquet_rows
 from workers.planning.sources import CursorRefused, Source, archive_of, as_listed, check_key
 from workers.planning.uploads import key_of
-from workers.s3.service import ArchiveObject, S3Services
+from workers.s3.service import S3Services
 
 _PAGE = 1000
 _REQUESTS_AT_ONCE = 16
@@ -66,17 +67,17 @@ def manifest(archives: S3Services, registered: Sequence[RegisteredArchive], path
                 here: Cursor = {"row": page[-1][0], "file": state}
                 yield ListedPage(objects, 0, here, unreadable=unreadable)
 
-    def head(unreadable: dict[tuple[int, str], str], row: Row) -> ListedObject:
+    def head(unreadable: dict[tuple[int, str], str], row: Row) -> ArchiveObject:
         _number, archive, key = row
-        absent = ArchiveObject(archive.bucket, key, etag="", size=0, last_modified=None)
+        absent = ArchiveObject(archive.bucket, key, archive_id=archive.id)
         try:
             return as_listed(archive, archives.of(archive).head(archive.bucket, key))
         except ObjectMissing:
-            return as_listed(archive, absent)
+            return absent
         except PermanentError as error:
             # Access denied, for one: S3 answers so for a missing key too, without ListBucket.
             unreadable[archive.id, key] = f"{error.code}: {error.message}"
-            return as_listed(archive, absent)
+            return absent
 
     return Source(f"manifest {key_of(path.resolve())}", None, pages)
 

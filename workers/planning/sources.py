@@ -6,15 +6,16 @@ that a planner that dies costs a page. Only what belongs to a registered archive
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fnmatch import translate
 
 from db.archives import RegisteredArchive, covering
-from db.planning import ListedObject, ListedPage, Whole
+from db.objects import ArchiveObject
+from db.planning import ListedPage, Whole
 from db.runs import Cursor
 from workers.errors import ObjectForbidden, UsageError
-from workers.s3.service import ArchiveObject, S3Services, s3_url, triage
+from workers.s3.service import S3Services, s3_url, triage
 
 DONE: Cursor = {"done": True}
 """After the last page: a planner that dies here has nothing to list again."""
@@ -107,7 +108,7 @@ def as_page(
     cursor: Cursor,
 ) -> ListedPage:
     """A page of an archive's listing as the ledger takes it."""
-    wanted: list[ListedObject] = []
+    wanted: list[ArchiveObject] = []
     left_out: list[str] = []
     for obj in objects:
         if chosen(obj):
@@ -117,9 +118,9 @@ def as_page(
     return ListedPage(wanted, len(left_out), cursor, left_out)
 
 
-def as_listed(archive: RegisteredArchive, obj: ArchiveObject) -> ListedObject:
+def as_listed(archive: RegisteredArchive, obj: ArchiveObject) -> ArchiveObject:
     """An object as the ledger takes it."""
-    return ListedObject(archive.id, obj.key, obj.etag, obj.size, obj.last_modified)
+    return replace(obj, archive_id=archive.id)
 
 
 def archive_of(registered: Sequence[RegisteredArchive], bucket: str, key: str) -> RegisteredArchive:

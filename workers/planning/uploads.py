@@ -6,8 +6,9 @@ from hashlib import md5, sha256
 from os import fsencode
 from pathlib import Path, PurePath
 
+from db.objects import ArchiveObject
 from workers.errors import UsageError
-from workers.s3.service import ArchiveObject, S3Service, triage
+from workers.s3.service import S3Service, triage
 
 _UPLOADS_AT_ONCE = 8
 
@@ -62,11 +63,7 @@ def upload_folder(
     """
     prefix = folder_prefix(folder)
     files = {prefix + key_of(path.relative_to(folder)): path for path in _visible_files(folder)}
-    files = {
-        key: path
-        for key, path in files.items()
-        if triage(ArchiveObject(bucket, key, etag="", size=0, last_modified=None)) is None
-    }
+    files = {key: path for key, path in files.items() if triage(ArchiveObject(bucket, key)) is None}
     if not files:
         raise UsageError(f"{folder} holds no files that could be photographs")
     archive.ensure_bucket(bucket)

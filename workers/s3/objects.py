@@ -7,10 +7,9 @@ knows, are fetched too, and camera raw or Photoshop files are recorded as unsupp
 somebody should be told about those.
 """
 
-from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 
+from db.objects import ArchiveObject
 from workers.errors import UsageError
 
 # Extensions of files that stand beside photographs in archives.
@@ -25,21 +24,6 @@ _CONTAINERS = "zip tar gz tgz bz2 xz zst 7z rar iso dmg exe dll so bin jar whl a
 _NOT_PICTURES = frozenset(
     " ".join([_SIDECARS, _DOCUMENTS, _FILMS, _SOUNDS, _CONTAINERS]).split(" ")
 )
-
-
-@dataclass(frozen=True)
-class ArchiveObject:
-    """One object as the archive lists it. The ETag is without its quotes.
-
-    `version_id` is None where the bucket keeps no versions or the listing does not say.
-    """
-
-    bucket: str
-    key: str
-    etag: str
-    size: int
-    last_modified: datetime | None
-    version_id: str | None = None
 
 
 class Skip(StrEnum):
