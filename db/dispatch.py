@@ -24,10 +24,6 @@ MOST_RECALLED = 1000
 _LONGEST_PUBLISHING = "60s"
 
 
-class RunUnknown(Exception):
-    """There is no run of that number that could be paused, resumed or cancelled."""
-
-
 def clock(engine: Engine) -> datetime:
     """The ledger's time: one clock for all machines."""
     with engine.connect() as connection:
@@ -139,49 +135,3 @@ def _recall(connection: Connection, chunk_ids: Sequence[int]) -> int:
     if not chunk_ids:
         return 0
     return int(connection.execute(sql("recall_chunks"), {"ids": list(chunk_ids)}).rowcount)
-
-
-def pause_run(engine: Engine, run_id: int, now: datetime) -> None:
-    """Publish nothing of a run until it is resumed; what a worker is at is finished.
-
-    Raises:
-        RunUnknown: there is no such run, or it is cancelled.
-    """
-    _change(engine, run_id, "paused_at = coalesce(paused_at, :now)", now)
-
-
-def resume_run(engine: Engine, run_id: int, now: datetime) -> None:
-    """Take a paused run up again.
-
-    Raises:
-        RunUnknown: there is no such run, or it is cancelled.
-    """
-    _change(engine, run_id, "paused_at = NULL", now)
-
-
-def cancel_run(engine: Engine, run_id: int, now: datetime) -> None:
-    """End a run: its objects without an outcome stay pending, for another run.
-
-    Raises:
-        RunUnknown: there is no such run, or it is cancelled already.
-    """
-    _change(
-        engine,
-        run_id,
-        "cancelled_at = :now, planned_at = coalesce(planned_at, :now), paused_at = NULL",
-        now,
-    )
-
-
-def _change(engine: Engine, run_id: int, change: str, now: datetime) -> None:
-    with engine.begin() as connection:
-        changed = connection.execute(
-            text(
-                f"UPDATE geotag.run SET {change}"
-                " WHERE id = :id AND cancelled_at IS NULL RETURNING id"
-            ),
-            {"id": run_id, "now": now},
-        ).one_or_none()
-    if changed is None:
-        raise RunUnknown
-    recall_closed(engine, now)

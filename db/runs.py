@@ -17,8 +17,20 @@ from db.engine import sql
 Cursor = dict[str, Any]
 """Where a listing goes on: JSON that only its source understands."""
 
-NO_FAILURE = "plan_tries = 0, plan_after = NULL, plan_error = NULL"
-"""Planning has got on: what `db.schedules.plan_failed` noted is over."""
+PLAN_TRIES = 5
+"""Tries of a run's planning in a row that may fail, or die, before it is parked."""
+
+UNAVAILABLE_TRIES = 100
+"""Tries in a row that unavailable services may end: about a day, at one in 15 minutes."""
+
+NO_FAILURE = (
+    "plan_tries = CAST(plan_began_at IS NOT NULL AS int),"
+    " plan_faults = CAST(plan_began_at IS NOT NULL AS int),"
+    " plan_after = NULL, plan_error = NULL, parked_at = NULL"
+)
+"""Assignments for a run whose planning has made progress: a try that goes on is its first again."""
+
+_LONGEST_REASON = 2000  # characters
 
 
 @dataclass(frozen=True)
@@ -32,6 +44,7 @@ class Totals:
         failed_before: of those, failed or quarantined.
         appeared: were not known before.
         changed: were known with another ETag.
+        unreadable: could not be looked at; what is known of them stands.
     """
 
     listed: int = 0
@@ -40,6 +53,7 @@ class Totals:
     failed_before: int = 0
     appeared: int = 0
     changed: int = 0
+    unreadable: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,7 +159,7 @@ def _from_the_start(connection: Connection, run_id: int) -> None:
     zero = ", ".join(f"{field.name} = 0" for field in fields(Totals))
     begun = connection.execute(
         text(
-            f"UPDATE geotag.run SET {zero}, {NO_FAILURE},"
+            f"UPDATE geotag.run SET {zero}, {NO_FAILURE}, plan_warning = NULL,"
             " pages = pages + 1, cursor = NULL, planned_at = NULL"
             " WHERE id = :id AND cancelled_at IS NULL"
         ),
@@ -195,6 +209,88 @@ def room(engine: Engine, run_id: int) -> int | None:
             text("SELECT count(*) FROM geotag.run_object WHERE run_id = :id"), {"id": run_id}
         ).scalar_one()
     return max(0, most - held)
+
+
+def next_plan(engine: Engine, now: datetime) -> int | None:
+    """Return a run that is to be planned, or planned on, and that no planner has a lease on.
+
+    Records the planners that have died since it was last asked, and parks the runs that killed too
+    many of them.
+    """
+    with engine.begin() as connection:
+        connection.execute(sql("note_dead_planners"), {"now": now, "most": PLAN_TRIES})
+        found = connection.execute(sql("next_plan"), {"now": now}).scalar_one_or_none()
+        return None if found is None else int(found)
+
+
+def begin_plan(engine: Engine, run_id: int, now: datetime) -> bool:
+    """Count a try of a run's planning before it begins; False if it is not to be planned now.
+
+    The caller has the run's lease. A try that neither `plan_ended` nor `plan_failed` ends counts as
+    the death of its planner.
+    """
+    with engine.begin() as connection:
+        return bool(connection.execute(sql("begin_plan"), {"id": run_id, "now": now}).rowcount)
+
+
+def plan_ended(engine: Engine, run_id: int) -> None:
+    """End a try that did not fail: the listing is complete, or the planner was told to stop."""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE geotag.run SET plan_began_at = NULL, plan_after = NULL,"
+                " plan_tries = greatest(plan_tries - 1, 0),"
+                " plan_faults = greatest(plan_faults - 1, 0)"
+                " WHERE id = :id AND plan_began_at IS NOT NULL"
+            ),
+            {"id": run_id},
+        )
+
+
+def plan_failed(
+    engine: Engine, run_id: int, reason: str, now: datetime, *, unavailable: bool = False
+) -> datetime | None:
+    """End a try that failed, and record why.
+
+    Args:
+        engine: of the ledger.
+        run_id: the run.
+        reason: `code: sentence`.
+        now: when planning failed.
+        unavailable: a service did not answer, which is no fault of the run.
+
+    Returns:
+        When to try again, at most 15 minutes on; None if the run is parked.
+    """
+    given = {
+        "id": run_id,
+        "reason": _storable(reason),
+        "now": now,
+        "unavailable": unavailable,
+        "most_faults": PLAN_TRIES,
+        "most_tries": UNAVAILABLE_TRIES,
+    }
+    with engine.begin() as connection:
+        row = connection.execute(sql("plan_failed"), given).one()
+    return None if row.parked_at is not None else row.plan_after
+
+
+def _storable(reason: str) -> str:
+    """Return a message as PostgreSQL takes it: of bounded length, no NUL, no lone surrogates."""
+    readable = reason[:_LONGEST_REASON].replace("\0", "\\0")
+    return readable.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def parked(engine: Engine) -> list[tuple[int, str]]:
+    """Return the runs whose planning was given up, oldest first, each with the reason."""
+    with engine.connect() as connection:
+        rows = connection.execute(
+            text(
+                "SELECT id, plan_error FROM geotag.run"
+                " WHERE planned_at IS NULL AND parked_at IS NOT NULL ORDER BY id"
+            )
+        )
+        return [(row.id, row.plan_error or "") for row in rows]
 
 
 @contextmanager

@@ -1,27 +1,31 @@
-"""Schedules: which nights are due, and which runs a planner has to see to.
+"""Schedules of nightly runs: add, change and list them, and start the nights that are due.
 
-SQL decides what is due (`next_at <= now`), and time is a parameter: nothing here reads a clock. A
-night is a run with `scheduled_for`, unique for its archive, made in the transaction that moves the
-schedule on: however many beats tick, at once or again, it is made once.
+A schedule is due if `next_at <= now`. Time is a parameter; nothing here reads a clock. A night is a
+run with `scheduled_for`, which is unique in its archive. It is made in the transaction that sets
+`next_at`, so any number of beats make it once.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, time
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
-from sqlalchemy import Engine, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, Engine, Row, text
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from db.engine import sql
+from db.engine import is_transient, sql
+
+log = logging.getLogger(__name__)
 
 _FIELDS = 5
-_LONGEST_PAUSE = timedelta(minutes=15)
+_LONGEST_ERROR = 1000  # characters
 
 
 class ScheduleRefused(Exception):
-    """A schedule cannot be as it was asked for; the message says why."""
+    """A schedule is refused; the message says why."""
 
 
 class NotScheduled(Exception):
@@ -34,7 +38,7 @@ class NotPaused(Exception):
 
 @dataclass(frozen=True)
 class ScheduleSpec:
-    """What is wanted for an archive's nights.
+    """When an archive's nights begin, and what limits them.
 
     Args:
         cron: five fields, in local time: minute, hour, day of the month, month, day of the week.
@@ -42,7 +46,7 @@ class ScheduleSpec:
         opens: when a run's chunks may be published from, local time; None is always.
         closes: until when; before `opens` it is on the day after.
         most: objects a night; None is all.
-        release: that is to answer; None is whichever is active when the night comes.
+        release: name of the release to use; None is the one that is active when the night begins.
     """
 
     cron: str
@@ -55,18 +59,22 @@ class ScheduleSpec:
 
 @dataclass(frozen=True)
 class Schedule(ScheduleSpec):
-    """An archive's schedule as it stands, with the night it is due for and the last one."""
+    """An archive's schedule as it stands, with its next night and the last one.
+
+    `error` is why the night that is due cannot be started.
+    """
 
     archive: str = ""
     next_at: datetime = datetime.max
     paused_at: datetime | None = None
+    error: str | None = None
     last_run_id: int | None = None
     last_night: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Night:
-    """A night of an archive that has come, its run, and what came of it, in objects."""
+    """A night of an archive that has begun: its run, and counts of the run's objects."""
 
     scheduled_for: datetime
     run_id: int
@@ -75,12 +83,26 @@ class Night:
     failed: int = 0
 
 
+def zone(name: str) -> ZoneInfo:
+    """Return a time zone by IANA's name.
+
+    Raises:
+        ScheduleRefused: this host does not know it.
+    """
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ScheduleRefused(
+            f"this host knows no time zone {name!r}: such as Europe/Berlin, UTC"
+        ) from error
+
+
 def nights(cron: str, timezone: str, after: datetime) -> Iterator[datetime]:
     """The nights after a moment, in order, in UTC.
 
-    As Debian's cron has it: a time of day that the clock skips comes when the clock goes on (02:30
-    at 03:00), and one that comes twice counts the first time. Where minutes or hours begin with a
-    `*` it is elapsed time that counts.
+    As in Debian's cron, a time of day that the clock skips is moved to the end of the gap (02:30 to
+    03:00), and a time that comes twice counts once. If minutes or hours begin with a `*`, elapsed
+    time counts.
 
     Raises:
         ScheduleRefused: the expression or the zone cannot be read.
@@ -88,12 +110,9 @@ def nights(cron: str, timezone: str, after: datetime) -> Iterator[datetime]:
     if len(cron.split()) != _FIELDS:
         raise ScheduleRefused(f"cron {cron!r}: five fields are wanted, such as '0 22 * * *'")
     try:
-        zone = ZoneInfo(timezone)
-        found = CronSim(cron, after.astimezone(zone))
-    except CronSimError as error:
+        found = CronSim(cron, after.astimezone(zone(timezone)))
+    except (CronSimError, OverflowError) as error:
         raise ScheduleRefused(f"cron {cron!r}: {error}") from error
-    except (KeyError, ValueError, OSError) as error:
-        raise ScheduleRefused(f"no time zone {timezone!r}: such as Europe/Berlin, UTC") from error
     for local in found:
         night = local.astimezone(UTC)
         if night > after:  # a skipped hour may hold several
@@ -102,7 +121,7 @@ def nights(cron: str, timezone: str, after: datetime) -> Iterator[datetime]:
 
 
 def caught_up(cron: str, timezone: str, due: datetime, now: datetime) -> tuple[datetime, datetime]:
-    """Of the nights from `due` to `now` the last one, which stands for all, and the night to come.
+    """Return the last night from `due` to `now`, which stands for all of them, and the next night.
 
     Raises:
         ScheduleRefused: the expression never comes true (again).
@@ -115,18 +134,17 @@ def caught_up(cron: str, timezone: str, due: datetime, now: datetime) -> tuple[d
 
 
 def add(engine: Engine, archive: str, plan: ScheduleSpec, now: datetime) -> datetime:
-    """Schedule an archive; returns its first night.
+    """Schedule an archive; return its first night.
 
     Raises:
-        ScheduleRefused: the plan cannot be read, or the archive has a schedule already, or there is
-            no such archive or release.
+        ScheduleRefused: the plan is malformed, its time zone is not known to this host and to the
+            database, the archive has a schedule, or there is no such archive or release.
     """
-    first = next(nights(plan.cron, plan.timezone, now), None)
-    if first is None:
-        raise ScheduleRefused(f"cron {plan.cron!r} never comes true")
+    first = _next_night(plan.cron, plan.timezone, now)
     with engine.begin() as connection:
+        _require_zone(connection, plan.timezone)
         archive_id = connection.execute(
-            # Locked: who removes the archive at this moment must find its schedule.
+            # Locked: a concurrent removal of the archive must find its schedule.
             text(
                 "SELECT id FROM geotag.archive WHERE name = :name AND removed_at IS NULL FOR SHARE"
             ),
@@ -156,22 +174,41 @@ def add(engine: Engine, archive: str, plan: ScheduleSpec, now: datetime) -> date
     return first
 
 
+def _next_night(cron: str, timezone: str, now: datetime) -> datetime:
+    """Return the first night after a moment; ScheduleRefused if there is none."""
+    first = next(nights(cron, timezone, now), None)
+    if first is None:
+        raise ScheduleRefused(f"cron {cron!r} never comes true")
+    return first
+
+
+def _require_zone(connection: Connection, timezone: str) -> None:
+    """Raise ScheduleRefused if PostgreSQL does not know a time zone, which windows need."""
+    known = connection.execute(
+        text("SELECT geotag.local_time(now(), :timezone)"), {"timezone": timezone}
+    )
+    if known.scalar_one() is None:
+        raise ScheduleRefused(
+            f"the database knows no time zone {timezone!r}: such as Europe/Berlin, UTC"
+        )
+
+
 def schedules(engine: Engine, archive: str | None = None) -> list[Schedule]:
-    """Every schedule, or that of one archive."""
+    """Return every schedule, or that of one archive."""
     with engine.connect() as connection:
         rows = connection.execute(sql("schedules"), {"archive": archive})
         return [Schedule(**row._mapping) for row in rows]
 
 
 def last_nights(engine: Engine, archive: str, most: int) -> list[Night]:
-    """The last nights of an archive, the oldest first."""
+    """Return the last nights of an archive, oldest first."""
     with engine.connect() as connection:
         rows = connection.execute(sql("last_nights"), {"archive": archive, "most": most})
         return [Night(**row._mapping) for row in rows][::-1]
 
 
 def pause(engine: Engine, archive: str, now: datetime) -> None:
-    """Let nights pass until it is resumed. The run of the last night goes on.
+    """Skip nights until the schedule is resumed. The run of the last night goes on.
 
     Raises:
         NotScheduled: the archive has no schedule.
@@ -180,11 +217,12 @@ def pause(engine: Engine, archive: str, now: datetime) -> None:
 
 
 def resume(engine: Engine, archive: str, now: datetime) -> datetime:
-    """Go on with the next night, which is returned: those that were let pass are not caught up.
+    """Resume a schedule and return its next night. Skipped nights are not caught up.
 
     Raises:
         NotScheduled: the archive has no schedule.
         NotPaused: it is not paused, and a night that is due stays due.
+        ScheduleRefused: there is no next night.
     """
     with engine.begin() as connection:
         found = connection.execute(
@@ -198,10 +236,10 @@ def resume(engine: Engine, archive: str, now: datetime) -> datetime:
             raise NotScheduled
         if found.paused_at is None:
             raise NotPaused
-        after = next(nights(found.cron, found.timezone, now))
+        after = _next_night(found.cron, found.timezone, now)
         connection.execute(
             text(
-                "UPDATE geotag.schedule SET paused_at = NULL, next_at = :after"
+                "UPDATE geotag.schedule SET paused_at = NULL, next_at = :after, error = NULL"
                 " WHERE archive_id = :id"
             ),
             {"id": found.archive_id, "after": after},
@@ -210,7 +248,7 @@ def resume(engine: Engine, archive: str, now: datetime) -> datetime:
 
 
 def remove(engine: Engine, archive: str) -> None:
-    """Have no more nights. Those that were stay, and the run of the last one goes on.
+    """Remove a schedule. Its earlier nights stay, and the run of the last one goes on.
 
     Raises:
         NotScheduled: the archive has no schedule.
@@ -227,44 +265,55 @@ def _change(engine: Engine, archive: str, what: str, at: datetime | None = None)
 
 
 def start_due(engine: Engine, now: datetime) -> list[Night]:
-    """Make the runs of the nights that have come; several that were missed are one."""
+    """Make the runs of the nights that are due; nights of an archive that were missed are one.
+
+    A schedule whose night cannot be started records the reason and stays due. The others go on.
+    """
     started = []
     with engine.begin() as connection:
         for row in connection.execute(sql("due_schedules"), {"now": now}).all():
-            night, after = caught_up(row.cron, row.timezone, row.next_at, now)
-            given = {"archive_id": row.archive_id, "night": night, "next_at": after}
-            run_id = connection.execute(sql("start_night"), given).scalar_one_or_none()
-            if run_id is not None:
-                started.append(Night(night, run_id))
-            connection.execute(
-                text(
-                    "UPDATE geotag.schedule SET next_at = :next_at WHERE archive_id = :archive_id"
-                ),
-                given,
-            )
+            try:
+                with connection.begin_nested():
+                    night = _start(connection, row, now)
+            except (ScheduleRefused, SQLAlchemyError) as error:
+                if isinstance(error, SQLAlchemyError) and is_transient(error):
+                    raise
+                _note_error(connection, row.archive_id, error)
+            else:
+                started += [night] if night else []
     return started
 
 
-def next_plan(engine: Engine, now: datetime) -> int | None:
-    """A run that is to be planned, or planned on, and that no planner holds."""
-    with engine.begin() as connection:
-        found = connection.execute(sql("next_plan"), {"now": now}).scalar_one_or_none()
-        return None if found is None else int(found)
+def _start(connection: Connection, due: Row[Any], now: datetime) -> Night | None:
+    """Make the run of a schedule's night, and move the schedule on; None if the run is there."""
+    night, after = caught_up(due.cron, due.timezone, due.next_at, now)
+    given = {"archive_id": due.archive_id, "night": night, "next_at": after}
+    run_id = connection.execute(sql("start_night"), given).scalar_one_or_none()
+    connection.execute(
+        text(
+            "UPDATE geotag.schedule SET next_at = :next_at, error = NULL"
+            " WHERE archive_id = :archive_id"
+        ),
+        given,
+    )
+    return None if run_id is None else Night(night, run_id)
 
 
-def plan_failed(engine: Engine, run_id: int, reason: str, now: datetime) -> datetime:
-    """Note why a run could not be planned; returns when to try again: at most 15 minutes on."""
-    with engine.begin() as connection:
-        tries = connection.execute(
-            text(
-                "UPDATE geotag.run SET plan_tries = plan_tries + 1, plan_error = :reason"
-                " WHERE id = :id RETURNING plan_tries"
-            ),
-            {"id": run_id, "reason": reason},
-        ).scalar_one()
-        again: datetime = now + min(_LONGEST_PAUSE, timedelta(minutes=1) * 2 ** min(tries - 1, 10))
-        connection.execute(
-            text("UPDATE geotag.run SET plan_after = :again WHERE id = :id"),
-            {"id": run_id, "again": again},
-        )
-    return again
+def _note_error(connection: Connection, archive_id: int, error: Exception) -> None:
+    """Record why a schedule's night cannot be started, and log it the first time."""
+    cause = str(error.orig) if isinstance(error, DBAPIError) else str(error)
+    given = {"archive_id": archive_id, "error": cause.partition("\n")[0][:_LONGEST_ERROR]}
+    changed = connection.execute(
+        text(
+            "UPDATE geotag.schedule SET error = :error"
+            " WHERE archive_id = :archive_id AND error IS DISTINCT FROM :error"
+        ),
+        given,
+    )
+    if changed.rowcount:
+        log.error("the schedule of archive %(archive_id)d cannot be started: %(error)s", given)
+
+
+def failing(engine: Engine) -> list[tuple[str, str]]:
+    """Return the archives whose night is due and cannot be started, each with the reason."""
+    return [(one.archive, one.error) for one in schedules(engine) if one.error]

@@ -252,6 +252,29 @@ run = Table(
     Column("plan_tries", Integer, nullable=False, server_default="0"),
     Column("plan_after", DateTime(timezone=True), comment="when to try again"),
     Column("plan_error", Text, comment="why its last planning ended"),
+    Column(
+        "plan_faults",
+        Integer,
+        nullable=False,
+        server_default="0",
+        comment="of plan_tries: those that no unavailable service ended",
+    ),
+    Column(
+        "plan_began_at", DateTime(timezone=True), comment="when the try began that has not ended"
+    ),
+    Column(
+        "parked_at",
+        DateTime(timezone=True),
+        comment="when planning was given up, until it is resumed",
+    ),
+    Column(
+        "unreadable",
+        BigInteger,
+        nullable=False,
+        server_default="0",
+        comment="listed, but HEAD was refused",
+    ),
+    Column("plan_warning", Text, comment="what its planning left undone, and why"),
     UniqueConstraint("archive_id", "scheduled_for"),
     CheckConstraint("queue IN ('backfill', 'interactive')", name="queue_exists"),
     CheckConstraint(
@@ -274,6 +297,7 @@ schedule = Table(
     Column("release_id", Integer, ForeignKey(release.c.id), comment="NULL: the active one"),
     Column("next_at", DateTime(timezone=True), nullable=False, comment="due from then on"),
     Column("paused_at", DateTime(timezone=True)),
+    Column("error", Text, comment="why its due night cannot be started"),
     CheckConstraint(
         "(opens IS NULL) = (closes IS NULL) AND opens <> closes", name="window_has_two_ends"
     ),

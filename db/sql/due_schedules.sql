@@ -13,6 +13,7 @@ WHERE s.next_at <= :now
                   WHERE r.archive_id = s.archive_id
                     AND r.scheduled_for IS NOT NULL
                     AND r.cancelled_at IS NULL
-                    AND r.planned_at IS NULL)
+                    AND r.planned_at IS NULL
+                    AND r.parked_at IS NULL)
 ORDER BY s.next_at, s.archive_id
 FOR UPDATE OF s SKIP LOCKED

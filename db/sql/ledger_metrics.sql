@@ -32,7 +32,8 @@ due AS (  -- as in due_schedules.sql: a night that is held back on purpose is no
       AND NOT EXISTS (SELECT FROM geotag.run r
                       WHERE r.archive_id = s.archive_id
                         AND r.scheduled_for IS NOT NULL
-                        AND r.planned_at IS NULL)
+                        AND r.planned_at IS NULL
+                        AND r.parked_at IS NULL)
 )
 SELECT 'geotag_unfinished_chunks' AS metric,
        jsonb_build_object('queue', queue, 'archive', archive, 'at',

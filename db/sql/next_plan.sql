@@ -1,7 +1,7 @@
--- A run whose listing is not complete and that no planner holds: a new night, or what a planner that
--- died left behind. One that is not yet a minute old may be about to be planned by who made it.
--- Holds are looked at, not tried: a planner that begins at this moment must not take us for another.
-WITH held AS MATERIALIZED (
+-- A run whose listing is not complete and that no planner has a lease on: a new night, or what a dead
+-- planner left behind. A run that is not yet a minute old may be about to be planned by its maker.
+-- Leases are read, not tried: a planner that begins at this moment must not find one taken by us.
+WITH leased AS MATERIALIZED (
     SELECT (l.classid::bigint << 32) | l.objid::bigint AS name
     FROM pg_locks l
     WHERE l.locktype = 'advisory'
@@ -14,11 +14,13 @@ JOIN geotag.archive a ON a.id = r.archive_id
 WHERE r.planned_at IS NULL
   AND r.queue = 'backfill'
   AND r.paused_at IS NULL
+  AND r.parked_at IS NULL
   AND r.cancelled_at IS NULL
   AND a.paused_at IS NULL
   AND a.removed_at IS NULL
   AND (r.scheduled_for IS NOT NULL OR r.created_at < :now - interval '1 minute')
   AND (r.plan_after IS NULL OR r.plan_after <= :now)
-  AND NOT EXISTS (SELECT FROM held WHERE held.name = hashtextextended('geotag.plan:' || r.id, 0))
+  AND NOT EXISTS (SELECT FROM leased
+                  WHERE leased.name = hashtextextended('geotag.plan:' || r.id, 0))
 ORDER BY r.plan_after NULLS FIRST, r.id
 LIMIT 1

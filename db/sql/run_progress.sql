@@ -34,7 +34,8 @@ SELECT r.id,
            ELSE 'planning'
        END AS state,
        CASE
-           WHEN zone.unknown THEN 'the database knows no time zone ' || r.timezone
+           WHEN zone.unknown AND (r.planned_at IS NULL OR c.waiting + c.queued > 0)
+               THEN 'the database knows no time zone ' || r.timezone
            ELSE r.plan_error
        END AS plan_error,
        coalesce(c.waiting, 0) AS chunks_waiting,

@@ -1,6 +1,6 @@
 -- Every schedule, or that of one archive.
 SELECT a.name AS archive, s.cron, s.timezone, s.opens, s.closes, s.most, l.name AS release,
-       s.next_at, s.paused_at,
+       s.next_at, s.paused_at, s.error,
        last.id AS last_run_id, last.scheduled_for AS last_night
 FROM geotag.schedule s
 JOIN geotag.archive a ON a.id = s.archive_id

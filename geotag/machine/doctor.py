@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def diagnose() -> int:
-    """Print every check, each with advice where it fails; 0 if all is well, else 4.
+    """Print every check, with advice where it fails; return 0 if all pass, else 4.
 
     Raises:
         UsageError: a setting is wrong.
@@ -56,13 +56,28 @@ def _ledger(now: Context) -> Iterator[Check]:
     yield _check("active release", active)
     if release:
         yield _check("ensemble", lambda: _served(now, *release))
+    if release:
+        yield from _given_up(now)
     for archive in archives:
-        if archive.credentials != "settings":  # these are tried where S3 is asked
+        if archive.credentials != "settings":  # the check of S3 uses the settings' credential
             yield _credential(now, archive)
 
 
+def _given_up(now: Context) -> Iterator[Check]:
+    """Return runs whose planning was given up, and schedules whose night cannot be started."""
+    from db.runs import parked
+    from db.schedules import failing
+    from geotag.runs.status import RESCHEDULE
+
+    for run_id, reason in parked(now.engine):
+        advice = f"geotag resume {run_id} tries again, geotag cancel {run_id} ends it"
+        yield Check(f"run {run_id}", False, f"its planning is given up: {reason}", advice)
+    for archive, error in failing(now.engine):
+        yield Check(f"schedule {archive}", False, error, RESCHEDULE.format(archive=archive))
+
+
 def _credential(now: Context, archive: "ArchiveRecord") -> Check:
-    """Has this process what an archive's reference names? Whether it is right, S3 would know."""
+    """Check that this process can resolve an archive's credential; S3 is not asked."""
     from workers.errors import ArchiveUnavailable, UsageError
     from workers.s3.credentials import session_of
     from workers.s3.errors import s3_errors
@@ -91,7 +106,7 @@ def _served(now: Context, name: str, digest: str) -> str:
             raise ReleaseNotServed(
                 f"Triton serves {served.digest[:12]} as {name}, the ledger has {digest[:12]}"
             )
-        # Triton calls a model ready whose process has died: only an answer says that it works.
+        # Triton calls a model ready whose process has died, so an inference is needed.
         locator.locate(np.zeros((served.spec.height, served.spec.width, 3), np.uint8))
     size = f"{served.spec.width} x {served.spec.height} px"
     return f"geotag_{name}, {size}, " + ("calibrated" if served.calibrated else "not calibrated")

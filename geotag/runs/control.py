@@ -1,15 +1,15 @@
-"""`geotag pause`, `resume` and `cancel`: changing a run, and saying what that means."""
+"""`geotag pause`, `resume` and `cancel`: change a run, and print what that means."""
 
-from db import dispatch
+from db import control, dispatch
 from db.reads import run_progress
 from geotag.context import Context
 from geotag.output import errors
 from workers.errors import UsageError
 
 _CHANGES = {
-    "pause": (dispatch.pause_run, "paused; geotag resume {} goes on"),
-    "resume": (dispatch.resume_run, "goes on"),
-    "cancel": (dispatch.cancel_run, "cancelled; what has no outcome stays pending"),
+    "pause": (control.pause_run, "paused: geotag resume {} goes on"),
+    "resume": (control.resume_run, "goes on"),
+    "cancel": (control.cancel_run, "cancelled: objects without an outcome stay pending"),
 }
 
 
@@ -25,7 +25,7 @@ def change(context: Context, run_id: int, what: str) -> None:
     do, says = _CHANGES[what]
     try:
         do(context.engine, run_id, dispatch.clock(context.engine))
-    except dispatch.RunUnknown:
+    except control.RunUnknown:
         raise UsageError(f"there is no run {run_id} under way: geotag status") from None
     (progress,) = run_progress(context.engine, run_id)
     done = f"{progress.done} of {progress.planned} objects done"

@@ -1,4 +1,4 @@
-"""`geotag run` and `geotag locate`: from what the user names to a finished run."""
+"""`geotag run` and `geotag locate`: plan a source that the user names, and watch its run."""
 
 import time
 from collections.abc import Callable
@@ -26,22 +26,25 @@ from workers.planning.sources import Source, archive_of, as_listed, check_key, l
 from workers.planning.uploads import key_of, read_file, upload_folder
 from workers.s3.service import parse_s3_url, s3_url
 
+_REPORT_OBJECTS = 10_000
+_REPORT_SECONDS = 10.0
+
 
 def source_of(
     context: Context, what: str, *, inventory_url: str | None = None, partial: bool = False
 ) -> Source:
-    """What a run is over: an archive's name, `s3://bucket/prefix`, a manifest file, or a folder.
+    """Return a run's source: an archive's name, `s3://bucket/prefix`, a manifest file, or a folder.
 
-    The source is looked at, so that one that cannot be read leaves no run behind.
+    Reads its first page, so that a source that cannot be read leaves no run behind.
 
     Args:
         context: settings and clients.
-        what: names it. A folder is uploaded first.
+        what: the name, URL or path. A folder is uploaded first.
         inventory_url: the manifest.json to read instead of listing the archive.
         partial: the inventory does not cover all of the archive.
 
     Raises:
-        UsageError: it is none of these, or not in a registered archive.
+        UsageError: `what` is none of these, or in no registered archive.
         DatabaseUrlMissing: no stack is known.
     """
     _require_stack(context)
@@ -100,10 +103,27 @@ def _uploaded(context: Context, folder: Path) -> Source:
 def _require_stack(context: Context) -> None:
     """Raise DatabaseUrlMissing where no stack is known.
 
-    Without an endpoint S3 means AWS, and the user's pictures would go there with the credential of
-    their own profile before anybody noticed that there is no ledger.
+    Without an endpoint, S3 means AWS: the user's pictures would be uploaded there, with the
+    credential of the user's profile, before the missing ledger is noticed.
     """
     _ = context.engine
+
+
+class ListingProgress:
+    """Prints a listing's progress, by the objects or seconds since it was last printed."""
+
+    def __init__(self) -> None:
+        self._listed = 0
+        self._at = time.monotonic()
+
+    def report(self, planned: Planned) -> None:
+        """Print the counts if it is time to."""
+        now = time.monotonic()
+        fresh = planned.listed - self._listed
+        if fresh < _REPORT_OBJECTS and not (fresh and now - self._at >= _REPORT_SECONDS):
+            return
+        self._listed, self._at = planned.listed, now
+        errors.print(f"[dim]{planned.listed} listed, {planned.planned} to do[/dim]")
 
 
 def run(
@@ -123,12 +143,10 @@ def run(
     started = time.monotonic()
     publisher = context.publisher()
 
-    def said(planned: Planned) -> None:
-        if planned.listed and planned.listed % 10_000 == 0:
-            errors.print(f"[dim]{planned.listed} listed, {planned.planned} to do[/dim]")
-
     try:
-        run_id = _plan(context, source, publisher, report=said, allow_vanish=allow_vanish)
+        run_id = _plan(
+            context, source, publisher, report=ListingProgress().report, allow_vanish=allow_vanish
+        )
         if not wait:
             errors.print(f"run {run_id} is planned; geotag status")
             _warn(context, run_id)
@@ -138,8 +156,8 @@ def run(
         return ended, time.monotonic() - started
     except KeyboardInterrupt:
         errors.print(
-            "what is queued goes on without you: geotag status; the same command again takes the"
-            " run up where it is"
+            "queued chunks are still processed: geotag status. The same command again resumes the"
+            " run"
         )
         raise
 
@@ -153,7 +171,7 @@ def _plan(
     *,
     allow_vanish: bool = False,
 ) -> int:
-    """Plan a source, or leave that to who is at it already; the run's id.
+    """Plan a source, unless another process is planning it; return the run's id.
 
     Raises:
         UsageError: the run was cancelled, or its archive paused or removed, at this moment.
@@ -183,7 +201,7 @@ def _warn(context: Context, run_id: int) -> None:
 
 
 def locate(context: Context, what: str) -> tuple[RunProgress, str, str]:
-    """Geotag one picture now, through the queue that no backfill delays.
+    """Geotag one picture now, through the queue `interactive`, which no backfill delays.
 
     Args:
         context: settings and clients.
@@ -194,7 +212,7 @@ def locate(context: Context, what: str) -> tuple[RunProgress, str, str]:
         The finished run's progress, and the picture's bucket and key.
 
     Raises:
-        UsageError: it names no picture, or one in no registered archive.
+        UsageError: `what` names no picture, or a picture in no registered archive.
         DatabaseUrlMissing: no stack is known.
     """
     _require_stack(context)

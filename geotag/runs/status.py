@@ -8,14 +8,17 @@ from rich.table import Table
 from rich.text import Text
 
 from db.reads import RunProgress, run_progress, totals
+from db.schedules import failing
 from db.schema import STATES
 from geotag.context import Context
 from geotag.formats import Format
 from geotag.output import console, plain, write_csv, write_json
 from workers.errors import UsageError
 
-HELD = frozenset(("paused", "archive_paused", "archive_removed", "outside_window"))
-"""States in which a run stands still because it was told to."""
+HELD = frozenset(
+    ("paused", "archive_paused", "archive_removed", "outside_window", "unknown_time_zone")
+)
+"""States in which a run waits for a person or for its window, not for a service."""
 
 _WAITS = {
     "paused": "paused: geotag resume {run} goes on with it",
@@ -23,11 +26,16 @@ _WAITS = {
     "archive_removed": "its archive was removed: geotag cancel {run} ends it",
     "outside_window": "outside its window: it goes on by itself",
     "planning_fails": "its planning fails, and is tried again: {error}",
+    "parked": "its planning is given up: {error}. To try again: geotag resume {run}",
+    "unknown_time_zone": "{error}: geotag cancel {run}, and schedule the archive anew",
 }
 _WARNINGS = {
     "vanish_refused": "{warning}. If they are gone: the same geotag run with --allow-vanish"
     " (for all of an archive: geotag run {archive} --allow-vanish)",
 }
+RESCHEDULE = "Correct it: geotag schedule remove {archive}, then geotag schedule add {archive}"
+"""Advice for a schedule whose night cannot be started."""
+
 _NARROW = 120  # columns, below which a table leaves out what explains itself least
 
 
@@ -75,6 +83,9 @@ def print_status(context: Context, run_id: int | None, form: Format) -> None:
                 console.print(Text.assemble(f"run {run.id}: ", plain(why)), soft_wrap=True)
         if run_id is None:
             counted = totals(context.engine)
+            for archive, error in failing(context.engine):
+                said = f"schedule of {archive}: {error}. {RESCHEDULE.format(archive=archive)}"
+                console.print(plain(said), soft_wrap=True)
             console.print("all objects: " + ", ".join(f"{n} {s}" for s, n in counted.items()))
 
 

@@ -1,4 +1,4 @@
-"""Live progress of a run, read from the ledger: any number may watch, and nobody has to."""
+"""Watch a run's progress in the ledger. Any number of processes may watch a run."""
 
 import shlex
 import time
@@ -17,11 +17,11 @@ from geotag.context import Context
 from geotag.formats import Format
 from geotag.output import console
 from geotag.runs.display import View, display
-from geotag.runs.status import HELD
+from geotag.runs.status import HELD, waits_for
 from workers.errors import TransientError, UsageError
 
-# One photograph is answered at once; the progress of a run of millions takes a while to count.
-# The longer it goes on, the less often the ledger is asked, down to every other second.
+# A run of one photograph ends at once; the progress of a run of millions takes long to count. The
+# interval between two queries grows with the time waited, up to two seconds.
 _SHORTEST_POLL_SECONDS = 0.2
 _LONGEST_POLL_SECONDS = 2.0
 _LOOK_SECONDS = 5.0
@@ -30,7 +30,7 @@ _RATE_WINDOW_SECONDS = 20.0
 
 
 class ServiceStayedAway(TransientError):
-    """Nothing moved for as long as the settings grant."""
+    """Nothing moved for GEOTAG_WAIT_SECONDS."""
 
     code = "service_stayed_away"
 
@@ -42,7 +42,7 @@ class Rate:
         self._seen: deque[tuple[float, int]] = deque()
 
     def update(self, done: int) -> float | None:
-        """The rate with this count; None until something has moved."""
+        """Add a count and return the rate; None until the count has grown."""
         now = time.monotonic()
         self._seen.append((now, done))
         while now - self._seen[0][0] > _RATE_WINDOW_SECONDS and len(self._seen) > 2:
@@ -52,10 +52,10 @@ class Rate:
 
 
 def follow(context: Context, run_id: int | None, form: Format) -> int:
-    """Watch a run, or the newest one, and report how it ended; the exit code that it amounts to.
+    """Watch a run, or the newest one, and report how it ended; return the exit code.
 
     Raises:
-        UsageError: there is no such run, or it cannot be watched in that form.
+        UsageError: there is no such run, it is parked, or it cannot be watched in that form.
         ServiceStayedAway: see `watch`.
     """
     if form not in (Format.TABLE, Format.JSON):
@@ -79,12 +79,12 @@ def watch(
     Args:
         context: settings and clients.
         run_id: the run.
-        meanwhile: called every other second; that a service is away is no reason to stop.
+        meanwhile: called every two seconds. An unavailable service does not end the watch.
         form: `json` is an object a line, on standard output.
 
     Raises:
-        ServiceStayedAway: nothing moved for GEOTAG_WAIT_SECONDS, and it was not told to wait.
-        UsageError: there is no such run.
+        ServiceStayedAway: nothing moved for GEOTAG_WAIT_SECONDS, and the run was not told to wait.
+        UsageError: there is no such run, or it is parked and has no chunk left to process.
     """
     rate = Rate()
     started = moved_at = asked_at = looked_at = time.monotonic()
@@ -107,25 +107,32 @@ def watch(
                 shown.show(View(progress, rate.update(progress.done), codes, away))
                 if progress.finished:
                     return progress
+                if progress.state == "parked" and not _chunks(progress):
+                    raise UsageError(f"run {run_id}: {waits_for(progress)}")
             if now - asked_at > _MEANWHILE_SECONDS:
                 asked_at = now
                 _ask(meanwhile)
             if now - moved_at > context.settings.command.wait_seconds:
                 raise ServiceStayedAway(
                     f"nothing moved for {context.settings.command.wait_seconds:.0f} s; the objects"
-                    f" of run {run_id} are still queued, and go on when services and workers are"
-                    " there again"
+                    f" of run {run_id} are still queued, and are processed when the services and"
+                    " workers are available again"
                 )
             time.sleep(_pause(now - started))
 
 
+def _chunks(progress: RunProgress) -> int:
+    """Return the number of chunks that are not finished."""
+    return progress.chunks_waiting + progress.chunks_queued
+
+
 def _pause(waited: float) -> float:
-    """Seconds until the next look, after so many seconds of them."""
+    """Return the seconds until the next query, by the seconds waited so far."""
     return min(_LONGEST_POLL_SECONDS, max(_SHORTEST_POLL_SECONDS, waited / 10))
 
 
 def _codes(context: Context, progress: RunProgress) -> tuple[tuple[str, int], ...]:
-    """The run's failures by code; none while the database is away."""
+    """Return the run's failures by code; none while the database is unavailable."""
     if not progress.failed + progress.quarantined:
         return ()
     try:
@@ -153,7 +160,7 @@ def _ask(meanwhile: Callable[[], object]) -> None:
 
 
 def _progress(context: Context, run_id: int) -> RunProgress | None:
-    """The run's progress, or None while the database is away: it may be back in a moment."""
+    """Return the run's progress; None while the database is unavailable."""
     try:
         found = run_progress(context.engine, run_id)
     except SQLAlchemyError as error:
@@ -166,7 +173,7 @@ def _progress(context: Context, run_id: int) -> RunProgress | None:
 
 
 def report(context: Context, progress: RunProgress, seconds: float | None = None) -> int:
-    """Print a finished run's totals and return the exit code that they amount to."""
+    """Print a finished run's totals and return its exit code."""
     counted = ", ".join(
         f"{getattr(progress, state)} {state}"
         for state in STATES
@@ -207,6 +214,6 @@ def report(context: Context, progress: RunProgress, seconds: float | None = None
 
 
 def exit_code(progress: RunProgress) -> int:
-    """What became of a finished run's objects, as an exit code."""
+    """Return the exit code of a finished run, by the outcomes of its objects."""
     wrong = progress.failed + progress.quarantined + progress.failed_before + progress.pending
     return exits.SOME_FAILED if wrong else exits.OK

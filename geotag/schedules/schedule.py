@@ -1,13 +1,12 @@
-"""`geotag schedule`: from what the user writes to a schedule, and how schedules are shown."""
+"""`geotag schedule`: read what the user writes into a schedule, and print schedules."""
 
 import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
-from datetime import datetime, time
+from datetime import UTC, datetime, time
 from itertools import islice
 from typing import Any, TypeVar
-from zoneinfo import ZoneInfo
 
 from rich.table import Table
 
@@ -16,6 +15,7 @@ from db.schedules import Night, NotPaused, NotScheduled, Schedule, ScheduleRefus
 from geotag.context import Context
 from geotag.formats import ListFormat
 from geotag.output import console, errors, plain, write_csv, write_json
+from geotag.runs.status import RESCHEDULE
 from workers.errors import UsageError
 
 T = TypeVar("T")
@@ -25,10 +25,10 @@ _WINDOW = re.compile(r"(\d{1,2}):(\d\d)-(\d{1,2}):(\d\d)")
 
 
 def window_of(text: str) -> tuple[time, time]:
-    """Both ends of `22:00-06:00`.
+    """Return both ends of a window such as `22:00-06:00`.
 
     Raises:
-        UsageError: it is no window.
+        UsageError: the text is no window.
     """
     match = _WINDOW.fullmatch(text.replace(" ", ""))
     try:
@@ -37,17 +37,17 @@ def window_of(text: str) -> tuple[time, time]:
         from_hour, from_minute, to_hour, to_minute = map(int, match.groups())
         opens, closes = time(from_hour, from_minute), time(to_hour, to_minute)
     except ValueError:
-        raise UsageError(f"no window: {text}; such as 22:00-06:00, in local time") from None
+        raise UsageError(f"{text} is no window: such as 22:00-06:00, in local time") from None
     if opens == closes:
-        raise UsageError("a window that ends when it begins: leave it out for the whole day")
+        raise UsageError("the window ends when it begins: leave it out for the whole day")
     return opens, closes
 
 
 def add(context: Context, archive: str, plan: ScheduleSpec) -> None:
-    """Schedule an archive and say when its first night is.
+    """Schedule an archive and print its first night.
 
     Raises:
-        UsageError: the schedule cannot be as it was asked for.
+        UsageError: the schedule is refused.
     """
     now = dispatch.clock(context.engine)
     first = _or_usage_error(lambda: schedules.add(context.engine, archive, plan, now), archive)
@@ -58,7 +58,7 @@ def change(context: Context, archive: str, what: str) -> None:
     """Pause, resume or remove a schedule.
 
     Raises:
-        UsageError: the archive has none.
+        UsageError: the archive has no schedule.
     """
     engine = context.engine
     now = dispatch.clock(engine)
@@ -109,13 +109,15 @@ def print_schedules(context: Context, form: ListFormat) -> None:
                 str(one.last_run_id or ""),
             )
         console.print(table)
+        for one in found:
+            _print_error(one)
 
 
 def print_schedule(context: Context, archive: str, form: ListFormat) -> None:
     """Print one archive's schedule, its next nights, and its last ones with their runs.
 
     Raises:
-        UsageError: it has none.
+        UsageError: the archive has no schedule.
     """
     found = schedules.schedules(context.engine, archive)
     if not found:
@@ -135,6 +137,7 @@ def print_schedule(context: Context, archive: str, form: ListFormat) -> None:
     console.print(plain(f"{archive}: {one.cron} ({one.timezone}), window {window}, at most {most}"))
     if one.paused_at:
         console.print("paused: no night comes until it is resumed")
+    _print_error(one)
     table = _table("night", "run", "objects", "done", "failed")
     for night in past:
         counts = (night.run_id, night.planned, night.done, night.failed)
@@ -144,11 +147,22 @@ def print_schedule(context: Context, archive: str, form: ListFormat) -> None:
     console.print(table)
 
 
+def _print_error(one: Schedule) -> None:
+    """Print why a schedule's night cannot be started, and what to do."""
+    if one.error:
+        advice = RESCHEDULE.format(archive=one.archive)
+        console.print(plain(f"{one.archive}: {one.error}. {advice}"), soft_wrap=True)
+
+
 def _upcoming(one: Schedule) -> list[datetime]:
+    """Return the next nights; none if the schedule is paused or cannot be read any more."""
     if one.paused_at:
         return []
-    following = schedules.nights(one.cron, one.timezone, one.next_at)
-    return [one.next_at, *islice(following, _SHOWN - 1)]
+    try:
+        following = schedules.nights(one.cron, one.timezone, one.next_at)
+        return [one.next_at, *islice(following, _SHOWN - 1)]
+    except ScheduleRefused:
+        return []
 
 
 def _window(one: Schedule) -> str:
@@ -158,7 +172,11 @@ def _window(one: Schedule) -> str:
 
 
 def _local(at: datetime, timezone: str) -> str:
-    return f"{at.astimezone(ZoneInfo(timezone)):%Y-%m-%d %H:%M}"
+    """Return a time in a time zone, or in UTC if this host does not know the zone."""
+    try:
+        return f"{at.astimezone(schedules.zone(timezone)):%Y-%m-%d %H:%M}"
+    except ScheduleRefused:
+        return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _record(one: Schedule) -> dict[str, Any]:

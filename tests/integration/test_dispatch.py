@@ -8,7 +8,7 @@ from datetime import UTC, datetime, time, timedelta
 import pytest
 from sqlalchemy import Engine, text
 
-from db import dispatch, ledger
+from db import control, dispatch, ledger
 from db.engine import sql
 from db.leases import Lease
 from db.ledger import Result
@@ -270,7 +270,7 @@ def test_paused_run_is_taken_back_and_goes_on_when_resumed(engine: Engine) -> No
     finish(engine, finished)
     lease = Lease(engine, held.chunk_id)
     try:
-        dispatch.pause_run(engine, run_id, NOW)
+        control.pause_run(engine, run_id, NOW)
         assert ledger.begin_chunk(engine, held.chunk_id, held.delivery) is not None
     finally:
         lease.release()
@@ -279,7 +279,7 @@ def test_paused_run_is_taken_back_and_goes_on_when_resumed(engine: Engine) -> No
     finish(engine, held)
     assert publish(engine, 10) == []
 
-    dispatch.resume_run(engine, run_id, NOW)
+    control.resume_run(engine, run_id, NOW)
     again = publish(engine, 10)
     assert len(again) == 4
     assert {(chunk.chunk_id, chunk.delivery) for chunk in waiting} < {
@@ -317,7 +317,7 @@ def test_cancelled_run_ends_and_its_objects_stay_pending(engine: Engine) -> None
     finish(engine, finished)
     lease = Lease(engine, held.chunk_id)
     try:
-        dispatch.cancel_run(engine, run_id, NOW)
+        control.cancel_run(engine, run_id, NOW)
         assert not run_progress(engine, run_id)[0].finished  # a worker is at its last chunk
         finish(engine, held)
     finally:
@@ -338,7 +338,7 @@ def test_chunk_that_is_handed_back_after_its_run_was_cancelled_is_ended(engine: 
     ledger.open_attempts(engine, chunk.chunk_id, chunk.object_version_ids, "worker")
     done = Result(chunk.object_version_ids[0], "failed", "corrupt", "")
     ledger.write_results(engine, chunk.chunk_id, [done])
-    dispatch.cancel_run(engine, run_id, NOW)
+    control.cancel_run(engine, run_id, NOW)
     assert not run_progress(engine, run_id)[0].finished
     lease.release()
     until(lambda: dispatch.recall_closed(engine, NOW))
@@ -358,14 +358,14 @@ def test_chunks_are_ended_without_a_look_at_those_of_other_runs(engine: Engine) 
     assert [step for step in steps if "Index Cond: (run_id = ANY" in step]
 
 
-@pytest.mark.parametrize("change", [dispatch.pause_run, dispatch.resume_run, dispatch.cancel_run])
+@pytest.mark.parametrize("change", [control.pause_run, control.resume_run, control.cancel_run])
 def test_run_that_is_not_there_or_cancelled_is_said(engine: Engine, change: object) -> None:
     assert callable(change)
-    with pytest.raises(dispatch.RunUnknown):
+    with pytest.raises(control.RunUnknown):
         change(engine, 10**12, NOW)
     run_id = run_of(engine, 1)
-    dispatch.cancel_run(engine, run_id, NOW)
-    with pytest.raises(dispatch.RunUnknown):
+    control.cancel_run(engine, run_id, NOW)
+    with pytest.raises(control.RunUnknown):
         change(engine, run_id, NOW)
 
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
-from db import archives, dispatch, ledger, planning, runs, schedules
+from db import archives, control, dispatch, ledger, planning, runs, schedules
 from db.archives import ArchiveRecord
 from db.engine import sql
 from db.monitoring import ledger_samples
@@ -93,20 +93,15 @@ class Planner:
         self.fails: Exception | None = None
 
     def resume(self, run_id: int, *, publish: Callable[[], object]) -> None:
-        with runs.plan_lease(self.engine, run_id):
-            with self.engine.connect() as connection:
-                query = text("SELECT planned_at FROM geotag.run WHERE id = :id")
-                if connection.execute(query, {"id": run_id}).scalar_one() is not None:
-                    return
-            publish()
-            if self.fails is not None:
-                raise self.fails
-            self.planned[run_id] += 1
-            change_run(self.engine, run_id, "planned_at = now()")
+        publish()
+        if self.fails is not None:
+            raise self.fails
+        self.planned[run_id] += 1
+        change_run(self.engine, run_id, "planned_at = now()")
 
 
 class Clients:
-    """A keeper's clients, without a broker."""
+    """A loop's clients, without a broker."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -202,7 +197,7 @@ def test_two_beats_and_a_month_of_nights(
     days = [(BEGIN + timedelta(days=n)).date() for n in range(33)]
     expected = Expected([clock_time(day, *hour) for day in days], BEGIN)
     clients = Clients(engine)
-    keeper = ControlLoop(clients)
+    loop = ControlLoop(clients)
     now = BEGIN
 
     def twice(do: Callable[[datetime], object]) -> None:
@@ -216,11 +211,11 @@ def test_two_beats_and_a_month_of_nights(
         if now > BEGIN + timedelta(days=31):
             break
         if action == "tick":
-            twice(keeper.tick)
+            twice(loop.tick)
             expected.tick(now)
         elif action == "plan":
-            keeper.plan(now)
-            assert keeper.plan(now) is None
+            loop.plan(now)
+            assert loop.plan(now) is None
             expected.unplanned = False
         elif action == "pause":
             schedules.pause(engine, archive, now)
@@ -231,9 +226,9 @@ def test_two_beats_and_a_month_of_nights(
             expected.resume(now)
         else:
             with crash_after(action.removeprefix("crash: ")), suppress(Crash):
-                keeper.tick(now)
+                loop.tick(now)
 
-    keeper.plan(now)
+    loop.plan(now)
     assert nights_of(engine, archive) == expected.made
     assert len(set(expected.made)) == len(expected.made)
     assert clients.plans.planned.total() == len(expected.made)
@@ -289,7 +284,7 @@ def test_night_that_is_still_planned_holds_the_next_one_back(engine: Engine) -> 
     change_run(engine, first.run_id, "planned_at = now()")
     (second,) = schedules.start_due(engine, at("2026-10-12 12:05+02:00"))
     assert second.scheduled_for == at("2026-10-11 22:00+02:00")
-    dispatch.cancel_run(engine, second.run_id, at("2026-10-12 13:00+02:00"))
+    control.cancel_run(engine, second.run_id, at("2026-10-12 13:00+02:00"))
     assert len(schedules.start_due(engine, at("2026-10-12 22:00+02:00"))) == 1
     assert len(nights_of(engine, archive)) == 3
 
@@ -299,7 +294,7 @@ def test_cancelled_run_is_not_planned_and_holds_no_night_back(engine: Engine) ->
     (first,) = schedules.start_due(engine, at("2026-10-10 22:00+02:00"))
     # As it was left by a planner that began anew while the run was cancelled.
     change_run(engine, first.run_id, "cancelled_at = now(), planned_at = NULL")
-    assert schedules.next_plan(engine, at("2026-10-10 23:00+02:00")) is None
+    assert runs.next_plan(engine, at("2026-10-10 23:00+02:00")) is None
     assert len(schedules.start_due(engine, at("2026-10-11 22:00+02:00"))) == 1
     assert len(nights_of(engine, archive)) == 2
 
@@ -400,7 +395,7 @@ def test_a_night_takes_no_more_than_its_limit_and_nothing_that_another_still_hol
     finish_one_chunk(engine, first.run_id)  # two objects are left, and stay with this night
     (second,) = schedules.start_due(engine, at("2026-10-11 22:00+02:00"))
     assert planned(engine, archive, second) == ["e", "f"]
-    dispatch.cancel_run(engine, second.run_id, at("2026-10-12 06:00+02:00"))
+    control.cancel_run(engine, second.run_id, at("2026-10-12 06:00+02:00"))
     (third,) = schedules.start_due(engine, at("2026-10-12 22:00+02:00"))
     assert planned(engine, archive, third) == ["e", "f"]
     assert [
@@ -546,7 +541,7 @@ def test_planner_that_died_is_followed_by_another(engine: Engine) -> None:
     now = at("2026-10-10 22:00+02:00")
     (night,) = schedules.start_due(engine, now)
     with runs.plan_lease(engine, night.run_id):
-        assert schedules.next_plan(engine, now) is None  # it is being planned
+        assert runs.next_plan(engine, now) is None  # it is being planned
     clients = Clients(engine)
     assert (
         until(lambda: ControlLoop(clients).plan(now)) == night.run_id
@@ -570,29 +565,29 @@ def test_run_that_cannot_be_planned_says_why_and_lets_others_go_first(engine: En
     now = at("2026-10-10 22:00+02:00")
     (night,) = schedules.start_due(engine, now)
     clients = Clients(engine)
-    keeper = ControlLoop(clients)
+    loop = ControlLoop(clients)
     waits = []
     for _try in range(8):
         clients.plans.fails = ArchiveUnavailable("S3 is away")
-        assert until(lambda when=now: keeper.plan(when)) == night.run_id
+        assert until(lambda when=now: loop.plan(when)) == night.run_id
         with engine.connect() as connection:
             query = text("SELECT plan_error, plan_after FROM geotag.run WHERE id = :id")
             run = connection.execute(query, {"id": night.run_id}).one()
         assert run.plan_error == "s3_unavailable: S3 is away"
-        assert keeper.plan(run.plan_after - timedelta(seconds=1)) is None
+        assert loop.plan(run.plan_after - timedelta(seconds=1)) is None
         waits.append(run.plan_after - now)
         now = run.plan_after
     assert waits == sorted(waits)
     assert waits[0] == timedelta(minutes=1)
     assert waits[-1] == timedelta(minutes=15)
 
-    clients.plans.fails = ZeroDivisionError("a fault of ours")
-    assert until(lambda: keeper.plan(now)) == night.run_id
+    clients.plans.fails = ZeroDivisionError("an internal error")
+    assert until(lambda: loop.plan(now)) == night.run_id
     scheduled(engine)
     (other,) = schedules.start_due(engine, now)
     clients.plans.fails = None
-    assert keeper.plan(now) == other.run_id
-    assert until(lambda: keeper.plan(now + timedelta(hours=1))) == night.run_id
+    assert loop.plan(now) == other.run_id
+    assert until(lambda: loop.plan(now + timedelta(hours=1))) == night.run_id
 
 
 def test_planning_that_gets_on_forgets_its_failures(engine: Engine) -> None:
@@ -614,7 +609,8 @@ def test_planning_that_gets_on_forgets_its_failures(engine: Engine) -> None:
         lambda run: planning.close_plan(engine, run),
     ]
     for go_on in steps:
-        schedules.plan_failed(engine, night.run_id, "s3_unavailable: S3 is away", now)
+        assert runs.begin_plan(engine, night.run_id, now)
+        runs.plan_failed(engine, night.run_id, "s3_unavailable: S3 is away", now, unavailable=True)
         assert noted()[:2] == (1, "s3_unavailable: S3 is away")
         go_on(runs.run_to_plan(engine, night.run_id))
         assert noted() == (0, None, None)
@@ -625,7 +621,7 @@ def test_planning_process_that_is_told_to_stop_leaves_the_run_to_another(engine:
     now = at("2026-10-10 22:00+02:00")
     (night,) = schedules.start_due(engine, now)
     clients = Clients(engine)
-    keeper = ControlLoop(clients)
+    loop = ControlLoop(clients)
 
     def terminate() -> int:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -634,9 +630,9 @@ def test_planning_process_that_is_told_to_stop_leaves_the_run_to_another(engine:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clients, "top_up", terminate)
         patch.setattr(clients.plans, "resume", two_pages(clients.plans))
-        keeper.plan(now)
+        loop.plan(now)
     assert clients.plans.planned == {}
-    assert until(lambda: keeper.plan(now)) == night.run_id
+    assert until(lambda: loop.plan(now)) == night.run_id
     assert clients.plans.planned == {night.run_id: 1}
 
 

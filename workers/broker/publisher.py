@@ -1,7 +1,7 @@
-"""The publisher: moves chunks from the ledger to the broker, and takes back what was lost there.
+"""Publish chunks from the ledger to the broker, and recall those that were lost there.
 
-Any number may run, at any time, and be killed: `geotag run` while it plans and watches, and the
-kept worker of the queue `control` at every tick (workers/planning/control_loop.py).
+Any number of publishers may run at a time, and be killed: `geotag run` while it plans and watches,
+and the worker of the queue `control` at every tick (workers/planning/control_loop.py).
 """
 
 import logging
@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from db import dispatch
 from db.planning import PlannedChunk
-from workers.broker.app import BACKFILL, INTERACTIVE, publish, queued
+from workers.broker.app import BACKFILL, INTERACTIVE, BrokerUnavailable, publish, queued
 from workers.telemetry import metrics
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Publisher:
         engine: of the ledger.
         app: of the broker.
         most_queued: backfill chunks that are published and not finished, at most.
-        lost_after: seconds before a published chunk that no worker holds may count as lost.
+        lost_after: seconds before a published chunk without a worker may count as lost.
     """
 
     engine: Engine
@@ -40,10 +40,10 @@ class Publisher:
     lost_after: float
 
     def top_up(self, now: datetime | None = None) -> int:
-        """Publish what may go, and return how many chunks that was; `now` is the ledger's time.
+        """Publish what may go and return the number of chunks; `now` is the ledger's time.
 
-        A person's question is never limited; backfills fill the queue up to its limit, the archives
-        in turn.
+        Interactive chunks have no limit. Backfills fill the queue up to its limit, by archive in
+        turn.
 
         Raises:
             BrokerUnavailable: the broker did not take a chunk; it is published again later.
@@ -55,7 +55,7 @@ class Publisher:
         )
 
     def sweep(self, now: datetime | None = None) -> int:
-        """Take back what may not be at the broker, and what was lost there; the chunks taken back.
+        """Recall chunks that may not be at the broker or were lost there; return how many.
 
         Raises:
             BrokerUnavailable: the broker cannot be asked what it holds.
@@ -72,11 +72,11 @@ class Publisher:
         seen = self._lost(queue, now)
         if not seen:
             return 0
-        # A worker may have taken a message this moment, and not the chunk yet: look again.
+        # A worker may have just taken a message and not begun its chunk yet, so look twice.
         time.sleep(_SECOND_LOOK_SECONDS)
         recalled = dispatch.recall(self.engine, seen & self._lost(queue, now))
         if recalled:
-            log.warning("%d chunks of the queue %s were lost: sent again", recalled, queue)
+            log.warning("%d chunks of the queue %s were lost and are sent again", recalled, queue)
         return recalled
 
     def _lost(self, queue: str, now: datetime) -> set[int]:
@@ -84,12 +84,15 @@ class Publisher:
         return set(dispatch.lost_chunks(self.engine, queue, now, self.lost_after, messages))
 
     def round(self, now: datetime | None = None) -> None:
-        """Sweep, and publish what may go.
+        """Sweep, then publish what may go, also if the broker cannot be asked what it holds.
 
         Raises:
-            BrokerUnavailable: the broker is away; the next round does what this one could not.
+            BrokerUnavailable: the broker did not take a chunk; the next round sends it.
         """
-        self.sweep(now)
+        try:
+            self.sweep(now)
+        except BrokerUnavailable as error:
+            log.warning("lost chunks are not looked for: %s", error.message)
         self.top_up(now)
 
     def _send(self, queue: str) -> Callable[[PlannedChunk], None]:

@@ -1,8 +1,8 @@
-"""What goes on by itself: nights that are due, planners that died, chunks to publish.
+"""Control loop: start due schedules, recover dead planners, publish pending chunks.
 
-Celery beat says no more than "look into the ledger", every few seconds, by two messages:
-`geotag.tick` to the queue `control`, and `geotag.plan` to the queue `planning`. What there is to do
-is rows, so that a message more, or one that is lost, or a second beat, changes nothing.
+Celery beat sends two messages every few seconds: `geotag.tick` to the queue `control`, and
+`geotag.plan` to the queue `planning`. What is to be done is in the ledger. A message too many, a
+lost message or a second beat therefore changes nothing.
 """
 
 import logging
@@ -15,80 +15,122 @@ from celery import Celery
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from db import dispatch, schedules
+from db import dispatch, runs, schedules
 from db.engine import is_transient
 from db.runs import NoActiveRelease, PlannedElsewhere, RunStopped
 from workers.broker.app import PLAN, TICK, BrokerUnavailable
 from workers.broker.publisher import Publisher
 from workers.chunks.shutdown import Deadline
-from workers.errors import GeotagError
+from workers.errors import GeotagError, TransientError
 from workers.planning.planner import Planner
 
 log = logging.getLogger(__name__)
 
 
 class ToldToStop(Exception):
-    """The planning process was told to stop; another one goes on from the last page."""
+    """The planning process received SIGTERM; another one goes on after the last page."""
 
 
 class Clients(Protocol):
-    """What a keeper works with; each is made when first asked for, which is after the fork."""
+    """The clients of the control loop. Each is made at its first use, which is after the fork."""
 
     @property
     def engine(self) -> Engine:
-        """The ledger."""
+        """Engine of the ledger."""
 
     def publisher(self) -> Publisher:
-        """Of chunks."""
+        """Return the publisher of chunks."""
 
     def planner(self) -> Planner:
-        """Of runs."""
+        """Return the planner of runs."""
 
 
 @dataclass(frozen=True)
 class ControlLoop:
-    """Keeps nights coming and runs going."""
+    """Starts scheduled runs, and plans and publishes what waits."""
 
     clients: Clients
     deadline: Deadline = field(default_factory=Deadline)
+    # Runs whose try the database's absence ended, and kept from being recorded as ended.
+    _interrupted: set[int] = field(default_factory=set)
 
     def tick(self, now: datetime | None = None) -> None:
-        """Start the nights that are due, take back what was lost, publish what may go.
+        """Start the nights that are due, recall lost chunks, and publish what may go.
+
+        An error in starting nights does not stop publishing.
 
         Raises:
-            BrokerUnavailable: the broker is away; the nights are there all the same.
+            BrokerUnavailable: the broker did not take a chunk. Nights were started all the same.
         """
         now = now or dispatch.clock(self.clients.engine)
-        for night in schedules.start_due(self.clients.engine, now):
-            log.info("run %d: the night of %s", night.run_id, night.scheduled_for.isoformat())
+        self._start_nights(now)
         self.clients.publisher().round(now)
 
-    def plan(self, now: datetime | None = None) -> int | None:
-        """Plan a run that waits for a planner, to its end; returns it, or None where none waits.
+    def _start_nights(self, now: datetime) -> None:
+        try:
+            for night in schedules.start_due(self.clients.engine, now):
+                log.info("run %d: the night of %s", night.run_id, night.scheduled_for.isoformat())
+        except Exception as error:
+            # The process's edge: an error here must not stop publishing for every archive.
+            if isinstance(error, SQLAlchemyError) and is_transient(error):
+                raise
+            log.exception("no night can be started: internal error")
 
-        Its chunks are published while it is planned. What went wrong is noted on the run, and it is
-        tried again later.
+    def plan(self, now: datetime | None = None) -> int | None:
+        """Plan a run that waits for a planner to its end; return its id, or None if none waits.
+
+        Its chunks are published while it is planned. The try is counted before planning. An error
+        is recorded on the run, which is tried again later, and parked after some tries.
+
+        Args:
+            now: time for every step; None reads the ledger's clock at each.
         """
-        now = now or dispatch.clock(self.clients.engine)
-        run_id = schedules.next_plan(self.clients.engine, now)
+        engine = self.clients.engine
+        while self._interrupted:
+            runs.plan_ended(engine, next(iter(self._interrupted)))
+            self._interrupted.pop()
+        run_id = runs.next_plan(engine, now or dispatch.clock(engine))
         if run_id is None:
             return None
         try:
-            with self.deadline.heeding_sigterm(0):
-                self.clients.planner().resume(run_id, publish=self._between_pages)
+            with self.deadline.heeding_sigterm(0), runs.plan_lease(engine, run_id):
+                if runs.begin_plan(engine, run_id, now or dispatch.clock(engine)):
+                    self._try(run_id, now)
+        except PlannedElsewhere:
+            log.info("run %d: another process plans it", run_id)
+        return run_id
+
+    def _try(self, run_id: int, now: datetime | None) -> None:
+        """Plan a run whose lease we have, and record how that ended."""
+        try:
+            self.clients.planner().resume(run_id, publish=self._between_pages)
         except (PlannedElsewhere, RunStopped, ToldToStop) as reason:
-            log.info("run %d: planning stops here: %s", run_id, type(reason).__name__)
+            log.info("run %d: planning stops: %s", run_id, type(reason).__name__)
         except (GeotagError, NoActiveRelease) as error:
             code = getattr(error, "code", "no_active_release")
-            again = schedules.plan_failed(self.clients.engine, run_id, f"{code}: {error}", now)
-            log.warning("run %d: cannot be planned (%s), again at %s", run_id, code, again)
+            unavailable = isinstance(error, (TransientError, NoActiveRelease))
+            self._failed(run_id, f"{code}: {error}", now, unavailable=unavailable)
+            return
         except Exception as error:
             if isinstance(error, SQLAlchemyError) and is_transient(error):
+                self._interrupted.add(run_id)
                 raise
             # The process's edge: a run that breaks its planner must not keep the others waiting.
             log.exception("run %d: internal error", run_id)
-            schedules.plan_failed(self.clients.engine, run_id, f"internal_error: {error}", now)
-        return run_id
+            self._failed(run_id, f"internal_error: {error}", now)
+            return
+        runs.plan_ended(self.clients.engine, run_id)
+
+    def _failed(
+        self, run_id: int, reason: str, now: datetime | None, *, unavailable: bool = False
+    ) -> None:
+        engine = self.clients.engine
+        failed_at = now or dispatch.clock(engine)  # planning may have taken hours
+        again = runs.plan_failed(engine, run_id, reason, failed_at, unavailable=unavailable)
+        if again is None:
+            log.error("run %d: cannot be planned (%s) and is parked", run_id, reason)
+        else:
+            log.warning("run %d: cannot be planned (%s), again at %s", run_id, reason, again)
 
     def _between_pages(self) -> None:
         if self.deadline.passed():
@@ -96,30 +138,30 @@ class ControlLoop:
         try:
             self.clients.publisher().top_up()
         except BrokerUnavailable as error:
-            # The ledger has the chunks: planning goes on, and a tick publishes them.
+            # The chunks are in the ledger: planning goes on, and a tick publishes them.
             log.warning("nothing is published: %s", error.message)
 
 
-def register(app: Celery, keeper: ControlLoop) -> None:
+def register(app: Celery, control_loop: ControlLoop) -> None:
     """Register the two tasks that Celery beat sends (see `workers.broker.app.make_app`)."""
 
-    # Acknowledged at once: a message that is lost is followed by the next.
+    # Acknowledged at once: a lost message is followed by the next.
     @app.task(name=TICK, shared=False, acks_late=False)
     def tick() -> None:
-        _look(keeper.tick)
+        _until_next_tick(control_loop.tick)
 
     @app.task(name=PLAN, shared=False, acks_late=False)
     def plan() -> None:
-        _look(keeper.plan)
+        _until_next_tick(control_loop.plan)
 
 
-def _look(at_ledger: Callable[[], object]) -> None:
-    """The process's edge: a service that is away is looked for again at the next tick."""
+def _until_next_tick(step: Callable[[], object]) -> None:
+    """Run a step; if a service is unavailable, log it and leave the step to the next tick."""
     try:
-        at_ledger()
+        step()
     except BrokerUnavailable as error:
         log.warning("%s", error.message)
     except SQLAlchemyError as error:
         if not is_transient(error):
             raise
-        log.warning("the database is away")
+        log.warning("the database is unavailable")

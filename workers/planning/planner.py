@@ -1,7 +1,8 @@
-"""From a source to chunks in the ledger: the planner.
+"""Plan runs: read a source page by page, and write its objects and chunks into the ledger.
 
-It sends nothing. Its chunks wait in the ledger for a publisher (workers/broker/publisher.py),
-which is called between pages so that the workers begin before a long listing ends.
+The planner sends nothing. Its chunks wait in the ledger for the publisher
+(workers/broker/publisher.py), which is called between pages so that the workers begin before a long
+listing ends.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from workers.telemetry.logs import bound
 
 @dataclass(frozen=True)
 class Planned:
-    """How far the planning of a run is: what its listing has come to, and how many have vanished.
+    """Progress of a run's planning: the counts of its listing, and the number of vanished objects.
 
     `planned` counts the objects that this planner has put into chunks.
     """
@@ -60,17 +61,17 @@ class Planner:
         publish: Callable[[], object] = lambda: None,
         report: Callable[[Planned], None] = lambda planned: None,
     ) -> Planned:
-        """Plan all of a source that has no outcome yet; joins its unfinished run.
+        """Plan all objects of a source that have no outcome yet; join its unfinished run.
 
         Args:
             source: what to list.
             queue: `backfill` or `interactive`.
             publish: called after each page.
-            report: called with how far it is, after each page.
+            report: called with the progress, before the first page and after each.
 
         Raises:
             NoActiveRelease: no release is registered and active.
-            PlannedElsewhere: another process plans the run at this moment.
+            PlannedElsewhere: another process is planning the run.
             RunStopped: the run was cancelled, or its archive paused or removed.
             GeotagError: the source's own errors. Planning again goes on after the last page.
         """
@@ -86,13 +87,16 @@ class Planner:
         publish: Callable[[], object] = lambda: None,
         report: Callable[[Planned], None] = lambda planned: None,
     ) -> Planned:
-        """Plan a run of one archive to its end, from where it is; for the rest see `plan`."""
-        with bound(run=run_id), runs.plan_lease(self.engine, run_id):
+        """Plan a run of one archive to its end, from where it is; for the rest see `plan`.
+
+        The caller has the lease of the run's planning (`db.runs.plan_lease`).
+        """
+        with bound(run=run_id):
             run = runs.run_to_plan(self.engine, run_id)
             return self._go_on(run, self._source(run), publish, report)
 
     def _source(self, run: Run) -> Source:
-        """What a run is over, by its name in the ledger."""
+        """Return the source of a run, by its name in the ledger."""
         registered = archives.registered(self.engine)
         archive = next((a for a in registered if a.id == run.archive_id), None)
         if archive is None:
