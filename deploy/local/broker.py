@@ -141,7 +141,7 @@ class RabbitMQ:
             "default_permissions.configure": ".*",
             "default_permissions.read": ".*",
             "default_permissions.write": ".*",
-            # Milliseconds: a day. Large scans over a slow link take longer than the default, 30 min.
+            # Milliseconds: a day. Large scans over a slow link exceed the default of 30 minutes.
             "consumer_timeout": "86400000",
             "log.console": "true",
             "log.file": "false",

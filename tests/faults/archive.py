@@ -1,4 +1,4 @@
-"""What lies in the archive of one trial: photographs, copies of some, and files that are none."""
+"""The archive of one trial: photographs, copies of some, and files that are no photographs."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +22,7 @@ class Contents:
 
 
 def contents(rng: Random, bucket: str, objects: int, poison: int = 0) -> Contents:
-    """So many objects in random order; their bytes are those of no other bucket."""
+    """Return so many objects in random order, with bytes that no other bucket has."""
     good, bad = good_files()["plain.jpg"], bad_files()
     kinds = sorted(bad)
     copies, broken = round(objects * _COPIES), round(objects * _BAD)
@@ -46,7 +46,7 @@ def contents(rng: Random, bucket: str, objects: int, poison: int = 0) -> Content
 
 
 def upload(archive: S3Service, bucket: str, files: Mapping[str, bytes]) -> None:
-    """Put the files into a bucket, several at once."""
+    """Upload the files to a bucket, several at once."""
     archive.ensure_bucket(bucket)
     with ThreadPoolExecutor(8) as threads:
         for done in [threads.submit(archive.upload, bucket, k, v) for k, v in files.items()]:

@@ -1,4 +1,4 @@
-"""The faults: what each does to a site in the middle of a run."""
+"""The faults, and how each is injected into a site during a run."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from random import Random
 import psutil
 import pytest
 
-from tests.faults.proxy import Away, Changing, Cutting, Failing, Slow, Trouble
+from tests.faults.proxy import Changing, Cutting, Failing, Slow, Trouble, Unavailable
 from tests.faults.site import WORKERS, Site, pause
 from tests.faults.trial import PATIENCE, Trial, Verdict
 from tests.stack_helpers import until
@@ -26,7 +26,7 @@ class Fault:
 
     Args:
         name: for the table.
-        inject: does it, and returns when it is over; None where it lies in the archive.
+        inject: injects it, and returns when it is over; None for a fault of the archive's files.
         times: in one run.
         loses: processes that each strike may cost the chunk in their hands.
         poison: objects that kill their worker.
@@ -48,7 +48,7 @@ def kill_pool_process(trial: Trial) -> None:
 
 
 def kill_worker(trial: Trial) -> None:
-    """With its process group, as an operator or the kernel would."""
+    """Kill it with its process group, as an operator or the kernel would."""
     worker = trial.rng.choice(trial.site.workers())
     os.killpg(worker.pid, signal.SIGKILL)
 
@@ -66,7 +66,7 @@ def restart_workers_in_turn(trial: Trial) -> None:
 
 
 def _stop_in_time(worker: psutil.Process) -> None:
-    """SIGTERM to the parent, as a supervisor does; but it is not killed later."""
+    """Send SIGTERM to the parent, as a supervisor does, and wait without killing it."""
     worker.send_signal(signal.SIGTERM)
     worker.wait(timeout=PATIENCE)
 
@@ -100,13 +100,13 @@ def fill_database_disk(trial: Trial) -> None:
 
 
 def fill(ballast: Path) -> None:
-    """Take all the space that is left, to the last page, with a file."""
+    """Fill the file system with a file, to the last page."""
     with ballast.open("wb") as file:
         left = shutil.disk_usage(ballast.parent).free
         while left >= _PAGE:
             try:
                 os.posix_fallocate(file.fileno(), 0, ballast.stat().st_size + left)
-            except OSError:  # PostgreSQL has taken some of it meanwhile
+            except OSError:  # PostgreSQL has used some of it meanwhile
                 left //= 2
 
 
@@ -124,7 +124,7 @@ def wipe_broker(trial: Trial) -> None:
 
 
 def kill_planner(trial: Trial) -> None:
-    """The command while it lists, and then the workers that go on in its place."""
+    """Kill the command while it lists, and then the workers that continue its plan."""
     site, rng = trial.site, trial.rng
     with site.proxy.making(Slow(lambda: 1.0)):
         trial.until_planning()
@@ -137,13 +137,13 @@ def kill_planner(trial: Trial) -> None:
 
 
 def kill_beat(trial: Trial) -> None:
-    """And the command, so that nothing but beat's ticks has chunks published."""
+    """Kill the command too, so that only the ticks of beat publish chunks."""
     trial.kill_command()
     trial.site.kill("beat")
 
 
 def make_trouble(trial: Trial, trouble: Trouble, seconds: float) -> None:
-    """Have the proxy answer badly for a while; somebody must have met it."""
+    """Have the proxy answer badly for a while, until at least one request has met it."""
     proxy = trial.site.proxy
     before = proxy.troubled
     with proxy.making(trouble):
@@ -157,7 +157,7 @@ def s3_fails(status: int) -> Callable[[Trial], None]:
     def inject(trial: Trial) -> None:
         rng = trial.rng
         make_trouble(trial, Failing(status, lambda: rng.random() < 0.4), rng.uniform(2, 4))
-        make_trouble(trial, Away(status), rng.uniform(2, 8))
+        make_trouble(trial, Unavailable(status), rng.uniform(2, 8))
 
     return inject
 
@@ -218,7 +218,7 @@ def fault_named(name: str) -> Fault:
 
 
 def try_out(site: Site, fault: Fault, rng: Random, objects: int) -> Verdict:
-    """Run over so many objects, with the fault at random moments."""
+    """Run over so many objects, with the fault at random times."""
     trial = Trial(site, rng, objects, poison=fault.poison, loses=fault.loses * fault.times)
     with trial.going():
         for share in sorted(

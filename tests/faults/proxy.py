@@ -1,7 +1,7 @@
-"""An HTTP proxy in front of the real S3 that answers badly on demand.
+"""An HTTP proxy for a real S3 server that answers badly on demand.
 
-It passes requests on with the `Host` that the client signed, so the real S3 checks the signature of
-what it gets. What it does to an answer is a `Trouble`; without one it only passes on.
+It forwards requests with the `Host` that the client signed, so the server can check signatures. A
+`Trouble` says what happens to an answer; without one the proxy only forwards.
 """
 
 import http.client
@@ -19,7 +19,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: a worker that is killed, or tired of waiting, hangs up."""
+        """Ignore it: a worker that is killed, or has timed out, closes its connection."""
 
 
 class Trouble:
@@ -125,7 +125,7 @@ class Failing(Trouble):
         return self._status if method == "GET" and self._chance() else None
 
 
-class Away(Trouble):
+class Unavailable(Trouble):
     """Every request is answered with this status."""
 
     def __init__(self, status: int) -> None:

@@ -1,4 +1,4 @@
-"""One run of the archive with faults in the middle of it, and the verdict over what came of it."""
+"""One run over an archive with faults during it, and the verdict on its results."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ from tests.faults.proxy import Trouble
 from tests.faults.site import CHUNK, Site
 from tests.stack_helpers import until
 
-# Seconds after which something is not slow but stuck.
+# Seconds after which something counts as stuck.
 PATIENCE = 400
 # Of one bucket: every version of every object, with its outcomes.
 _VERSIONS = text("""
@@ -72,7 +72,7 @@ _UNFINISHED = text("""
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a trial came to; `problems` is empty where nothing was lost or doubled."""
+    """Result of a trial; `problems` is empty if nothing was lost or doubled."""
 
     fault: str
     broker: str
@@ -128,7 +128,7 @@ class Trial:
         )
 
     def kill_command(self) -> None:
-        """Kill -9 the command: from here on nobody plans, publishes or watches but what is kept."""
+        """Kill the command with SIGKILL: from then on the supervised processes plan and publish."""
         self.run.kill()
         self.interrupted = True
 
@@ -141,13 +141,13 @@ class Trial:
         until(lambda: (self.ask(_DONE) or 0) >= share * self.objects, seconds=PATIENCE)
 
     def struck_by(self, inject: "Callable[[Trial], None]") -> None:
-        """Have a fault strike now, and note what was in hand and when it was over."""
+        """Inject a fault; record the objects in work at its beginning, and its end."""
         in_hand = self.ask_all(_IN_HAND)
         inject(self)
         self.strikes.append(Strike(in_hand, time.time()))
 
     def finish(self) -> None:
-        """Wait for the run's end, which must come by itself."""
+        """Wait for the run to end by itself."""
         try:
             self.printed, _none = self.run.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
@@ -157,7 +157,7 @@ class Trial:
 
     @contextmanager
     def going(self) -> Iterator[None]:
-        """Start, and leave nothing behind for the next trial, whatever happens."""
+        """Start the run, and clean up for the next trial, also after an error."""
         self.start()
         try:
             yield
@@ -168,7 +168,7 @@ class Trial:
             self.finish()
 
     def replace(self, key: str) -> None:
-        """Put other bytes under a key."""
+        """Upload other bytes under a key."""
         self.site.s3.upload(self.bucket, key, self.contents.files[key] + b"replaced")
 
     def done_keys(self) -> set[str]:
@@ -178,7 +178,7 @@ class Trial:
         return {row.key for row in rows if row.outcomes}
 
     def ask(self, query: object, **values: object) -> object:
-        """One value out of the ledger; None while it is away."""
+        """Return one value from the ledger; None while it is unavailable."""
         try:
             with self.site.context.engine.connect() as connection:
                 return connection.execute(query, {"bucket": self.bucket, **values}).scalar()  # type: ignore[call-overload]

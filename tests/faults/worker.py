@@ -1,4 +1,4 @@
-"""`geotag worker`, but for a decoder that dies of a marker, as one does of a hostile file."""
+"""`geotag worker` with a decoder that a marker kills, as a hostile file may."""
 
 import os
 import signal

@@ -16,7 +16,7 @@ from tests.images import good_files
 from tests.stack_helpers import distinct_pictures, outcomes_of, results, until, upload
 
 MARKER = b"kill your reader"
-# `geotag worker`, but for a decoder that dies of the marker, as one does of a hostile file.
+# `geotag worker` with a decoder that the marker kills, as a hostile file may.
 WORKER = f"""
 import os, signal
 from workers.chunks import pipeline

@@ -1,4 +1,4 @@
-"""An S3 server in the process, moto's: unlike the stack's own it keeps every key as it is."""
+"""moto's S3 server in this process. Unlike the local stack's it keeps every key unchanged."""
 
 import logging
 import uuid

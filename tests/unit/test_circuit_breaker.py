@@ -96,7 +96,7 @@ def test_service_that_hangs_takes_a_share_of_the_time(
     assert 0.8 * share <= (service.asked - asked) * takes / (clock.now - begun) <= share
 
 
-def test_service_that_refuses_is_asked_before_each_chunk(clock: Clock) -> None:
+def test_service_that_refuses_is_probed_before_each_chunk(clock: Clock) -> None:
     process, service = process_at(clock), Service(clock)
     process.wait_for(service.answers, 10, lambda: None)
     asked, begun = service.asked, clock.now

@@ -1,4 +1,4 @@
-"""The archive against moto's S3 (real HTTP on loopback), and against a server that misbehaves."""
+"""S3Service against moto's S3 server (HTTP on loopback), and against a misbehaving server."""
 
 import hashlib
 import itertools

@@ -1,4 +1,4 @@
-"""Triton's answers and refusals in our words, and addresses where nobody answers."""
+"""Triton's answers and errors as predictions and errors of the tree; unreachable addresses."""
 
 import socket
 from collections.abc import Iterator
