@@ -10,10 +10,11 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import Engine, text
 
-from db import archives, dispatch, ledger, planning, runs
+from db import archives, control, dispatch, ledger, planning, runs
 from db.archives import ArchiveRecord, RegisteredArchive
 from db.engine import sql
 from db.ledger import Result
+from db.objects import ArchiveObject
 from db.planning import ListedPage, PlannedPage, Whole
 from db.reads import run_progress
 from db.runs import Cursor, PlannedElsewhere, RunStopped, Totals
@@ -30,9 +31,7 @@ def engine(running: Context) -> Engine:
     return running.engine
 
 
-def plan(
-    engine: Engine, run: runs.Run, objects: list[planning.ListedObject], size: int = 8
-) -> PlannedPage:
+def plan(engine: Engine, run: runs.Run, objects: list[ArchiveObject], size: int = 8) -> PlannedPage:
     return planning.plan_page(engine, run, ListedPage(objects), chunk_size=size)
 
 
@@ -280,7 +279,7 @@ def test_what_was_put_back_has_not_vanished_for_a_listing_that_missed_it(engine:
     assert pending(engine, archive) == (1, 0)
 
 
-def dated(archive: int, key: str, day: int | None) -> list[planning.ListedObject]:
+def dated(archive: int, key: str, day: int | None) -> list[ArchiveObject]:
     """An object as it was written on a day."""
     when = datetime(2026, 1, day, tzinfo=UTC) if day else None
     return [replace(obj, last_modified=when) for obj in listed(archive, [key])]
@@ -445,7 +444,7 @@ def test_run_over_several_archives_waits_where_all_that_is_left_stands_still(
     chunk = next(chunk for chunk in page.chunks if archive_of_chunk(engine, chunk) == second)
     fail(engine, chunk)
     assert state() == ("archive_removed", names[first])
-    dispatch.cancel_run(engine, page.run.id, dispatch.clock(engine))
+    control.cancel_run(engine, page.run.id, dispatch.clock(engine))
     assert state()[0] == "cancelled"
 
 
@@ -555,7 +554,7 @@ def test_cancelled_run_is_planned_no_further(
     engine: Engine, behind: Callable[[Engine, runs.Run], object]
 ) -> None:
     run, archive = new_run(engine), new_archive(engine)
-    dispatch.cancel_run(engine, run.id, dispatch.clock(engine))
+    control.cancel_run(engine, run.id, dispatch.clock(engine))
     with pytest.raises(RunStopped):
         plan(engine, run, listed(archive, ["a.jpg"]))
     with pytest.raises(RunStopped):
