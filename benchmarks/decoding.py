@@ -32,7 +32,7 @@ def main() -> None:
     hierarchy = load_hierarchy(given.partitions)[0] if given.partitions else places()
 
     tracemalloc.start()
-    decoder = Decoder.from_hierarchy(hierarchy, Calibration(temperatures=(1.2, 1.2, 1.2)))
+    decoder = hierarchy.decoder(Calibration(temperatures=(1.2, 1.2, 1.2)))
     kept, building = (size / 1e6 for size in tracemalloc.get_traced_memory())
     tracemalloc.stop()
     sizes = " / ".join(f"{len(p):,}" for p in hierarchy.partitions)

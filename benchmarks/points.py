@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("--partitions", type=Path, default=Path("../shared/partitions"))
     parser.add_argument("--photographs", type=int, default=1000)
     given = parser.parse_args()
-    decoder = Decoder.from_hierarchy(load_hierarchy(given.partitions)[0])
+    decoder = load_hierarchy(given.partitions)[0].decoder()
     random = np.random.default_rng(3)
     with tempfile.TemporaryDirectory() as folder:
         files = {point: Path(folder) / f"{point}.csv" for point in ("top", "best")}

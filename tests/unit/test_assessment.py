@@ -59,7 +59,7 @@ def test_every_answer_is_read_with_a_calibration_fitted_on_the_other_folds(
 
     monkeypatch.setattr(assessment, "fit", noting)
     monkeypatch.setattr(assessment, "decode", reading)
-    said = assessment.crossfitted(Decoder.from_hierarchy(HIERARCHY), HIERARCHY, given)
+    said = assessment.crossfitted(HIERARCHY.decoder(), HIERARCHY, given)
     assert [len(photographs) for photographs in fitted] == [COUNT - COUNT // FOLDS] * FOLDS
     for asked, (calibration, answer) in zip(given, said, strict=True):  # type: ignore[misc]
         assert answer is asked

@@ -41,7 +41,7 @@ def hierarchy() -> Hierarchy:
 def simulated(seed: int, count: int, factors: tuple[float, float, float]) -> list[Scored]:
     """Scores of which, undistorted, f* is the truth; then each head's logits are multiplied."""
     rng = np.random.default_rng(seed)
-    cells, decoder = hierarchy(), Decoder.from_hierarchy(hierarchy())
+    cells, decoder = hierarchy(), hierarchy().decoder()
     found = []
     for _ in range(count):
         centre = rng.integers(len(cells.fine))
@@ -81,8 +81,8 @@ def test_distorted_scores_are_recovered(factors: tuple[float, float, float]) -> 
     assert (found.photographs, found.outside) == (500, 0)
 
     fresh = simulated(2, 1000, factors)
-    raw = answers(Decoder.from_hierarchy(hierarchy(), Calibration()), fresh)
-    fitted = answers(Decoder.from_hierarchy(hierarchy(), found.calibration), fresh)
+    raw = answers(hierarchy().decoder(Calibration()), fresh)
+    fitted = answers(hierarchy().decoder(found.calibration), fresh)
     before, after = (
         assess_confidence([d.confidence[2] for d in a], hits_at_200(a, fresh), resamples=20)
         for a in (raw, fitted)
@@ -180,7 +180,7 @@ def test_abstaining_keeps_the_rate() -> None:
     factors = (2.0, 2.0, 2.0)
     found = fit(hierarchy(), simulated(1, 500, factors), error_rate=0.55)
     fresh = simulated(2, 1000, factors)
-    decoded = answers(Decoder.from_hierarchy(hierarchy(), found.calibration), fresh)
+    decoded = answers(hierarchy().decoder(found.calibration), fresh)
     answered = np.array([d.abstention == "" for d in decoded])
     assert 0.05 < answered.mean() < 0.95
     assert 1 - hits_at_200(decoded, fresh)[answered].mean() < 0.55

@@ -48,7 +48,7 @@ def test_f_star_by_hand(small: Hierarchy) -> None:
 
     0.1·0.2·0.6 = 0.012, 0.2·0.2·0.6 = 0.024, 0.3·0.3·0.6 = 0.054, 0.4·0.5·0.4 = 0.080: of 0.170.
     """
-    decoder = Decoder.from_hierarchy(small)
+    decoder = small.decoder()
     args = logits([0.6, 0.4]), logits([0.5, 0.2, 0.3]), logits([0.1, 0.2, 0.3, 0.4])
     p = decoder.distribution(*args)
     np.testing.assert_allclose(p, np.array([12, 24, 54, 80]) / 170, rtol=1e-6)
@@ -69,7 +69,7 @@ def test_f_star_by_hand(small: Hierarchy) -> None:
 
 
 def test_crops_are_averaged_as_probabilities(small: Hierarchy) -> None:
-    decoder = Decoder.from_hierarchy(small)
+    decoder = small.decoder()
     even = logits([0.5, 0.5]), logits([1 / 3] * 3)
     # The even middle and coarse heads leave the mean of the crops: 0.4, 0.2, 0.2, 0.2.
     p = decoder.distribution(*even, logits([0.7, 0.1, 0.1, 0.1], [0.1, 0.3, 0.3, 0.3]))
@@ -77,9 +77,7 @@ def test_crops_are_averaged_as_probabilities(small: Hierarchy) -> None:
 
 
 def test_a_missing_ancestor_is_an_uninformative_one(small: Hierarchy) -> None:
-    decoder = Decoder.from_hierarchy(
-        Hierarchy(partition("c", "89c", "1"), small.middle, small.fine)
-    )
+    decoder = Hierarchy(partition("c", "89c", "1"), small.middle, small.fine).decoder()
     p = decoder.distribution(logits([0.9, 0.1]), logits([1 / 3] * 3), logits([0.25] * 4))
     np.testing.assert_allclose(p, np.array([0.9, 0.9, 0.9, 0.5]) / 3.2, rtol=1e-6)
     answer = decoder.decode(
@@ -91,7 +89,7 @@ def test_a_missing_ancestor_is_an_uninformative_one(small: Hierarchy) -> None:
 
 def test_calibration_by_hand(small: Hierarchy) -> None:
     """At temperature 2 the odds are square roots; then a tenth of the prior 1, 2, 3, 4 of 10."""
-    decoder = Decoder.from_hierarchy(small, Calibration(temperatures=(1, 1, 2), prior_weight=0.1))
+    decoder = small.decoder(Calibration(temperatures=(1, 1, 2), prior_weight=0.1))
     p = decoder.distribution(
         logits([0.5, 0.5]), logits([1 / 3] * 3), logits([0.64, 0.16, 0.16, 0.04])
     )
@@ -103,13 +101,13 @@ def test_calibration_by_hand(small: Hierarchy) -> None:
 def test_confidence_by_hand(small: Hierarchy) -> None:
     """All mass in one cell of spread 10 km: Rayleigh around its mean, and 1 km is not resolved."""
     sure = logits([0.5, 0.5]), logits([1 / 3] * 3), np.array([[99, 0, 0, 0]], np.float32), SCENE
-    plain = Decoder.from_hierarchy(small, Calibration()).decode(*sure)
+    plain = small.decoder(Calibration()).decode(*sure)
     assert np.isnan(plain.confidence[0])
     assert plain.confidence[1] == pytest.approx(1 - np.exp(-(25**2) / 10**2), abs=2e-3)
     assert plain.confidence[2:] == pytest.approx([1, 1, 1], abs=1e-5)
 
     curve = Calibration(slopes=(1, 0.5, 0, 0, 0), intercepts=(0, 0, 0.2, -1, 4), abstain_below=0.6)
-    answer = Decoder.from_hierarchy(small, curve).decode(*sure)
+    answer = small.decoder(curve).decode(*sure)
     odds = np.sqrt(plain.confidence[1] / (1 - plain.confidence[1]))
     at_25 = odds / (1 + odds)
     # 200 km and 750 km state less than 25 km does, which cannot be: they are raised to it.
@@ -125,9 +123,7 @@ def test_confidence_by_hand(small: Hierarchy) -> None:
 def test_abstention(small: Hierarchy, below: float, spread: float, reason: str) -> None:
     """Half the mass is near. A radius that is not resolved states nothing: no evidence either."""
     fine = partition("fine", *small.fine.tokens, spread=spread)
-    decoder = Decoder.from_hierarchy(
-        Hierarchy(small.coarse, small.middle, fine), Calibration(abstain_below=below)
-    )
+    decoder = Hierarchy(small.coarse, small.middle, fine).decoder(Calibration(abstain_below=below))
     half = logits([0.5, 0.5]), logits([1 / 3] * 3), logits([0.001, 0.001, 0.498, 0.5]), SCENE
     assert decoder.decode(*half).abstention == reason
 
@@ -135,7 +131,7 @@ def test_abstention(small: Hierarchy, below: float, spread: float, reason: str) 
 def test_the_best_point_hits_more_radii(small: Hierarchy) -> None:
     """The top cell is alone; two neighbours together are the better bet."""
     fine = partition("fine", "89c24", "89c2c", "47e04")
-    decoder = Decoder.from_hierarchy(Hierarchy(small.coarse, small.middle, fine), Calibration())
+    decoder = Hierarchy(small.coarse, small.middle, fine).decoder(Calibration())
     args = logits([0.5, 0.5]), logits([1 / 3] * 3), logits([0.31, 0.3, 0.39]), SCENE
     top, best = decoder.decode(*args), decoder.decode(*args, point="best")
     assert (top.cells[2], best.cells[2]) == ("47e04", "89c24")
@@ -143,7 +139,7 @@ def test_the_best_point_hits_more_radii(small: Hierarchy) -> None:
 
 
 def test_what_is_refused(small: Hierarchy) -> None:
-    decoder = Decoder.from_hierarchy(small)
+    decoder = small.decoder()
     good = logits([0.5, 0.5]), logits([1 / 3] * 3), logits([0.25] * 4)
     with pytest.raises(ValueError, match=r"shape \(1, 2\), expected \[crops, 4\]"):
         decoder.distribution(good[0], good[1], good[0])
@@ -158,7 +154,7 @@ def test_what_is_refused(small: Hierarchy) -> None:
 
 
 def test_heads_that_contradict_each_other_still_answer(small: Hierarchy) -> None:
-    decoder = Decoder.from_hierarchy(small)
+    decoder = small.decoder()
     far = np.float32(1e4)
     p = decoder.distribution(
         np.array([[far, 0]]), np.array([[far, 0, 0]]), np.array([[0, 0, 0, far]])
@@ -179,7 +175,7 @@ def test_save_and_load(small: Hierarchy, tmp_path: Path) -> None:
     calibration = Calibration((1.5, 1, 2), 0.1, (1, 2, 3, 4, 5), (0, 0, 0, 0, 1), 0.2)
     args = logits([0.6, 0.4]), logits([0.5, 0.2, 0.3]), logits([0.1, 0.2, 0.3, 0.4]), SCENE
     for given_calibration in (calibration, None):
-        decoder = Decoder.from_hierarchy(small, given_calibration)
+        decoder = small.decoder(given_calibration)
         decoder.save(tmp_path / "decoder.npz")
         loaded = Decoder.load(tmp_path / "decoder.npz")
         assert loaded.calibration == given_calibration
@@ -199,7 +195,7 @@ def test_it_stands_alone(small: Hierarchy, tmp_path: Path) -> None:
     """Copied beside Triton's model.py it runs with NumPy and nothing of ours."""
     import triton_models.answer
 
-    Decoder.from_hierarchy(small).save(tmp_path / "decoder.npz")
+    small.decoder().save(tmp_path / "decoder.npz")
     package = tmp_path / "triton_models"
     shutil.copytree(Path(triton_models.answer.__file__).parent, package / "answer")
     (package / "__init__.py").touch()
@@ -259,7 +255,7 @@ def test_known_posteriors(large: Hierarchy) -> None:
     """The right cell, and truths drawn from the posterior fall inside as often as regions say."""
     assert len(large.fine) > 10_000
     rng = np.random.default_rng(9)
-    decoder = Decoder.from_hierarchy(large)
+    decoder = large.decoder()
     flat = (np.zeros((1, len(p)), np.float32) for p in (large.coarse, large.middle))
     coarse, middle = flat
     draws = 20_000
@@ -292,7 +288,7 @@ def test_every_answer(seed: int, scale: float, crops: int) -> None:
     rng = np.random.default_rng(seed)
     hierarchy = _EVERY
     weight = float(rng.choice([0.0, 0.3]))
-    decoder = Decoder.from_hierarchy(hierarchy, Calibration(prior_weight=weight))
+    decoder = hierarchy.decoder(Calibration(prior_weight=weight))
     coarse, middle, fine = (
         (rng.normal(size=(crops, len(p))) * scale).astype(np.float32) for p in hierarchy.partitions
     )

@@ -3,7 +3,6 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -20,9 +19,9 @@ MAY_IMPORT = {
     "geotag": OURS,
 }
 
-# The rooms of each package, lowest first. A room imports only from rooms on the lines before its
-# own, never from a neighbour on the same line. A room is a folder, or a file beside the folders.
-ROOMS = {
+# The subpackages of each package in layers, lowest first. A subpackage imports only from layers
+# below its own, never from its neighbours. A file beside the folders counts as one.
+LAYERS = {
     "deploy": ("errors settings", "model_control", "local"),
     "geotag": (
         "exits formats interruption settings",
@@ -85,22 +84,17 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def statements(node: ast.AST) -> Iterator[ast.AST]:
-    """Everything below a node, but for what only a type checker runs."""
-    for child in ast.iter_child_nodes(node):
-        if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
-            yield child
-            yield from statements(child)
-
-
 @cache
 def arrows() -> dict[str, frozenset[str]]:
-    """The import graph: for each of our modules those that it imports, at any depth of its code."""
+    """The import graph: each of our modules with those that it imports, at any depth of its code.
+
+    What is imported for the type checker alone counts as well.
+    """
     paths = {name_of(path): path for package in OURS for path in modules(package)}
     graph = {}
     for module, path in paths.items():
         found: set[str] = set()
-        for node in statements(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
@@ -119,29 +113,29 @@ def test_no_import_goes_in_a_circle() -> None:
         pytest.fail(" imports ".join(reversed(error.args[1])))
 
 
-@pytest.mark.parametrize("package", sorted(ROOMS))
-def test_every_room_has_its_storey(package: str) -> None:
-    named = [room for line in ROOMS[package] for room in line.split()]
+@pytest.mark.parametrize("package", sorted(LAYERS))
+def test_every_subpackage_is_in_a_layer(package: str) -> None:
+    named = [name for line in LAYERS[package] for name in line.split()]
     there = {module.split(".")[1] for module in arrows() if module.startswith(f"{package}.")}
     assert sorted(named) == sorted(there)
 
 
-@pytest.mark.parametrize("package", sorted(ROOMS))
-def test_no_room_imports_from_above_or_beside_it(package: str) -> None:
-    storey = {room: k for k, line in enumerate(ROOMS[package]) for room in line.split()}
+@pytest.mark.parametrize("package", sorted(LAYERS))
+def test_no_subpackage_imports_from_its_own_layer_or_above(package: str) -> None:
+    layer = {name: k for k, line in enumerate(LAYERS[package]) for name in line.split()}
     wrong = []
     for module, imported_modules in arrows().items():
         for other in imported_modules:
             if not (module.startswith(f"{package}.") and other.startswith(f"{package}.")):
                 continue
             here, there = module.split(".")[1], other.split(".")[1]
-            if here != there and storey[there] >= storey[here]:
+            if here != there and layer[there] >= layer[here]:
                 wrong.append(f"{module} imports {other}")
     assert wrong == []
 
 
-def test_only_landmarks_knows_landmarks() -> None:
-    """What is general lies elsewhere: `landmarks` is how one of our releases was made."""
+def test_nothing_outside_landmarks_imports_it() -> None:
+    """`landmarks` makes one release. General code belongs elsewhere."""
     knowing = {
         module
         for module, imported_modules in arrows().items()
@@ -154,7 +148,7 @@ def test_what_runs_inside_triton_imports_itself_and_numpy() -> None:
     found = {
         other
         for path in modules("triton_models/answer")
-        for node in statements(ast.parse(path.read_text("utf-8")))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for other in (
             [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module]

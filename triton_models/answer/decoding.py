@@ -13,7 +13,7 @@ import json
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,6 @@ import numpy.typing as npt
 from triton_models.answer.confidence import Calibration
 from triton_models.answer.radii import RADII_KM, Circles
 from triton_models.answer.regions import MOST_CELLS, Coarsening, Region, top
-
-if TYPE_CHECKING:
-    from triton_models.cells.geocells import Hierarchy
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -107,25 +104,6 @@ class Decoder:
         self._along_curve = np.argsort(self._ids)
         self._coarsening = Coarsening(self._ids[self._along_curve])
         self._circles = Circles(self._vectors, spread_km)
-
-    @classmethod
-    def from_hierarchy(
-        cls, hierarchy: Hierarchy, calibration: Calibration | None = None
-    ) -> Decoder:
-        """Return the decoder of a release's partitions."""
-        fine = hierarchy.fine
-        return cls(
-            coarse_tokens=np.array(hierarchy.coarse.tokens),
-            middle_tokens=np.array(hierarchy.middle.tokens),
-            fine_tokens=np.array(fine.tokens),
-            fine_to_coarse=hierarchy.fine_to_coarse.astype(np.int64),
-            fine_to_middle=hierarchy.fine_to_middle.astype(np.int64),
-            longitude=fine.longitude,
-            latitude=fine.latitude,
-            spread_km=fine.known_spread_km,
-            prior=fine.photographs / fine.photographs.sum(),
-            calibration=calibration,
-        )
 
     def save(self, path: Path) -> None:
         """Write the decoder to one ``.npz`` file, which ``load`` reads."""

@@ -13,6 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from triton_models.answer.confidence import Calibration
+from triton_models.answer.decoding import Decoder
 from triton_models.cells import s2cells
 from triton_models.cells.polygons import cell_polygons
 from triton_models.cells.s2cells import Floats, Ids, Ints
@@ -134,6 +136,21 @@ class Hierarchy:
     def partitions(self) -> tuple[Partition, Partition, Partition]:
         """Coarse, middle, fine."""
         return self.coarse, self.middle, self.fine
+
+    def decoder(self, calibration: Calibration | None = None) -> Decoder:
+        """Return a decoder of scores over these partitions."""
+        return Decoder(
+            coarse_tokens=np.array(self.coarse.tokens),
+            middle_tokens=np.array(self.middle.tokens),
+            fine_tokens=np.array(self.fine.tokens),
+            fine_to_coarse=self.fine_to_coarse.astype(np.int64),
+            fine_to_middle=self.fine_to_middle.astype(np.int64),
+            longitude=self.fine.longitude,
+            latitude=self.fine.latitude,
+            spread_km=self.fine.known_spread_km,
+            prior=self.fine.photographs / self.fine.photographs.sum(),
+            calibration=calibration,
+        )
 
 
 def with_ancestors(ids: Ids) -> Ids:

@@ -77,7 +77,7 @@ def fit(
     Raises CalibrationError where no photograph lies in a fine cell, or no threshold keeps the rate.
     """
     base = Calibration(familiarity=familiarity)
-    decoder = Decoder.from_hierarchy(hierarchy)
+    decoder = hierarchy.decoder()
     cells = hierarchy.fine.locate(
         [s.longitude for s in photographs], [s.latitude for s in photographs]
     )

@@ -98,7 +98,7 @@ def fit_decoder(
     study: Study, known: Sequence[Scored], strange: Sequence[Scored], base: Calibration
 ) -> Decoder:
     """Return the decoder with curves, and a threshold at which a share of ABSTAIN abstains."""
-    decoder = Decoder.from_hierarchy(study.hierarchy, base)
+    decoder = study.hierarchy.decoder(base)
     fitted = calibration.fit_confidence(decoder, known, None, strange, STRANGERS)
     return decoder.calibrated(with_threshold(study, fitted, known))
 

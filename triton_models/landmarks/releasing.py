@@ -75,7 +75,7 @@ def calibrate(study: Study, known: Sequence[Scored], strange: Sequence[Scored]) 
 
 def with_threshold(study: Study, fitted: Calibration, known: Sequence[Scored]) -> Calibration:
     """Return the calibration with the threshold at which a share of ABSTAIN of `known` abstains."""
-    stated = confidences(Decoder.from_hierarchy(study.hierarchy, fitted), known)
+    stated = confidences(study.hierarchy.decoder(fitted), known)
     return replace(fitted, abstain_below=float(np.quantile(stated, ABSTAIN)))
 
 

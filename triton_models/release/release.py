@@ -153,7 +153,7 @@ class Release:
         """The decoder that turns its logits into an answer."""
         fitted = self.manifest.calibration
         calibration = None if fitted is None else Calibration.from_dict(dict(fitted))
-        return Decoder.from_hierarchy(self.hierarchy, calibration)
+        return self.hierarchy.decoder(calibration)
 
     def file(self, name: str) -> Path:
         """Return the path of one of the release's files."""

@@ -64,7 +64,7 @@ def assess(hierarchy: Hierarchy, answers: Sequence[ScoredAnswer], fitted: Calibr
 
     Raises CalibrationError where a fold has no photograph in a fine cell.
     """
-    raw = Decoder.from_hierarchy(hierarchy, Calibration())
+    raw = hierarchy.decoder(Calibration())
     said = crossfitted(raw, hierarchy, answers)
     own = [decode(raw.calibrated(fitted), answer) for answer in answers]
     kept = np.array([not d.abstention for d in own])
