@@ -1,8 +1,8 @@
-"""Which archives may be read: registered, paused, removed.
+"""Register, pause, resume and remove archives.
 
-An archive is a prefix of a bucket at an S3 endpoint. Those that are registered at one time do not
-overlap, so that every object belongs to one archive at most. A removed one keeps its objects and
-results, and is what it was when the same place is registered under the same name again.
+An archive is a prefix of a bucket at an S3 endpoint. Registered archives do not overlap, so every
+object belongs to at most one. A removed archive keeps its objects and results. Re-registering the
+same prefix under the same name restores it.
 """
 
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ from db.engine import sql
 
 @dataclass(frozen=True)
 class ArchiveRecord:
-    """Where an archive is and how it is read.
+    """An archive's location, and how it is read.
 
     Args:
         name: unique, for people.
         endpoint: URL of the S3 service; `""` is AWS itself.
-        bucket, prefix: what of it is the archive; the prefix may be `""`.
-        region: that requests are signed for; None is the settings' one.
-        credentials: a reference: `settings`, `chain`, `profile:…`, `role:…`, `env:…`.
+        bucket, prefix: of its keys; the prefix may be `""`.
+        region: that requests are signed for; None is the settings' region.
+        credentials: a reference: `settings`, `chain`, `profile:…`, `role:…` or `env:…`.
         include, exclude: globs that an object's key below the prefix must and must not match.
-        allow_private: whether its endpoint may have a private address and speak plain HTTP.
+        allow_private: whether its endpoint may have a private address and use plain HTTP.
     """
 
     name: str
@@ -47,7 +47,7 @@ class ArchiveRecord:
 
 @dataclass(frozen=True)
 class RegisteredArchive(ArchiveRecord):
-    """An archive that is in the ledger."""
+    """An archive with its row in the ledger."""
 
     id: int = 0
     registered_at: datetime | None = None
@@ -57,7 +57,7 @@ class RegisteredArchive(ArchiveRecord):
 
 @dataclass(frozen=True)
 class Counts:
-    """An archive's objects: those that are there, and how many of them are in which state."""
+    """How many current objects an archive has, and in which states."""
 
     objects: int
     pending: int
@@ -67,7 +67,7 @@ class Counts:
 
 
 class ArchiveConflict(Exception):
-    """An archive cannot be registered so; the message says what stands in the way."""
+    """An archive cannot be registered; the message gives the conflict."""
 
 
 class ArchiveUnknown(Exception):
@@ -75,10 +75,10 @@ class ArchiveUnknown(Exception):
 
 
 def add(engine: Engine, archive: ArchiveRecord) -> RegisteredArchive:
-    """Register an archive; one that was removed comes back, with what is said of it now.
+    """Register an archive, or restore a removed one with these settings.
 
     Raises:
-        ArchiveConflict: its name is another place's, or its keys are another archive's.
+        ArchiveConflict: another archive has its name, or has keys in common with it.
     """
     with engine.begin() as connection:
         connection.execute(text("LOCK TABLE geotag.archive IN SHARE ROW EXCLUSIVE MODE"))
@@ -133,16 +133,16 @@ def _refuse_conflicts(known: dict[str, RegisteredArchive], archive: ArchiveRecor
 
 
 def registered(engine: Engine, *, removed: bool = False) -> list[RegisteredArchive]:
-    """The archives by name; with those that were removed where they are asked for."""
+    """Return the archives, sorted by name; with `removed`, the removed ones too."""
     with engine.connect() as connection:
         return [a for a in _all(connection) if removed or a.removed_at is None]
 
 
 def by_name(engine: Engine, name: str) -> RegisteredArchive:
-    """A registered archive.
+    """Return the registered archive of a name.
 
     Raises:
-        ArchiveUnknown: there is none of that name.
+        ArchiveUnknown: no archive of that name is registered.
     """
     for archive in registered(engine):
         if archive.name == name:
@@ -151,7 +151,7 @@ def by_name(engine: Engine, name: str) -> RegisteredArchive:
 
 
 def by_id(connection: Connection, archive_id: int) -> RegisteredArchive:
-    """An archive by its id, removed or not."""
+    """Return an archive by its id, removed or not."""
     return _archive(
         connection.execute(
             text("SELECT * FROM geotag.archive WHERE id = :id"), {"id": archive_id}
@@ -162,24 +162,24 @@ def by_id(connection: Connection, archive_id: int) -> RegisteredArchive:
 def covering(
     archives: Sequence[RegisteredArchive], bucket: str, key: str
 ) -> list[RegisteredArchive]:
-    """Those of the archives that a key of a bucket belongs to: one for each endpoint at most."""
+    """Return the archives that a key of a bucket belongs to: at most one for each endpoint."""
     return [a for a in archives if a.bucket == bucket and key.startswith(a.prefix)]
 
 
 def pause(engine: Engine, name: str) -> None:
-    """Plan and publish nothing more for an archive; what is in flight finishes."""
+    """Stop planning and publishing for an archive. Published chunks are finished."""
     with engine.begin() as connection:
         _set(connection, name, "paused_at = coalesce(paused_at, now())")
 
 
 def resume(engine: Engine, name: str) -> None:
-    """Plan and publish for an archive again."""
+    """Resume planning and publishing for an archive."""
     with engine.begin() as connection:
         _set(connection, name, "paused_at = NULL")
 
 
 def remove(engine: Engine, name: str) -> None:
-    """Read an archive no more; its objects and results stay, and its schedule goes."""
+    """Remove an archive and its schedule. Its objects and results stay."""
     with engine.begin() as connection:
         archive_id = _set(connection, name, "removed_at = now(), paused_at = NULL")
         connection.execute(
@@ -188,14 +188,14 @@ def remove(engine: Engine, name: str) -> None:
 
 
 def counts(engine: Engine, archive_id: int) -> Counts:
-    """An archive's objects, pending and failed ones as the active release has them."""
+    """Count an archive's objects; pending and failed are of the active release."""
     with engine.connect() as connection:
         row = connection.execute(sql("archive_counts"), {"archive_id": archive_id}).one()
     return Counts(**row._mapping)
 
 
 def _set(connection: Connection, name: str, change: str) -> int:
-    """Change an archive; returns its id."""
+    """Change a registered archive and return its id."""
     changed: int | None = connection.execute(
         text(
             f"UPDATE geotag.archive SET {change} WHERE name = :name AND removed_at IS NULL"

@@ -1,4 +1,4 @@
-"""What a worker reads when it takes up a chunk, and the one bulk write when it has done it."""
+"""What a worker reads when it begins a chunk, and the bulk write of its results."""
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
@@ -17,9 +17,9 @@ from db.objects import ArchiveObject
 
 @dataclass(frozen=True)
 class Chunk:
-    """What is left to do in a chunk, of which archive, and the release that is to answer.
+    """The objects of a chunk that have no outcome yet, their archive, and the release to ask.
 
-    `killed` counts the attempts that a worker which died has left open.
+    `killed` counts the attempts that dead workers left open.
     """
 
     run_id: int
@@ -49,7 +49,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Geotag:
-    """What a release says of a content, as the table `geotag` keeps it.
+    """A release's prediction for a content, with the columns of the table `geotag`.
 
     Longitude and latitude in degrees, WGS 84; `confidence` is the probability that the place lies
     within 200 km, None where the release is not calibrated.
@@ -89,15 +89,15 @@ class Geotag:
 
 @dataclass(frozen=True)
 class Result:
-    """How one try at one object ended.
+    """The result of one attempt at one object.
 
     Args:
         object_version_id: the object.
-        state: the outcome's state, or None where the object is handed back without one.
+        state: of the outcome; None if the object goes back to the queue without one.
         code, message: of the error, if any.
-        content: the bytes, where they were fetched.
-        version_id: the version that S3 served, where the bucket keeps versions.
-        geotag: a new prediction; None where the content had one already, or none was made.
+        content: what was fetched, if anything was.
+        version_id: the version that S3 served, if the bucket keeps versions.
+        geotag: a new prediction; None if the content already had one, or none was made.
     """
 
     object_version_id: int
@@ -141,13 +141,14 @@ _OUTCOME = {
 
 
 def begin_chunk(engine: Engine, chunk_id: int, delivery: int, forgiven: int = 0) -> Chunk | None:
-    """The chunk, with its objects that have no outcome yet.
+    """Return the chunk with its objects that have no outcome yet.
 
-    None where the message is stale, or the archive was removed: what is not registered is not read.
+    Open attempts of the chunk are closed. Those up to the id `forgiven` are closed as
+    `handed_back`, because their worker only lost the database; the others as `worker_killed`. The
+    caller has the chunk's lease.
 
-    Attempts that are found open belong to a worker that died, and are closed as `worker_killed`;
-    those up to the id `forgiven` belong to one that lived and lost the database, and are closed as
-    `handed_back`. The caller holds the chunk.
+    Returns:
+        None if the message is stale or the archive was removed.
     """
     with engine.begin() as connection:
         current = connection.execute(
@@ -178,7 +179,7 @@ def begin_chunk(engine: Engine, chunk_id: int, delivery: int, forgiven: int = 0)
 
 
 def finish_chunk(engine: Engine, chunk_id: int) -> None:
-    """Say that a chunk is done, if each of its objects has an outcome."""
+    """Mark a chunk as finished if each of its objects has an outcome."""
     with engine.begin() as connection:
         connection.execute(sql("finish_chunk"), {"chunk_id": chunk_id})
 
@@ -186,10 +187,12 @@ def finish_chunk(engine: Engine, chunk_id: int) -> None:
 def open_attempts(
     engine: Engine, chunk_id: int, object_version_ids: Sequence[int], worker: str
 ) -> int:
-    """Write that this worker is about to try these objects: the row that isolates poison.
+    """Record an attempt for each of these objects, before any is touched.
+
+    The open attempts of a worker that dies show which objects may have killed it.
 
     Returns:
-        The id of the last attempt, 0 where there is none.
+        The id of the last attempt; 0 if there are no objects.
     """
     with engine.begin() as connection:
         opened = connection.execute(
@@ -206,7 +209,7 @@ def open_attempts(
 
 
 def heartbeat(engine: Engine, chunk_id: int) -> None:
-    """Say that the chunk's worker is alive."""
+    """Record that the chunk's worker is alive."""
     with engine.begin() as connection:
         connection.execute(
             text("UPDATE geotag.chunk SET heartbeat_at = now() WHERE id = :id"), {"id": chunk_id}
@@ -214,9 +217,9 @@ def heartbeat(engine: Engine, chunk_id: int) -> None:
 
 
 def write_results(engine: Engine, chunk_id: int, results: Sequence[Result]) -> None:
-    """Write everything that a chunk's results say, in one transaction; writing twice is harmless.
+    """Write a chunk's results in one transaction; idempotent.
 
-    The chunk is finished when each of its objects has an outcome.
+    The chunk is marked as finished if each of its objects then has an outcome.
     """
     with engine.begin() as connection:
         run = connection.execute(

@@ -1,8 +1,8 @@
-"""From listed objects to chunks that wait for a worker.
+"""Record listed objects and cut the pending ones into chunks.
 
-A run is planned page by page. A page is one transaction: the objects, the chunks, and where the
-listing goes on. So its memory is flat in the number of objects, and whoever finds a run whose
-planner died goes on after the last page. Nothing is sent from here: see `published_at`.
+A run is planned page by page. Each page is one transaction: its objects, its chunks, and the cursor
+after it. So memory does not grow with the listing, and after a planner's death the next one goes on
+with the page after. Chunks are published elsewhere (`workers/broker/publisher.py`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,11 +23,16 @@ _MAY_ALWAYS_VANISH = 100  # objects
 
 @dataclass(frozen=True)
 class ListedPage:
-    """Objects of a listing, how many of it were left out, and where it goes on after them.
+    """A page of a listing.
 
-    `left_out` are the keys of those left out, where the listing is of one archive: they are there,
-    so that what the ledger knows of them has not vanished. `unreadable` has the reason for each of
-    the objects, by archive and key, that could not be looked at. The ledger keeps what it knows.
+    Args:
+        objects: to be recorded.
+        skipped: how many listed objects are not among them.
+        cursor: where the listing goes on after the page.
+        left_out: the keys of the skipped objects, if the listing is of one archive. They exist, so
+            they have not vanished.
+        unreadable: why an object could not be looked at, by archive and key. What the ledger knows
+            of such an object stays.
     """
 
     objects: Sequence[ArchiveObject]
@@ -39,7 +44,7 @@ class ListedPage:
 
 @dataclass(frozen=True)
 class PlannedChunk:
-    """A chunk to publish: its objects travel in one message; a stale `delivery` is dropped."""
+    """A chunk to publish as one message. Workers drop a message of an older `delivery`."""
 
     chunk_id: int
     delivery: int
@@ -48,7 +53,7 @@ class PlannedChunk:
 
 @dataclass(frozen=True)
 class PlannedPage:
-    """What one page of a listing came to: the run after it, and the chunks it was cut into."""
+    """The run after a page was planned, and the page's chunks."""
 
     run: Run
     chunks: tuple[PlannedChunk, ...]
@@ -56,7 +61,7 @@ class PlannedPage:
 
 @dataclass(frozen=True)
 class Whole:
-    """A listing that names everything below a prefix of an archive as it was at a time."""
+    """What a complete listing covers: a prefix of an archive, as it was at a time."""
 
     archive_id: int
     prefix: str
@@ -76,14 +81,14 @@ def plan_page(
 
     Args:
         engine: of the ledger.
-        run: as the page before left it.
-        page: at most a few thousand objects; of one key listed twice, the last counts.
-        chunk_size: objects in a chunk, at most.
-        as_of: when the listing was made, if that is not now; what is known since is not undone.
-        most: objects cut into chunks, at most.
+        run: as the previous page left it.
+        page: at most a few thousand objects; if a key is listed twice, the last one counts.
+        chunk_size: most objects in a chunk.
+        as_of: when the listing was made, if not now. Newer changes in the ledger stay.
+        most: most objects that are cut into chunks.
 
     Raises:
-        PlannedElsewhere: another planner has gone on with the run, or ended its listing.
+        PlannedElsewhere: another planner has planned a page of the run, or closed it.
         RunStopped: it was cancelled.
     """
     newest = {(entry.archive_id, entry.key): entry for entry in page.objects}
@@ -135,10 +140,10 @@ def plan_page(
 
 
 def _hold_archive(connection: Connection, archive_id: int) -> None:
-    """Have one planner at a time decide, until its transaction ends, what of an archive is current.
+    """Lock an archive's current objects against other planners until the transaction ends.
 
-    And which chunk has it. Always after the run's row (`take`), and by ascending id: planners that
-    lock in one order cannot lock each other out.
+    Always after the run's row (`take`), and by ascending archive id: one order of locks rules out
+    deadlocks.
     """
     connection.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended('geotag.archive:' || :id, 0))"),
@@ -147,7 +152,7 @@ def _hold_archive(connection: Connection, archive_id: int) -> None:
 
 
 def _note(connection: Connection, run: Run) -> None:
-    """Write how far a run's planning is."""
+    """Record a run's cursor and totals."""
     totals = asdict(run.totals)
     changes = ", ".join(f"{name} = :{name}" for name in totals)
     statement = text(
@@ -195,7 +200,7 @@ def _stage_listed(
         ),
         name="listed",
     )
-    # A new table has no statistics, and a wrong guess reads all of the archive for every page.
+    # Without statistics PostgreSQL may read the whole archive for every page.
     connection.execute(text("ANALYZE pg_temp.listed"))
     if unreadable:
         connection.execute(sql("drop_unreadable"))
@@ -205,9 +210,9 @@ def _stage_listed(
 def cut(
     connection: Connection, run_id: int, object_version_ids: Sequence[int], size: int
 ) -> tuple[PlannedChunk, ...]:
-    """New chunks of a run that hold these objects, each chunk of one archive.
+    """Cut objects into new chunks of a run, each of one archive, and return them.
 
-    An object that another chunk of the run holds moves.
+    An object of another chunk of the run is moved to the new one.
     """
     if not object_version_ids:
         return ()
@@ -220,8 +225,8 @@ def cut(
 def split_chunk(engine: Engine, chunk_id: int) -> None:
     """Move a chunk's objects that have no outcome into chunks of one object each.
 
-    Asked for when a worker died in the chunk: whichever object did it then dies alone. The parts
-    wait to be published, as new chunks do.
+    For a chunk whose worker died: the object that killed it is then in a chunk by itself. The new
+    chunks wait to be published.
     """
     with engine.begin() as connection:
         run_id = connection.execute(
@@ -234,21 +239,21 @@ def split_chunk(engine: Engine, chunk_id: int) -> None:
 def close_plan(
     engine: Engine, run: Run, whole: Whole | None = None, *, most_vanished: float = 1.0
 ) -> int:
-    """Say that the run's listing is complete: it is finished when its last chunk is.
+    """Record that a run's listing is complete. The run is finished when its last chunk is.
 
     Args:
         engine: of the ledger.
         run: as its last page left it.
-        whole: what the listing covers, if it names everything there: objects that it lacks, and
-            that were there before, have vanished.
+        whole: what the listing covers, if it is complete. Older objects that it lacks are marked as
+            vanished.
         most_vanished: the share of the archive's objects that may vanish at once. If more are
             missing, and more than a hundred, none is marked and the run records a warning.
 
     Returns:
-        How many objects have vanished.
+        How many objects were marked.
 
     Raises:
-        PlannedElsewhere: another planner has gone on with the run, or ended its listing.
+        PlannedElsewhere: another planner has planned a page of the run, or closed it.
         RunStopped: it was cancelled.
     """
     with engine.begin() as connection:
@@ -264,7 +269,7 @@ def close_plan(
             ),
             {"id": run.id, "vanished": vanished},
         )
-        # Of cancelled runs too.
+        # Rows of cancelled runs are deleted as well.
         connection.execute(
             text(
                 "DELETE FROM geotag.run_seen s USING geotag.run r"
@@ -275,7 +280,7 @@ def close_plan(
 
 
 def _vanish(connection: Connection, run: Run, whole: Whole, most_vanished: float) -> int:
-    """Mark what a complete listing lacks as vanished, unless that is too much; returns how many."""
+    """Mark what a complete listing lacks as vanished, unless it is too much; return how many."""
     found = connection.execute(
         sql("vanish_objects"),
         {

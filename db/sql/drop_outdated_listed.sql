@@ -1,4 +1,4 @@
--- A listing of a while ago (an inventory) says nothing of keys that changed, or went, since then.
+-- Drop the rows of an older listing (an inventory) whose keys have changed or vanished since then.
 DELETE FROM pg_temp.listed l
 USING geotag.object_version v
 WHERE v.archive_id = l.archive_id

@@ -1,4 +1,4 @@
--- A listed key that could not be looked at, and is known to have vanished, stays vanished.
+-- Drop listed rows that could not be looked at and whose keys have vanished: they stay vanished.
 DELETE FROM pg_temp.listed l
 USING geotag.object_version v
 WHERE l.unreadable

@@ -1,5 +1,5 @@
--- What is known of a content grows once: from its bytes alone to the facts read from them.
--- Sorted, so that two workers that write the same contents cannot lock each other out.
+-- Insert contents, or add the facts read from the bytes to a content that has none yet.
+-- Sorted, so that two workers that write the same contents cannot deadlock.
 INSERT INTO geotag.content AS content (
     sha256, bytes, format, width, height, captured_at, camera_make, camera_model,
     exif_position, exif_altitude_m

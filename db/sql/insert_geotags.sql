@@ -1,4 +1,4 @@
--- The first answer stands: a geotag is append-only, and writing it twice changes nothing.
+-- Geotags are append-only: the first prediction of a release for a content stays. Idempotent.
 INSERT INTO geotag.geotag (
     sha256, release_id, calibrated, state, abstention, position,
     confidence, confidence_1_km, confidence_25_km, confidence_750_km, confidence_2500_km,

@@ -1,9 +1,9 @@
--- A known version that is listed again becomes current again (a picture put back). One that is
--- current already is not even locked, so that a nightly listing writes only what is new; whoever
--- changes that holds the archive's lock, as we do. One that was written anew meanwhile is current
--- since now: a listing that began before, and missed it, must not take it for gone. By the clock,
--- since the transaction may have waited for the lock. The subquery with OFFSET: see
--- supersede_objects. The answer is how many keys were not known before in any version.
+-- Insert the listed versions that are not current yet, or make them current again (a picture put
+-- back). Current versions are not touched, so a nightly listing writes only what is new; the archive's
+-- lock keeps them current. A version that was written anew is current since now, so that an older
+-- listing does not mark it as vanished: by the clock, because the transaction may have waited for the
+-- lock. Returns how many keys were not known in any version. The subquery with OFFSET: see
+-- supersede_objects.
 WITH news AS (
     SELECT l.archive_id, l.key, l.etag, l.size, l.last_modified
     FROM pg_temp.listed l

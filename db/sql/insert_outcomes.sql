@@ -1,4 +1,5 @@
--- The first outcome stands. Its state is the geotag's own, whichever worker wrote that.
+-- The first outcome stays. Its state is that of the stored geotag, which another worker may have
+-- written.
 INSERT INTO geotag.outcome (object_version_id, release_id, state, code, message, sha256, run_id)
 SELECT s.object_version_id, :release_id, coalesce(g.state, s.state), s.code, s.message, g.sha256,
        :run_id

@@ -1,4 +1,4 @@
--- A listed key that could not be looked at stands for the version that is known of it. The subquery
+-- Replace listed rows that could not be looked at by the current versions of their keys. The subquery
 -- with OFFSET: see supersede_objects.
 UPDATE pg_temp.listed l
 SET etag = v.etag,

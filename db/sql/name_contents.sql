@@ -1,5 +1,5 @@
--- Which bytes an object version turned out to be. Locked in order, so that two workers cannot lock
--- each other out; where a planner changes the same versions, one of the two may have to try again.
+-- Record the content of object versions. Locked in order, so that two workers cannot deadlock. A
+-- planner that changes the same versions can: then one of the two tries again.
 WITH named AS MATERIALIZED (
     SELECT v.id, s.sha256, s.version_id
     FROM pg_temp.staged_outcome s

@@ -1,5 +1,6 @@
--- Of the listed objects that this run has not seen before: which have an outcome for its release,
--- and which it holds already, or an earlier night of its archive and release in an unfinished chunk.
+-- For each listed object that the run has not seen before: the state of its outcome for the run's
+-- release, and whether it is planned already: by this run, or in an unfinished chunk of an earlier night
+-- of the same archive and release.
 WITH holder (run_id) AS MATERIALIZED (
     SELECT :run_id
     UNION ALL

@@ -1,5 +1,5 @@
--- Keys of the run's archive that were listed and are not its photographs (any more, or by its globs):
--- known objects among them (a manifest named them, or other globs did) are there, and not vanished.
+-- Keys that were listed and skipped. The objects among them that the ledger knows (from a manifest, or
+-- from older globs) exist, so they are recorded as seen and do not vanish.
 INSERT INTO geotag.run_seen (run_id, object_version_id)
 SELECT r.id, v.id
 FROM geotag.run r

@@ -1,6 +1,6 @@
--- A key that is listed with another ETag has a new version; the old one stays as history.
--- The subquery with OFFSET looks each key up by itself. As a plain join PostgreSQL reads all of the
--- archive for every page, because it knows nothing yet of what a first listing has just written.
+-- Mark the current versions of keys that are listed with another ETag as superseded.
+-- OFFSET 0 makes PostgreSQL look up each key by the index. With a plain join it reads the whole archive
+-- for every page, because there are no statistics yet of what a first listing has just written.
 UPDATE geotag.object_version
 SET superseded_at = now()
 WHERE id = ANY (ARRAY(

@@ -1,7 +1,7 @@
--- Objects that were there before a complete listing began, and that it lacks, have vanished: unless
--- they are more than :least of them and more than :share of what is there of the archive, which is
--- more likely a fault of the listing. Returns how many are missing, how many are there, and how many
--- were marked.
+-- Mark the objects that a complete listing lacks, and that were there before it began, as vanished.
+-- Marks none if they are more than :least and more than :share of the archive's current objects, since
+-- the listing is then more likely wrong. Returns how many are missing, how many were current, and how
+-- many were marked.
 WITH missing AS MATERIALIZED (
     SELECT v.id
     FROM geotag.object_version v

@@ -1,9 +1,9 @@
-"""S3 Inventory: the list that S3 itself writes of a bucket, for archives too large to be listed.
+"""S3 Inventory: the list of a bucket that S3 writes itself, for archives too large to be listed.
 
 A `manifest.json` names data files (gzipped CSV or Parquet) and their columns (Amazon S3 User Guide,
-"Locating your inventory list"). Whatever is not as it says refuses the inventory by name: the
-manifest itself before anything is planned, a row of a data file when it is come to. Data files go
-through a temporary file, so that memory does not grow with them.
+"Locating your inventory list"). A wrong manifest is refused before anything is planned. A wrong row
+of a data file refuses the inventory when it is read. Data files are downloaded to a temporary file,
+so memory does not grow with them.
 """
 
 import gzip
@@ -43,12 +43,12 @@ from workers.s3.service import S3Services, parse_s3_url, s3_url
 INVENTORY = "inventory s3://"
 PARTIAL = "partial "
 
-# S3 promises that an inventory has what was there two days before; what is newer it may lack
-# (Amazon S3 User Guide, "Amazon S3 Inventory consistency").
+# An inventory may lack objects of its last two days (Amazon S3 User Guide, "Amazon S3 Inventory
+# consistency").
 _LAG = timedelta(hours=48)
 _PAGE = 1000
 _LARGEST_MANIFEST = 2**24  # bytes
-# A row has an ETag of 16 random bytes: gzip cannot make it a hundredth of its size.
+# A row has an ETag of 16 random bytes, so gzip cannot shrink it to a hundredth.
 _MOST_INFLATION = 100
 _NEEDED = ("bucket", "key", "size", "etag")
 _KNOWN = (*_NEEDED, "islatest", "isdeletemarker", "lastmodifieddate")
@@ -63,7 +63,7 @@ class _File:
 
 @dataclass(frozen=True)
 class _Manifest:
-    """What a manifest.json says; `columns` are normalised (`ETag` and `e_tag` are `etag`)."""
+    """A manifest.json; `columns` are normalised (`ETag` and `e_tag` are `etag`)."""
 
     digest: str
     source_bucket: str
@@ -79,17 +79,17 @@ def inventory(
     archive: RegisteredArchive,
     name: str,
 ) -> Source:
-    """The photographs of an archive that an inventory names: current versions, below its prefix.
+    """Return the source of an archive's photographs in an inventory, in their current versions.
 
     Args:
         archives: the S3 services.
-        registered: the inventory must itself lie in one of these.
-        archive: that it is of.
-        name: `inventory s3://bucket/…/manifest.json`, or `partial inventory s3://…` where it does
-            not cover all of the archive and nothing may be taken for vanished.
+        registered: the archives; the inventory's files must be in one of them.
+        archive: whose objects it lists.
+        name: `inventory s3://bucket/…/manifest.json`, or `partial inventory s3://…` if it does not
+            cover the whole archive, so that nothing is marked as vanished.
 
     Raises:
-        UsageError: it is no inventory of this archive that we can read.
+        UsageError: it is not a readable inventory of this archive.
         GeotagError: it cannot be fetched.
     """
     bucket, key = parse_s3_url(name[name.index("s3://") :])
@@ -123,7 +123,7 @@ def _pages_of(
     number: int,
     skip: int,
 ) -> Iterator[ListedPage]:
-    """The pages of a data file after its first `skip` rows; a cursor has a page's last row."""
+    """Yield the pages of a data file after its first `skip` rows."""
     file = said.files[number]
     name = s3_url(where.bucket, file.key)
     chosen = selection(archive)
@@ -224,7 +224,7 @@ def _manifest(archives: S3Services, where: RegisteredArchive, key: str) -> _Mani
 
 
 def _columns(schema: str, *, parquet: bool) -> list[str]:
-    """Normalised column names: of `Bucket, Key, …`, or of Parquet's `message … { … }`."""
+    """Return normalised column names from `Bucket, Key, …` or Parquet's `message … { … }`."""
     names = (
         re.findall(r"\w+ +\w+ +(\w+) *(?:\([^)]*\))*;", schema) if parquet else schema.split(",")
     )
@@ -232,13 +232,13 @@ def _columns(schema: str, *, parquet: bool) -> list[str]:
 
 
 def _short(column: str) -> str:
-    """A normalised column name: `ETag` and `e_tag` are `etag`."""
+    """Return a normalised column name: `etag` for `ETag` and `e_tag`."""
     return column.strip().replace("_", "").lower()
 
 
 @contextmanager
 def _downloaded(archives: S3Services, where: RegisteredArchive, file: _File) -> Iterator[IO[bytes]]:
-    """A data file as a temporary file, once it is what the manifest says it is."""
+    """Download a data file to a temporary file and check its MD5 against the manifest."""
     name = s3_url(where.bucket, file.key)
     with tempfile.TemporaryFile() as data:
         archives.of(where).download(where.bucket, file.key, data, file.size)
@@ -251,7 +251,7 @@ def _downloaded(archives: S3Services, where: RegisteredArchive, file: _File) -> 
 
 
 def _csv(data: IO[bytes], name: str, said: _Manifest, file: _File) -> Iterator[dict[str, Any]]:
-    """The rows of a gzipped CSV file, which has no header and URL-encoded keys."""
+    """Yield the rows of a gzipped CSV file, which has no header and URL-encoded keys."""
     most = file.size * _MOST_INFLATION + 2**20
     try:
         with gzip.open(data) as lines:
@@ -272,7 +272,7 @@ def _csv(data: IO[bytes], name: str, said: _Manifest, file: _File) -> Iterator[d
 
 
 def _parquet(data: IO[bytes], name: str, said: _Manifest, _file: _File) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet file."""
+    """Yield the rows of a Parquet file, by normalised column name."""
     shorts: dict[str, str] = {}
 
     def choose(schema: pyarrow.Schema) -> list[str]:
@@ -290,5 +290,5 @@ def _parquet(data: IO[bytes], name: str, said: _Manifest, _file: _File) -> Itera
 
 
 def _text(value: object) -> object:
-    """Parquet's `binary` columns come as bytes where they are not declared as text."""
+    """Return the text of bytes: Parquet's `binary` columns may not be declared as text."""
     return value.decode() if isinstance(value, bytes) else value

@@ -1,8 +1,7 @@
 """Manifest files: CSV or Parquet with a column of `s3://` URLs.
 
-Somebody else wrote them, and a spreadsheet may have been through them. A manifest is read once in
-full before anything is planned, in memory that does not grow with it, and a wrong row refuses all
-of it, by its number.
+A manifest is checked in full before anything is planned. A wrong row refuses the whole manifest,
+and the message has its number. Memory does not grow with the file.
 """
 
 import csv
@@ -32,24 +31,24 @@ _LONGEST_ROW = 2**20  # bytes; a quoted cell may have line breaks
 
 
 class _Lines(Protocol):
-    """A binary file, as far as it is needed here."""
+    """A binary file that is read by lines."""
 
     def readline(self, size: int, /) -> bytes: ...
 
 
 Row = tuple[int, RegisteredArchive, str]
-"""A row's number, and the archive and key that it names."""
+"""A row's number, and the archive and key of its object."""
 
 
 def manifest(archives: S3Services, registered: Sequence[RegisteredArchive], path: Path) -> Source:
-    """Every object that a manifest names, in its order, whether it is there or not.
+    """Return the source of all objects that a manifest names, in its order.
 
-    An object that is missing is listed without an ETag, so that a worker records that. So is one
-    that cannot be looked at, as unreadable: nobody knows whether it is there, so the ledger keeps
-    what it knows of it, and a worker tries what has no result.
+    A missing object is listed without an ETag, and a worker records the failure. An object whose
+    HEAD is refused may exist, so it is listed as unreadable: the ledger keeps what it knows of it,
+    and a worker tries it if it has no outcome.
 
     Raises:
-        UsageError: the file is no manifest, or a row of it names what is not to be fetched.
+        UsageError: the file is not a manifest, or a row names an object that must not be requested.
     """
     for _row in rows(path, registered):
         pass
@@ -75,7 +74,7 @@ def manifest(archives: S3Services, registered: Sequence[RegisteredArchive], path
         except ObjectMissing:
             return absent
         except PermanentError as error:
-            # Access denied, for one: S3 answers so for a missing key too, without ListBucket.
+            # Without the permission ListBucket, S3 answers 403 for a missing key as well.
             unreadable[archive.id, key] = f"{error.code}: {error.message}"
             return absent
 
@@ -83,16 +82,16 @@ def manifest(archives: S3Services, registered: Sequence[RegisteredArchive], path
 
 
 def _state(path: Path) -> list[int]:
-    """What changes when a file does."""
+    """Return a value that changes when the file does."""
     found = path.stat()
     return [found.st_size, found.st_mtime_ns]
 
 
 def rows(path: Path, registered: Sequence[RegisteredArchive]) -> Iterator[Row]:
-    """The rows of a manifest that name an object.
+    """Yield the rows of a manifest with the archive and key of each.
 
     Raises:
-        UsageError: a row names none, or one that is in no registered archive.
+        UsageError: a row names no object, or one that is in no registered archive.
     """
     for number, url in manifest_urls(path):
         bucket, _slash, key = url.removeprefix("s3://").partition("/")
@@ -107,14 +106,13 @@ def rows(path: Path, registered: Sequence[RegisteredArchive]) -> Iterator[Row]:
 
 
 def manifest_urls(path: Path) -> Iterator[tuple[int, str]]:
-    """The `s3://` URLs of a manifest, each with the number of its row.
+    """Yield the `s3://` URLs of a manifest, each with its row number.
 
-    The column is the first one whose first value is such a URL; a CSV needs no header, and blank
-    rows are passed over.
+    They are in the first column whose first value is such a URL. A CSV file needs no header. Blank
+    rows are skipped.
 
     Raises:
-        UsageError: no such column, a value that names no object (with its row), or an unreadable
-            file.
+        UsageError: there is no such column, a value names no object, or the file is unreadable.
     """
     try:
         found = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _csv_rows(path)
@@ -138,7 +136,7 @@ def manifest_urls(path: Path) -> Iterator[tuple[int, str]]:
             yield number, url
         if column is None:
             raise UsageError(f"{path}: no column with s3:// URLs")
-    # OSError: Parquet with a broken page, besides what the file system refuses.
+    # OSError: of the file system, or of Arrow for a broken page.
     except (UnicodeDecodeError, pyarrow.ArrowException, OSError) as error:
         raise UsageError(f"{path} is no readable manifest: {error}") from error
 
@@ -154,11 +152,11 @@ def _csv_rows(path: Path) -> Iterator[list[str]]:
 
 
 def csv_rows(file: _Lines, name: str, most: int | None = None) -> Iterator[list[str]]:
-    """The rows of a CSV file in UTF-8; memory does not grow with it.
+    """Yield the rows of a CSV file in UTF-8; memory does not grow with the file.
 
     Raises:
-        UsageError: a line is too long, no UTF-8 or no CSV, or the file has more than `most` bytes
-            (a zip bomb, say); the message has the line's number.
+        UsageError: a line or row is too long, is not UTF-8 or not CSV, or the file has more than
+            `most` bytes (a zip bomb). The message has the line number.
     """
     lines = _Decoded(file, name, most)
     reader = csv.reader(lines)

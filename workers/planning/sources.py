@@ -1,7 +1,7 @@
-"""Where photographs are found: a prefix of an archive, an S3 Inventory of it, or a manifest file.
+"""Sources of objects: a prefix of an archive, an S3 Inventory of it, or a manifest file.
 
-A source yields pages of listed objects, each with the cursor from which the listing goes on, so
-that a planner that dies costs a page. Only what belongs to a registered archive is ever listed.
+A source yields pages of objects, each with the cursor after it, so the death of a planner costs one
+page. Only objects of registered archives are listed.
 """
 
 import re
@@ -18,25 +18,25 @@ from workers.errors import ObjectForbidden, UsageError
 from workers.s3.service import S3Services, s3_url, triage
 
 DONE: Cursor = {"done": True}
-"""After the last page: a planner that dies here has nothing to list again."""
+"""The cursor after the last page."""
 
 
 class CursorRefused(Exception):
-    """The listing cannot go on from a cursor any more: begin again."""
+    """A cursor is no longer valid: the listing begins again."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a run is over.
+    """What a run lists.
 
     Args:
-        name: what it is called in the ledger; the same name is the same source.
-        archive: that all of its objects are of, or None.
-        pages: its pages from a cursor on (None is the beginning). The iterator raises
-            CursorRefused, and the errors of workers/errors.py.
-        prefix: below which it names everything that there is, or None.
-        as_of: when it was made, if it is not made as it is read.
-        lag: how long an object may have been there by then, and not be in it.
+        name: in the ledger; sources of the same name are the same.
+        archive: of all its objects, or None.
+        pages: yields its pages after a cursor (None: from the beginning). Raises CursorRefused, and
+            the errors of workers/errors.py.
+        prefix: for which it is complete, or None.
+        as_of: when it was made, if not while it is read.
+        lag: how old an object may have been at that time and still be absent from it.
     """
 
     name: str
@@ -47,14 +47,14 @@ class Source:
     lag: timedelta = timedelta(0)
 
     def whole(self, began: datetime) -> Whole | None:
-        """What it is a complete listing of, if its reading began then."""
+        """Return what it completely covers, if reading it began at a time; None if nothing."""
         if self.archive is None or self.prefix is None:
             return None
         return Whole(self.archive.id, self.prefix, min(began, (self.as_of or began) - self.lag))
 
 
 def listing(archives: S3Services, archive: RegisteredArchive, prefix: str) -> Source:
-    """Every photograph of an archive whose key begins with `prefix`, which lies in the archive.
+    """Return the source of all photographs below a prefix of an archive.
 
     Its pages raise BucketUnknown, ObjectForbidden, ArchiveUnavailable, Redirected, EndpointRefused.
     """
@@ -71,7 +71,7 @@ def listing(archives: S3Services, archive: RegisteredArchive, prefix: str) -> So
                 yield as_page(archive, page.objects, chosen, {"token": token} if token else DONE)
                 start = None
         except ObjectForbidden as error:
-            if start:  # what a service answers to a token that it does not know, or no longer
+            if start:  # services answer so to an expired token
                 raise CursorRefused from error
             raise
 
@@ -79,10 +79,10 @@ def listing(archives: S3Services, archive: RegisteredArchive, prefix: str) -> So
 
 
 def selection(archive: RegisteredArchive) -> Callable[[ArchiveObject], bool]:
-    """Whether a listed object is one of the archive's photographs.
+    """Return a test of whether a listed object is one of an archive's photographs.
 
-    It is no sidecar or folder, its key below the archive's prefix matches a glob of `include` (if
-    there is any), and none of `exclude`. In a glob, `*` crosses slashes, as in `aws s3 cp`.
+    It is not a sidecar or a folder, and its key below the archive's prefix matches a glob of
+    `include` (if there is any) and none of `exclude`. `*` matches slashes, as in `aws s3 cp`.
     """
     include, exclude = _any_of(archive.include), _any_of(archive.exclude)
 
@@ -107,7 +107,7 @@ def as_page(
     chosen: Callable[[ArchiveObject], bool],
     cursor: Cursor,
 ) -> ListedPage:
-    """A page of an archive's listing as the ledger takes it."""
+    """Return a page with the chosen objects of an archive's listing."""
     wanted: list[ArchiveObject] = []
     left_out: list[str] = []
     for obj in objects:
@@ -119,15 +119,15 @@ def as_page(
 
 
 def as_listed(archive: RegisteredArchive, obj: ArchiveObject) -> ArchiveObject:
-    """An object as the ledger takes it."""
+    """Return an object with its archive's id."""
     return replace(obj, archive_id=archive.id)
 
 
 def archive_of(registered: Sequence[RegisteredArchive], bucket: str, key: str) -> RegisteredArchive:
-    """The registered archive that a key of a bucket belongs to.
+    """Return the registered archive that a key of a bucket belongs to.
 
     Raises:
-        UsageError: there is none, there is one at each of two endpoints, or it is paused.
+        UsageError: there is none, there are two at different endpoints, or it is paused.
     """
     found = covering(registered, bucket, key)
     if not found:
@@ -149,9 +149,9 @@ def archive_of(registered: Sequence[RegisteredArchive], bucket: str, key: str) -
 
 
 def check_key(key: str) -> str | None:
-    """Why a key that somebody else wrote down is not to be asked for; None if it may be.
+    """Return why a key from a file must not be requested; None if it may be.
 
-    Some services resolve `..` as a path does: the object would be one of another prefix.
+    Some services resolve `..` as in a path, so the request would leave the archive's prefix.
     """
     if "\x00" in key:
         return "a NUL"

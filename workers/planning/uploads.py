@@ -1,4 +1,4 @@
-"""Local files on their way into the archive: a folder becomes a prefix of our own bucket."""
+"""Upload a local folder to a prefix of the local stack's bucket."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,10 +14,10 @@ _UPLOADS_AT_ONCE = 8
 
 
 def key_of(path: PurePath) -> str:
-    """A path as a key.
+    """Return a path as an S3 key.
 
     Raises:
-        UsageError: it is no UTF-8, as S3 keys are (Latin-1 names in old archives).
+        UsageError: it is not UTF-8, as S3 keys are (old archives have Latin-1 names).
     """
     key = path.as_posix()
     try:
@@ -29,13 +29,13 @@ def key_of(path: PurePath) -> str:
 
 
 def folder_prefix(folder: Path) -> str:
-    """The prefix that a folder is uploaded under: `photos-1a2b3c/`.
+    """Return the prefix for a folder's files, such as `photos-1a2b3c/`.
 
-    Its name, for people, and six digits of its whole path's SHA-256, so that /2001/photos and
+    It has the folder's name and six digits of the SHA-256 of its path, so that /2001/photos and
     /2002/photos do not overwrite each other.
 
     Raises:
-        UsageError: its name is no UTF-8.
+        UsageError: its name is not UTF-8.
     """
     whole = folder.resolve()
     digest = sha256(fsencode(whole), usedforsecurity=False).hexdigest()
@@ -45,21 +45,21 @@ def folder_prefix(folder: Path) -> str:
 def upload_folder(
     archive: S3Service, bucket: str, folder: Path, *, report: Callable[[int, int], None]
 ) -> str:
-    """Upload the files of a folder that the bucket does not hold yet; returns their prefix.
+    """Upload the files of a folder that the bucket does not have yet, and return their prefix.
 
-    A file is uploaded under the folder's prefix and its path in the folder, and not again while
-    the object has its MD5 for an ETag (which it has after a plain upload).
+    A key is the folder's prefix and the file's path in the folder. A file is not uploaded again
+    while the object's ETag is its MD5, as it is after an upload in one part.
 
     Args:
         archive: the S3 service.
-        bucket: made where it is missing.
-        folder: searched with its subfolders. Links to files are followed, as `aws s3 cp` does, and
-            linked folders are not entered. Hidden files stay where they are, and so do those that
-            a run would leave out by their names (sidecars, films).
-        report: called with (files looked at, files in all).
+        bucket: created if it does not exist.
+        folder: searched with its subfolders. Links to files are followed, as in `aws s3 cp`; links
+            to folders are not. Hidden files are not uploaded, nor are those that a run skips by
+            their names (sidecars, films).
+        report: called with (files checked, files in all).
 
     Raises:
-        UsageError: nothing is left to upload, or a file cannot be read or named in S3.
+        UsageError: there is no file to upload, or one cannot be read or named in S3.
     """
     prefix = folder_prefix(folder)
     files = {prefix + key_of(path.relative_to(folder)): path for path in _visible_files(folder)}
@@ -90,7 +90,7 @@ def _visible_files(folder: Path) -> Iterator[Path]:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a file of the user's.
+    """Return the bytes of a file.
 
     Raises:
         UsageError: it cannot be read.

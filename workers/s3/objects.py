@@ -1,10 +1,9 @@
-"""What an archive holds, seen from outside: objects, their URLs, and which are worth recording.
+"""`s3://` URLs, and which listed objects are recorded.
 
-A listed object is *skipped* where it is no photograph and does not claim to be one: a "folder", a
-sidecar, a film. It is not counted and never appears in the ledger. Every other object gets an
-outcome. What it really is, its bytes will say: names without an extension, or with one that nobody
-knows, are fetched too, and camera raw or Photoshop files are recorded as unsupported, because
-somebody should be told about those.
+A listed object is skipped if its name says that it is not a photograph: a "folder", a sidecar, a
+film. A skipped object never appears in the ledger; every other object gets an outcome. Objects with
+an unknown extension, or none, are fetched. Camera raw and Photoshop files are recorded as
+unsupported.
 """
 
 from enum import StrEnum
@@ -12,7 +11,7 @@ from enum import StrEnum
 from db.objects import ArchiveObject
 from workers.errors import UsageError
 
-# Extensions of files that stand beside photographs in archives.
+# Extensions of other files in photo archives.
 _SIDECARS = (
     "xmp aae thm pp3 xml json jsonl geojson csv tsv parquet yaml yml toml ini cfg lrcat lrprev db "
     "sqlite sqlite3 ds_store gpx kml kmz nmea md5 sha1 sha256 sums log lock tmp part bak"
@@ -27,14 +26,14 @@ _NOT_PICTURES = frozenset(
 
 
 class Skip(StrEnum):
-    """Why an object is not recorded."""
+    """Reason to skip an object."""
 
     FOLDER = "folder"
     NOT_A_PICTURE = "not_a_picture"
 
 
 def triage(obj: ArchiveObject) -> Skip | None:
-    """Why a listed object is left out, by its name and size alone; None where it is recorded."""
+    """Return why a listed object is skipped, by its name and size; None if it is recorded."""
     if obj.key.endswith("/") and obj.size == 0:
         return Skip.FOLDER
     name = obj.key.rpartition("/")[2]
@@ -45,15 +44,18 @@ def triage(obj: ArchiveObject) -> Skip | None:
 
 
 def s3_url(bucket: str, key: str) -> str:
-    """`s3://bucket/key`, the key as it is: nothing is escaped."""
+    """Return `s3://bucket/key`, with nothing escaped."""
     return f"s3://{bucket}/{key}"
 
 
 def parse_s3_url(url: str) -> tuple[str, str]:
-    """(bucket, key) of an `s3://bucket/key` URL; the key is "" for a whole bucket.
+    """Return (bucket, key) of an `s3://bucket/key` URL; the key is "" for a whole bucket.
 
-    The key is everything after the bucket's slash, literally: `%20`, `+`, `?`, `#`, `//` and a
-    leading slash are parts of S3 keys. Raises UsageError for anything else than an S3 URL.
+    The key is everything after the bucket's slash, without decoding: `%20`, `+`, `?`, `#`, `//` and
+    a leading slash are parts of S3 keys.
+
+    Raises:
+        UsageError: it is not an S3 URL.
     """
     scheme, separator, rest = url.partition("://")
     bucket, _, key = rest.partition("/")
