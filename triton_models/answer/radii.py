@@ -35,6 +35,7 @@ class Circles:
         # in 1 - cosine, which is exact for short distances in single precision.
         self._inside = np.where(radii > reach, _versine(radii - reach), -1.0).astype(np.float32)
         self._outside = _versine(radii + reach).astype(np.float32)
+        _rice_table()  # computed here, so that the first request does not wait for it
 
     def masses(self, vector: Floats, p: Floats) -> Floats:
         """Return the probability within each of RADII_KM of a unit vector, [5].
