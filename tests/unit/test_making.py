@@ -19,6 +19,7 @@ from PIL import Image
 from geotag.exits import INTERRUPTED
 from geotag.releases import making
 from tests import four_places, training_files
+from tests.command import in_this_process
 from tests.four_places import HELD_OUT, LEARNT, PLACES
 from tests.stack_helpers import until
 from tests.training_process import train
@@ -279,7 +280,10 @@ def test_held_out_photographs_that_do_not_do(
     assert not (tmp_path / "mine").exists()
 
 
-def test_wrong_usage_is_a_sentence_and_exit_code_2(folder: Path) -> None:
+def test_wrong_usage_is_a_sentence_and_exit_code_2(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
     (folder / "taken").mkdir()
     for name, out, sentence in (
         ("taken", ".", "taken is there already"),
@@ -288,7 +292,7 @@ def test_wrong_usage_is_a_sentence_and_exit_code_2(folder: Path) -> None:
         ("landmarks", ".", "landmarks is the name of a release that ships"),
         ("mine", "config.toml", "--out config.toml: File exists"),
     ):
-        done = geotag(folder, "make", "run", "--name", name, "--out", out)
+        done = in_this_process("models", "make", "run", "--name", name, "--out", out)
         assert (done.returncode, done.stdout) == (2, "")
         assert sentence in done.stderr
         assert "Traceback" not in done.stderr
