@@ -309,6 +309,19 @@ def test_the_reasons_for_abstaining_are_documented_and_no_others() -> None:
     assert abstentions() in [set(json.loads(enum)) for enum in enums]
 
 
+def test_the_states_of_a_run_are_documented_and_no_others() -> None:
+    statement = (ROOT / "db" / "sql" / "run_progress.sql").read_text(encoding="utf-8")
+    case = statement.partition("END AS state")[0].rpartition("CASE")[2]
+    states = set(re.findall(r"(?:THEN|ELSE) '(\w+)'", case))
+    assert "parked" in states
+    schema = json.loads((DOCS / "results.schema.json").read_text(encoding="utf-8"))
+    assert set(schema["$defs"]["run"]["properties"]["state"]["enum"]) == states
+    page = (DOCS / "results.md").read_text(encoding="utf-8")
+    row = re.search(r"^\| `state` \| text \| (`planning`.*)$", page, re.MULTILINE)
+    assert row
+    assert states <= set(re.findall(r"`(\w+)`", row[1]))
+
+
 def test_settings_that_the_code_names_exist() -> None:
     known = {f"GEOTAG_{name.upper()}" for group in DECLARED for name in group.model_fields}
     # Written by `geotag up` for people, and the marks by which its processes are found.
