@@ -94,7 +94,7 @@ def pids(settings: StackSettings) -> dict[str, int | None]:
     return {line.name: line.pid for line in stack.status(settings)}
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
