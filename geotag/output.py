@@ -13,6 +13,7 @@ from rich.text import Text
 
 from db.reads import ResultRow
 from geotag.formats import Format
+from triton_models.evaluation.spreadsheet import escape_formula
 
 
 class _Tables(Console):
@@ -87,12 +88,8 @@ def write_csv(records: Iterable[dict[str, Any]], names: Iterable[str], out: Text
 
 
 def no_formula(value: Any) -> Any:
-    """A text that a spreadsheet would run (=cmd|…), with an apostrophe before it (OWASP's advice).
-
-    Keys and messages are other people's. Numbers, negative ones too, are not texts.
-    """
-    runs = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{value}" if runs else value
+    """Return a value that a spreadsheet does not run as a formula; only texts can be formulas."""
+    return escape_formula(value) if isinstance(value, str) else value
 
 
 def position_text(longitude: float | None, latitude: float | None) -> str:

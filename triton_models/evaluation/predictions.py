@@ -125,7 +125,8 @@ def predictions_of(
     for record in records:
         line = next(numbered) if numbered else None
         text = {k: "" if v is None else str(v).strip() for k, v in record.items()}
-        key = text.get("id") or text.get("key", "")
+        written = record.get("id") or record.get("key")
+        key = "" if written is None else str(written)  # spaces at its ends are part of a key
         if not key or text.get("state") == "pending":
             said.append(Remark(source, line, key or None, "pending" if key else "missing_id"))
             continue
@@ -168,7 +169,8 @@ def _theirs(table: Table, name: str) -> Predictions:
         key = row.values[column]
         gt_lat, lat, gt_long, long = (row.values[c] for c in coordinates)
         truth, place = position(gt_long, gt_lat), position(long, lat)
-        no_pair = not (_numbers(gt_long, gt_lat) or _numbers(long, lat))
+        silent = bool(key) and all(map(is_blank, (gt_lat, lat, gt_long, long)))
+        no_pair = not (silent or _numbers(gt_long, gt_lat) or _numbers(long, lat))
         if no_pair or key.casefold().split("@")[0].strip(": ") in _SUMMARIES:
             said.append(Remark(table.source, row.line, key or None, "summary_row"))
             continue

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from triton_models.evaluation.spreadsheet import unescape_formula
+
 ID = ("img_id", "file", "filename", "key")
 LONGITUDE = ("lon", "longitude", "lng", "long")
 LATITUDE = ("lat", "latitude")
@@ -90,8 +92,9 @@ def read_table(path: Path) -> Table:
     """Read a CSV file with a header (UTF-8, comma).
 
     Blank lines, repetitions of the header and rows of more cells than the header become remarks.
+    The table ends where another header begins; every line from there on becomes a remark.
 
-    Raises EvaluationError where the file cannot be read or has no header.
+    Raises EvaluationError if the file cannot be read or has no header.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -102,13 +105,18 @@ def read_table(path: Path) -> Table:
         raise EvaluationError(f"{path}: no CSV in UTF-8: {error}") from error
 
 
-def _table(source: str, lines: Iterator[list[str]]) -> Table:
+Line = tuple[int, list[str]]
+"""A line's number, as an editor counts, and its cells."""
+
+
+def _table(source: str, reader: Iterator[list[str]]) -> Table:
     columns: tuple[str, ...] = ()
     rows: list[Row] = []
     remarks: list[Remark] = []
+    shape = _Shape()
     # csv's own line number counts line breaks inside quotes, as an editor does.
-    for cells in lines:
-        line: int = lines.line_num  # type: ignore[attr-defined]
+    lines: list[Line] = [(reader.line_num, cells) for cells in reader]  # type: ignore[attr-defined]
+    for index, (line, cells) in enumerate(lines):
         names = tuple(cell.strip().casefold() for cell in cells)
         if not any(names):
             remarks.append(Remark(source, line, None, "blank_line"))
@@ -116,15 +124,80 @@ def _table(source: str, lines: Iterator[list[str]]) -> Table:
             columns = names
         elif names == columns:
             remarks.append(Remark(source, line, None, "repeated_header"))
+        elif shape.ends_at(_filled(cells), _next_filled(lines, index), len(columns)):
+            remarks += _other_table(source, lines[index:])
+            break
         elif any(names[len(columns) :]):
             detail = f"{len(cells)} cells under {len(columns)} columns"
             remarks.append(Remark(source, line, cells[0], "too_many_cells", detail))
         else:
-            padded = [cell.strip() for cell in cells] + [""] * (len(columns) - len(cells))
-            rows.append(Row(line, dict(zip(columns, padded, strict=False))))
+            padded = cells + [""] * (len(columns) - len(cells))
+            named = zip(columns, padded, strict=False)
+            rows.append(Row(line, {name: _cell(name, text) for name, text in named}))
+            shape.add(_filled(cells))
     if not columns:
         raise EvaluationError(f"{source}: empty, not even a header")
     return Table(source, columns, tuple(rows), tuple(remarks))
+
+
+def _cell(name: str, text: str) -> str:
+    # Our own results have a column `key`. A key may begin or end with spaces, or be escaped.
+    return unescape_formula(text) if name == "key" else text.strip()
+
+
+def _filled(cells: Sequence[str]) -> list[str]:
+    """Return the cells without blanks at the end."""
+    texts = [cell.strip() for cell in cells]
+    while texts and not texts[-1]:
+        texts.pop()
+    return texts
+
+
+def _next_filled(lines: Sequence[Line], index: int) -> list[str]:
+    """Return the cells of the next line that is not blank; none at the end of the file."""
+    following = (_filled(lines[k][1]) for k in range(index + 1, len(lines)))
+    return next(filter(None, following), [])
+
+
+def _other_table(source: str, lines: Sequence[Line]) -> Iterator[Remark]:
+    for line, cells in lines:
+        if _filled(cells):
+            yield Remark(source, line, None, "other_table", ", ".join(_filled(cells))[:80])
+        else:
+            yield Remark(source, line, None, "blank_line")
+
+
+class _Shape:
+    """Which columns of a table have had numbers only, and which words only."""
+
+    def __init__(self) -> None:
+        self._numbers: set[int] = set()
+        self._words: set[int] = set()
+
+    def add(self, cells: Sequence[str]) -> None:
+        """Take a row into account."""
+        for k, cell in enumerate(cells):
+            if not is_blank(cell):
+                (self._words if number(cell) is None else self._numbers).add(k)
+
+    def ends_at(self, cells: Sequence[str], following: Sequence[str], width: int) -> bool:
+        """Return whether a line is the header of another table.
+
+        A header is a line of distinct words, also in the columns that have had numbers only. The
+        line after it has the cells of that header and does not continue this table: a single row
+        of words between rows is a bad row.
+        """
+        numbers = self._numbers - self._words
+        words = self._words - self._numbers
+        named = len(cells) > 1 and len({cell.casefold() for cell in cells}) == len(cells)
+        if not named or any(is_blank(c) or number(c) is not None for c in cells):
+            return False
+        if not any(k < len(cells) for k in numbers) or len(following) != len(cells):
+            return False
+        if len(cells) != width:
+            return True
+        kinds = [(k, number(cell) is not None) for k, cell in enumerate(following)]
+        return any(is_number and k in words for k, is_number in kinds)
 
 
 def is_blank(text: str) -> bool:
