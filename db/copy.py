@@ -1,4 +1,4 @@
-"""Rows to PostgreSQL by COPY: the quickest way in (DESIGN.md section 3: 2.3 times the ORM)."""
+"""Load rows into PostgreSQL by COPY, which is 2.3 times as fast as the ORM."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -10,11 +10,11 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 Value = str | int | float | bool | bytes | datetime | Sequence[str] | Sequence[float] | None
-"""What a cell can hold; a sequence becomes a PostgreSQL array."""
+"""Value of a column; a sequence becomes a PostgreSQL array."""
 
 
 def _escape(value: str) -> str:
-    # PostgreSQL's text holds neither NUL nor half a surrogate pair; hostile metadata can.
+    # PostgreSQL's text type holds neither NUL nor lone surrogates; hostile metadata may.
     value = value.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
     value = value.replace("\\", "\\\\")
     return value.replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
@@ -30,7 +30,7 @@ def _array(values: Sequence[str] | Sequence[float]) -> str:
 
 
 def _field(value: Value) -> str:
-    """One value in COPY's text format (PostgreSQL documentation, COPY, "Text Format")."""
+    """Return a value in COPY's text format (PostgreSQL documentation, COPY, "Text Format")."""
     if value is None:
         return r"\N"
     if isinstance(value, str):
@@ -49,7 +49,7 @@ def _field(value: Value) -> str:
 def stage(
     connection: Connection, columns: dict[str, str], rows: Iterable[Sequence[Value]], *, name: str
 ) -> int:
-    """Fill the temporary table `name` with rows; it goes when the transaction ends.
+    """Fill the temporary table `name` with rows; it is dropped when the transaction ends.
 
     Args:
         connection: one with an open transaction.
@@ -61,7 +61,7 @@ def stage(
         The number of rows.
 
     Raises:
-        DBAPIError: of the kind that a statement raises, so that callers need to know of one tree.
+        DBAPIError: of the same class as a statement would raise, so that callers know one tree.
     """
     lines = ["\t".join(map(_field, row)) + "\n" for row in rows]
     declared = ", ".join(f"{column} {type_}" for column, type_ in columns.items())
@@ -72,7 +72,7 @@ def stage(
 
 
 def _copy(connection: Connection, statement: str, data: str) -> None:
-    # SQLAlchemy has no COPY: past it, its errors are ours to make.
+    # SQLAlchemy has no COPY, so that its errors are made here.
     with closing(connection.connection.cursor()) as cursor:
         try:
             cursor.copy_expert(statement, io.StringIO(data))

@@ -1,10 +1,10 @@
-"""Which chunks lie at the broker: publishing with back-pressure, and taking back.
+"""Publish chunks with back-pressure, and recall them from the broker.
 
 The ledger is the queue; the broker holds a bounded part of it. A chunk waits with `published_at`
-NULL until it is published. It is taken back (`recall`) when its run is paused or closed, and when
-its message seems lost: its delivery number rises, so that whatever message there still is of it is
-dropped, and it waits again. Nothing here depends on how many publishers there are, or on when one
-of them dies: docs/decisions/0005-stale-deliveries.md.
+NULL until it is published. It is recalled when its run is paused, cancelled or outside its window,
+and when its message seems lost. A recall raises the delivery number, so that workers drop older
+messages of the chunk, and the chunk waits again. Any number of publishers may run, and die at any
+time: docs/decisions/0005-stale-deliveries.md.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -17,15 +17,15 @@ from db.engine import sql
 from db.planning import PlannedChunk
 
 MOST_RECALLED = 1000
-"""Chunks taken back in one transaction. Each costs an advisory lock, and a server's sessions share
-`max_locks_per_transaction * max_connections` of them: 6,400 as PostgreSQL comes."""
+"""Chunks recalled in one transaction. Each takes an advisory lock, and a server's sessions share
+`max_locks_per_transaction * max_connections` locks: 6,400 by default."""
 
-# A publisher that hangs at the broker is cut off, and lets the next one in.
+# PostgreSQL ends the transaction of a publisher that hangs at the broker, so that others go on.
 _LONGEST_PUBLISHING = "60s"
 
 
 def clock(engine: Engine) -> datetime:
-    """The ledger's time: one clock for all machines."""
+    """Return the database's time, the one clock for all machines."""
     with engine.connect() as connection:
         found: datetime = connection.execute(text("SELECT now()")).scalar_one()
         return found
@@ -38,18 +38,18 @@ def publish_waiting(
     send: Callable[[PlannedChunk], None],
     most: int | None = None,
 ) -> int:
-    """Send the chunks of a queue that wait and may go, and note that the broker has them.
+    """Send the waiting chunks of a queue that may go, and record them as published.
 
     Args:
         engine: of the ledger.
         queue: `backfill` or `interactive`.
-        now: decides which runs are in their window.
-        send: puts a chunk's message on the queue. What it raises comes out of here; those that it
-            sent before are then sent again some time, and the second message finds nothing to do.
-        most: chunks that the broker may hold, those that are there included; None is no limit.
+        now: the time that decides which runs are in their window.
+        send: puts a chunk's message on the queue. Its exceptions propagate; chunks that were sent
+            before are then sent again, and the second message finds nothing to do.
+        most: chunks that the broker may hold in all; None is no limit.
 
     Returns:
-        The chunks sent; 0 where another publisher is at it.
+        The number of chunks sent; 0 if another publisher is running.
     """
     with engine.begin() as connection:
         if most is not None and not _only_publisher(connection):
@@ -69,7 +69,7 @@ def publish_waiting(
 
 
 def _only_publisher(connection: Connection) -> bool:
-    """Two that count what the broker holds at the same moment would both fill it up."""
+    """Take the publisher's lock; two publishers at once would exceed the limit together."""
     return bool(
         connection.execute(
             text("SELECT pg_try_advisory_xact_lock(hashtextextended('geotag.publisher', 0))")
@@ -78,10 +78,10 @@ def _only_publisher(connection: Connection) -> bool:
 
 
 def recall_closed(engine: Engine, now: datetime) -> int:
-    """Take back what is at the broker and may not be, and end the chunks of cancelled runs.
+    """Recall chunks that may not be at the broker, and end the chunks of cancelled runs.
 
     Returns:
-        The chunks taken back. What a worker is at is left to it.
+        The number of chunks recalled. Chunks that a worker has begun are left to it.
     """
     with engine.begin() as connection:
         given = {"now": now, "most": MOST_RECALLED}
@@ -92,7 +92,7 @@ def recall_closed(engine: Engine, now: datetime) -> int:
 
 
 def any_overdue(engine: Engine, queue: str, now: datetime, patience: float) -> bool:
-    """Whether a chunk was published more than `patience` seconds ago, and nobody is at it."""
+    """Return whether a chunk was published over `patience` seconds ago and no worker has it."""
     with engine.connect() as connection:
         return any(row.overdue for row in _waiting(connection, queue, now, patience))
 
@@ -100,17 +100,17 @@ def any_overdue(engine: Engine, queue: str, now: datetime, patience: float) -> b
 def lost_chunks(
     engine: Engine, queue: str, now: datetime, patience: float, messages: int
 ) -> list[int]:
-    """Overdue chunks, the oldest first, as many as messages are missing at the broker.
+    """Return overdue chunks, oldest first, as many as messages are missing at the broker.
 
-    A chunk that waits in a long queue is overdue as well, and has its message: that is why the
-    broker is asked.
+    A chunk in a long queue is overdue too although its message is there, so the number of messages
+    decides.
 
     Args:
         engine: of the ledger.
         queue: `backfill` or `interactive`.
-        now: before the broker was asked.
+        now: a time before the broker was asked.
         patience: seconds before a chunk is overdue.
-        messages: that the broker had ready in that queue.
+        messages: the number that the broker had ready in that queue.
     """
     with engine.connect() as connection:
         waiting = _waiting(connection, queue, now, patience)
@@ -119,7 +119,7 @@ def lost_chunks(
 
 
 def recall(engine: Engine, chunk_ids: Collection[int]) -> int:
-    """Take chunks back, but those that a worker is at; how many that were."""
+    """Recall chunks except those that a worker has begun; return how many."""
     with engine.begin() as connection:
         return _recall(connection, list(chunk_ids)[:MOST_RECALLED])
 

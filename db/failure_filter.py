@@ -1,4 +1,4 @@
-"""The filter of `geotag retry --where`: a small language of ours, which becomes parameters.
+"""The filter of `geotag retry --where`: parse a small language into SQL with parameters.
 
 ```
 filter     = both { "or" both }
@@ -11,8 +11,8 @@ comparison = FIELD ( "=" | "!=" | "<" | "<=" | ">" | ">=" ) VALUE
 ```
 
 A value is a text in single quotes ('' is one quote), a whole number, or a day (2026-11-01, UTC).
-Nothing that was typed reaches SQL but as a parameter: its text is put together from the table
-`FIELDS` and the operators below alone.
+What the user types reaches SQL only as parameters: the SQL text consists of the table `FIELDS` and
+the operators below.
 """
 
 import re
@@ -32,13 +32,13 @@ _TOKEN = re.compile(
     r"(?P<space>\s+)|(?P<text>'(?:[^']|'')*')|(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})"
     r"|(?P<number>[0-9]+)|(?P<word>[A-Za-z_]+)|(?P<sign>!=|<>|<=|>=|[=<>(),])"
 )
-# PostgreSQL's text holds neither NUL nor half a surrogate pair.
+# PostgreSQL's text type holds neither NUL nor lone surrogates.
 _UNHELD = re.compile("[\x00\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class Field:
-    """What can be asked of a failure: a column of the view `current_failure`."""
+    """A field of the filter: a column of the view `current_failure`."""
 
     column: str
     kind: type[Value]

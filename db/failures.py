@@ -1,8 +1,8 @@
-"""What failed, and trying it again.
+"""List failures and retry them.
 
-A retry sets the outcomes aside (`retried_outcome` keeps them), so that the objects are pending
-again, and makes a run that holds them, like any other. All of that is one transaction: whoever
-asks twice, or at the same moment as somebody else, finds nothing left to retry. Attempts stay.
+A retry moves outcomes to `retried_outcome`, so that the objects are pending again, and makes a run
+that holds the objects. Both happen in one transaction: a second or concurrent retry finds nothing
+left. Attempts stay.
 """
 
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from db.engine import sql
 from db.failure_filter import FailureFilter, to_sql
 
 _ANY = "/* filter */ true"
-"""What a filter takes the place of in the statements below; they run as they stand, too."""
+"""Placeholder for a filter in SQL files, which are valid SQL without one too."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An object that is there and failed, or is in quarantine."""
+    """A current object that failed or is in quarantine."""
 
     archive: str
     bucket: str
@@ -37,7 +37,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class FailureGroup:
-    """Failures of one code, and of one archive or day (`part`): how many, and the newest."""
+    """Failures of one code, and of one archive or day (`part`): their number and the newest."""
 
     part: str
     code: str
@@ -49,12 +49,12 @@ class FailureGroup:
 
 @dataclass(frozen=True)
 class Retry:
-    """What a retry came to.
+    """The result of a retry.
 
     Args:
-        run_id: the run that tries again; None where nothing was to be retried, or in a dry run.
-        codes: how many objects it holds, by the code that they had failed with.
-        busy: how many were left as they are, because an unfinished run holds them.
+        run_id: the new run; None if there was nothing to retry, or in a dry run.
+        codes: the number of its objects by the code of their failure.
+        busy: the number of objects not retried, because an unfinished run holds them.
     """
 
     run_id: int | None
@@ -63,16 +63,16 @@ class Retry:
 
     @property
     def objects(self) -> int:
-        """Objects to be tried again."""
+        """Number of objects to retry."""
         return sum(self.codes.values())
 
 
 def failure_groups(
     engine: Engine, by: str, asked: FailureFilter | None = None, *, any_release: bool = False
 ) -> list[FailureGroup]:
-    """Failures counted by `code`, or by code within each `archive` or `day`; the most first.
+    """Count failures by `code`, or by code within each `archive` or `day`, most frequent first.
 
-    They are those of the active release, or of every one. `asked` None is no restriction.
+    Counts those of the active release, or of every release. `asked` None is no restriction.
     """
     statement, given = _filtered("failure_groups", asked)
     with engine.connect() as connection:
@@ -86,7 +86,7 @@ def failure_groups(
 def list_failures(
     engine: Engine, asked: FailureFilter | None = None, *, any_release: bool = False
 ) -> Iterator[Failure]:
-    """The failures themselves, by archive and key; memory is flat in their number."""
+    """Yield failures by archive and key, in constant memory."""
     statement, given = _filtered("list_failures", asked)
     with engine.connect().execution_options(yield_per=1000) as connection:
         for row in connection.execute(statement, given | {"any_release": any_release}):
@@ -96,18 +96,18 @@ def list_failures(
 def retry(
     engine: Engine, asked: FailureFilter, source: str, *, chunk_size: int, dry_run: bool = False
 ) -> Retry:
-    """Plan the matching failures of the active release again; quarantined ones alone in a chunk.
+    """Plan matching failures of the active release again; each quarantined object alone in a chunk.
 
     Args:
         engine: of the ledger.
         asked: which failures.
-        source: what the new run says that it was asked for.
+        source: the source of the new run, as shown to people.
         chunk_size: objects in a chunk, at most.
-        dry_run: only count them.
+        dry_run: only count the failures.
     """
     statement, given = _filtered("stage_retry", asked)
     with engine.begin() as connection:
-        # One retry at a time: the next one sees what this one took.
+        # One retry at a time, so that the next one sees what this one has moved.
         connection.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended('geotag.retry', 0))")
         )
@@ -125,7 +125,7 @@ def retry(
 
 
 def _plan(connection: Connection, source: str, chunk_size: int) -> int:
-    """The run that holds what `pg_temp.retried` does; its plan is complete."""
+    """Make a run of the objects of `pg_temp.retried`, with a complete plan; return its id."""
     run_id: int = connection.execute(
         text(
             "INSERT INTO geotag.run (source, queue, release_id, listed, planned_at)"
@@ -148,7 +148,7 @@ def _plan(connection: Connection, source: str, chunk_size: int) -> int:
 
 
 def _filtered(name: str, asked: FailureFilter | None) -> tuple[TextClause, dict[str, object]]:
-    """A statement with the filter in its place, and the filter's parameters."""
+    """Return a statement with the filter inserted, and the filter's parameters."""
     if asked is None:
         return sql(name), {}
     condition, parameters = to_sql(asked)

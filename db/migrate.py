@@ -1,4 +1,4 @@
-"""Bringing a database to our schema, and back."""
+"""Migrate a database to our schema, and back."""
 
 from importlib import resources
 
@@ -18,7 +18,7 @@ def _config(connection: Connection) -> Config:
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Bring the database up to a revision; two callers at once do it one after the other."""
+    """Upgrade the database to a revision. Concurrent callers take turns."""
     with engine.begin() as connection:
         connection.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended('geotag.schema', 0))")
@@ -29,6 +29,6 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
 
 
 def downgrade(engine: Engine, revision: str = "base") -> None:
-    """Take the database down to a revision; `base` removes our tables and all that is in them."""
+    """Downgrade the database to a revision; `base` drops our tables with their rows."""
     with engine.begin() as connection:
         command.downgrade(_config(connection), revision)

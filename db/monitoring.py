@@ -1,4 +1,4 @@
-"""What Prometheus is told of the ledger."""
+"""Metrics of the ledger for Prometheus."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ class Sample:
 
 
 def ledger_samples(engine: Engine) -> list[Sample]:
-    """Queues, ages, failures and schedules, as of now; one statement, cut off after 5 seconds."""
+    """Return queues, ages, failures and schedules as of now, by one statement with a time-out."""
     with engine.begin() as connection:
         connection.execute(text(f"SET LOCAL statement_timeout = '{_LONGEST_QUERY}'"))
         rows = connection.execute(sql("ledger_metrics"))

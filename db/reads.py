@@ -1,4 +1,4 @@
-"""What people ask the ledger: how far is a run, what came out, why does it say so."""
+"""Read the progress of runs, and results with their candidates and attempts."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,9 +13,9 @@ from db.schema import STATES
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run is; a plain count of objects each, but for the chunks.
+    """Progress of a run; all counts are of objects, except those of chunks.
 
-    `chunks_waiting` have not been published yet, `chunks_queued` are at the broker or in hand.
+    `chunks_waiting` are not published yet; `chunks_queued` are at the broker or with a worker.
     """
 
     id: int
@@ -45,12 +45,12 @@ class RunProgress:
 
     @property
     def done(self) -> int:
-        """Objects of this run that have an outcome."""
+        """Number of the run's objects that have an outcome."""
         return self.geotagged + self.abstained + self.failed + self.quarantined
 
     @property
     def pending(self) -> int:
-        """Objects of this run that have none yet."""
+        """Number of the run's objects without an outcome."""
         return self.planned - self.done
 
 
@@ -86,7 +86,7 @@ class ResultRow:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A fine cell that a prediction names; mean position of its photographs in degrees."""
+    """A candidate cell of a prediction, with the mean position of its photographs in degrees."""
 
     token: str
     probability: float
@@ -96,7 +96,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Shown:
-    """Everything that is known of one object version, for `geotag show`."""
+    """All that is known of one object version, for `geotag show`."""
 
     result: ResultRow
     object_version_id: int
@@ -111,21 +111,21 @@ class Shown:
 
 
 def run_progress(engine: Engine, run_id: int | None = None, most: int = 20) -> list[RunProgress]:
-    """A run's progress, or that of the newest `most` runs."""
+    """Return the progress of a run, or of the newest `most` runs."""
     with engine.connect() as connection:
         rows = connection.execute(sql("run_progress"), {"run_id": run_id, "most": most})
         return [RunProgress(**row._mapping) for row in rows]
 
 
 def failure_codes(engine: Engine, run_id: int) -> list[tuple[str, int]]:
-    """How many objects of a run failed with which code, most frequent first."""
+    """Count the failed objects of a run by code, most frequent first."""
     with engine.connect() as connection:
         rows = connection.execute(sql("failure_codes"), {"run_id": run_id})
         return [(row.code, row.objects) for row in rows]
 
 
 def recorded_codes(engine: Engine, run_id: int) -> list[tuple[str, int]]:
-    """How many failures a run has recorded, by code; cheap enough to be asked again and again."""
+    """Count the failures that a run has recorded by code; cheap enough for polling."""
     with engine.connect() as connection:
         rows = connection.execute(
             text(
@@ -140,7 +140,7 @@ def recorded_codes(engine: Engine, run_id: int) -> list[tuple[str, int]]:
 
 
 def totals(engine: Engine) -> dict[str, int]:
-    """Current objects by state, `pending` included."""
+    """Count the current objects by state, `pending` included."""
     with engine.connect() as connection:
         rows = connection.execute(sql("totals"))
         counted = {row.state: row.objects for row in rows}
@@ -148,7 +148,7 @@ def totals(engine: Engine) -> dict[str, int]:
 
 
 def is_registered(engine: Engine, release: str) -> bool:
-    """Whether the ledger knows a release of that name."""
+    """Return whether a release of that name is registered."""
     with engine.connect() as connection:
         return bool(
             connection.execute(
@@ -159,7 +159,7 @@ def is_registered(engine: Engine, release: str) -> bool:
 
 
 def stream_results(engine: Engine, which: ResultFilter) -> Iterator[ResultRow]:
-    """The results that match, by archive and key; memory is flat in their number."""
+    """Yield matching results by archive and key, in constant memory."""
     given = {
         "run_id": which.run_id,
         "archive": which.archive,
@@ -174,7 +174,7 @@ def stream_results(engine: Engine, which: ResultFilter) -> Iterator[ResultRow]:
 
 
 def show(engine: Engine, bucket: str | None, key: str) -> list[Shown]:
-    """Everything known of the current objects of that key (in one bucket, or in all)."""
+    """Return all that is known of the current objects of a key, in one bucket or in all."""
     with engine.connect() as connection:
         rows = connection.execute(sql("show"), {"bucket": bucket, "key": key}).all()
         found = []

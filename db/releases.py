@@ -1,4 +1,4 @@
-"""Releases in the ledger: their cells, their partitions, and which one is active."""
+"""Releases in the ledger: cells, partitions, and the active release."""
 
 import hashlib
 import json
@@ -41,9 +41,9 @@ class PartitionRow:
 
 @dataclass(frozen=True)
 class Registered:
-    """A release that the ledger knows.
+    """A registered release.
 
-    `runs` of it are not finished yet; `scheduled`: a schedule asks for it by name.
+    `runs` is the number of its unfinished runs. `scheduled` says whether a schedule names it.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Registered:
 
 @dataclass(frozen=True)
 class Activation:
-    """That a release was made the active one, by whom and when."""
+    """The activation of a release: by whom and when."""
 
     name: str
     by: str
@@ -78,10 +78,10 @@ def register_release(
     cells: Iterable[CellRow],
     partitions: Iterable[PartitionRow],
 ) -> None:
-    """Record a release with its cells; one that is recorded already is left as it is.
+    """Record a release with its cells; a release that is registered already is unchanged.
 
     Raises:
-        ReleaseNameTaken: the name belongs to a release of another digest.
+        ReleaseNameTaken: a release with another digest has the name.
     """
     with engine.begin() as connection:
         connection.execute(
@@ -175,16 +175,16 @@ def _insert_partition(connection: Connection, name: str, rows: Sequence[Partitio
 
 
 BY_UP = "geotag up"
-"""Who made a release active where no person chose."""
+"""Name in the history of activations where no person chose the release."""
 
 
 @contextmanager
 def activation(engine: Engine) -> Iterator[None]:
-    """Hold the choice of the active release: two who change it, or what is served, take turns."""
+    """Take the lock under which the active release, or what Triton serves, is changed."""
     name = {"name": "geotag.activation"}
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(hashtextextended(:name, 0))"), name)
-        connection.commit()  # the lock is the session's; an open transaction would be idle for long
+        connection.commit()  # the lock belongs to the session; an open transaction would stay idle
         try:
             yield
         finally:
@@ -192,7 +192,7 @@ def activation(engine: Engine) -> Iterator[None]:
 
 
 def activate_release(engine: Engine, name: str, by: str = BY_UP) -> None:
-    """Make a registered release the one that new runs ask for, and note who said so.
+    """Make a registered release the one of new runs, and record who activated it.
 
     Raises:
         LookupError: no release of that name is registered.
@@ -215,7 +215,7 @@ def activate_release(engine: Engine, name: str, by: str = BY_UP) -> None:
 
 
 def active_release(engine: Engine) -> tuple[str, str] | None:
-    """Name and digest of the active release, or None."""
+    """Return the name and digest of the active release, or None."""
     with engine.connect() as connection:
         row = connection.execute(
             text("SELECT name, digest FROM geotag.release WHERE active")
@@ -224,13 +224,13 @@ def active_release(engine: Engine) -> tuple[str, str] | None:
 
 
 def registered_releases(engine: Engine) -> list[Registered]:
-    """Every release of the ledger, in the order in which they were registered."""
+    """Return every release, in the order of registration."""
     with engine.connect() as connection:
         return [Registered(**row) for row in connection.execute(sql("releases")).mappings()]
 
 
 def activations(engine: Engine) -> list[Activation]:
-    """Who made which release active, the newest first."""
+    """Return all activations, newest first."""
     with engine.connect() as connection:
         rows = connection.execute(
             text(
@@ -242,6 +242,6 @@ def activations(engine: Engine) -> list[Activation]:
 
 
 def release_before(engine: Engine) -> str | None:
-    """The release that was active before the one that is now; None where there was no other."""
+    """Return the release that was active before the present one; None if there was none."""
     history = activations(engine)
     return next((past.name for past in history if past.name != history[0].name), None)

@@ -1,7 +1,7 @@
-"""Runs: how far the planning of each is, and which planner is at it.
+"""Runs: the progress of each run's planning, its lease, its tries, and which run is planned next.
 
-A run is a source to be listed for one release. Whoever plans it (`db.planning`) holds it, and takes
-its row before each step: a planner that lost its hold without knowing records nothing.
+A run is a source to be listed for one release. Its planner (`db.planning`) has the run's lease, and
+locks the run's row before each step, so that a planner that lost its lease records nothing.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, text
 from db.engine import sql
 
 Cursor = dict[str, Any]
-"""Where a listing goes on: JSON that only its source understands."""
+"""Position at which a listing resumes: JSON that only its source understands."""
 
 PLAN_TRIES = 5
 """Tries of a run's planning in a row that may fail, or die, before it is parked."""
@@ -35,11 +35,11 @@ _LONGEST_REASON = 2000  # characters
 
 @dataclass(frozen=True)
 class Totals:
-    """What a listing has come to so far, in objects, each counted once.
+    """Counts of a listing's objects so far; each object counts once.
 
     Args:
         listed: photographs.
-        skipped: left out, as no photographs or by the archive's globs.
+        skipped: left out: no photographs, or excluded by the archive's globs.
         done_before: had an outcome already.
         failed_before: of those, failed or quarantined.
         appeared: were not known before.
@@ -58,7 +58,7 @@ class Totals:
 
 @dataclass(frozen=True)
 class Run:
-    """A run and how far its planning is; `cursor` None is the beginning of its listing."""
+    """A run and the progress of its planning; `cursor` None is the start of its listing."""
 
     id: int
     source: str
@@ -71,11 +71,11 @@ class Run:
 
 
 class NoActiveRelease(Exception):
-    """No release is registered and active: nothing can be asked."""
+    """No release is registered and active."""
 
 
 class PlannedElsewhere(Exception):
-    """Another process plans this run."""
+    """Another process is planning this run."""
 
     def __init__(self, run_id: int) -> None:
         super().__init__(f"run {run_id} is planned by another process")
@@ -83,21 +83,20 @@ class PlannedElsewhere(Exception):
 
 
 class RunStopped(Exception):
-    """The run was cancelled, or its archive paused or removed: nothing more is planned for it."""
+    """The run was cancelled, or its archive paused or removed; its planning ends."""
 
 
 def open_run(engine: Engine, source: str, queue: str, archive_id: int | None = None) -> Run:
-    """The unfinished run of this source for the active release, or a new one.
+    """Return the unfinished run of this source for the active release, or a new one.
 
-    Asking again for what is under way joins it instead of doing it twice. A run that is not planned
-    to its end goes on where it is; one that is, and whose chunks are not all finished, is listed
-    again from the start. A cancelled run is not joined, nor is a night: what two runs hold is done
-    once, since the first outcome of an object stands.
+    A run whose listing is not complete resumes at its cursor. A run whose listing is complete, and
+    whose chunks are not all finished, is listed again from the start. Cancelled runs and nights are
+    not joined. An object of two runs is processed once, since its first outcome stands.
 
     Raises:
         NoActiveRelease: no release is active.
-        PlannedElsewhere: the run is planned to its end, but its planner still publishes.
-        RunStopped: the run was cancelled at this moment.
+        PlannedElsewhere: the run's listing is complete, but its planner still publishes.
+        RunStopped: the run was cancelled meanwhile.
     """
     with engine.begin() as connection:
         release_id = connection.execute(
@@ -105,7 +104,7 @@ def open_run(engine: Engine, source: str, queue: str, archive_id: int | None = N
         ).scalar_one_or_none()
         if release_id is None:
             raise NoActiveRelease
-        # Two planners of one source at the same moment must end with one run.
+        # Two concurrent planners of one source must get the same run.
         connection.execute(
             text("SELECT pg_advisory_xact_lock(hashtextextended('geotag.run:' || :source, 0))"),
             {"source": source},
@@ -134,10 +133,10 @@ def open_run(engine: Engine, source: str, queue: str, archive_id: int | None = N
 
 
 def start_over(engine: Engine, run: Run) -> Run:
-    """The run, to be listed again from the start: its figures are those of the newest listing.
+    """Reset a run to the start of its listing and return it; its counts start at zero.
 
     Raises:
-        PlannedElsewhere: another planner has gone on with the run, or ended its listing.
+        PlannedElsewhere: another planner has recorded a page of the run, or completed it.
         RunStopped: it was cancelled.
     """
     with engine.begin() as connection:
@@ -147,7 +146,7 @@ def start_over(engine: Engine, run: Run) -> Run:
 
 
 def _not_held(connection: Connection, run_id: int) -> None:
-    """PlannedElsewhere if a planner holds the run: what is reset must be planned by who resets."""
+    """Raise PlannedElsewhere if a planner has the run's lease: only its planner may reset it."""
     if not connection.execute(
         text("SELECT pg_try_advisory_xact_lock(hashtextextended('geotag.plan:' || :id, 0))"),
         {"id": str(run_id)},
@@ -171,7 +170,7 @@ def _from_the_start(connection: Connection, run_id: int) -> None:
 
 
 def run_to_plan(engine: Engine, run_id: int) -> Run:
-    """A run and how far its planning is."""
+    """Return a run and the progress of its planning."""
     with engine.connect() as connection:
         return _run(connection, run_id)
 
@@ -191,14 +190,14 @@ def _run(connection: Connection, run_id: int) -> Run:
 
 
 def may_go_on(engine: Engine, run_id: int) -> None:
-    """Raise RunStopped if the run was cancelled, or its archive is paused or removed."""
+    """Raise RunStopped if the run was cancelled, or its archive paused or removed."""
     with engine.connect() as connection:
         if connection.execute(sql("is_stopped"), {"run_id": run_id}).scalar_one():
             raise RunStopped
 
 
 def room(engine: Engine, run_id: int) -> int | None:
-    """How many more objects the run may hold; None is any number."""
+    """Return how many more objects the run may hold; None is no limit."""
     with engine.connect() as connection:
         most: int | None = connection.execute(
             text("SELECT most FROM geotag.run WHERE id = :id"), {"id": run_id}
@@ -295,13 +294,13 @@ def parked(engine: Engine) -> list[tuple[int, str]]:
 
 @contextmanager
 def plan_lease(engine: Engine, run_id: int) -> Iterator[None]:
-    """Hold a run's planning for as long as this process lives, or until the block is left.
+    """Take the lease of a run's planning, until the block is left or this process dies.
 
-    It is there so that the work is not done twice, and so that others see that a planner died;
-    that nothing is *recorded* twice, each page sees to itself.
+    The lease avoids double work and shows whether the planner lives. It is not what prevents double
+    records: `take` does, for each page.
 
     Raises:
-        PlannedElsewhere: another process holds it.
+        PlannedElsewhere: another process has the lease.
     """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         held = connection.execute(
@@ -313,16 +312,16 @@ def plan_lease(engine: Engine, run_id: int) -> Iterator[None]:
         try:
             yield
         finally:
-            # Ends the session, and the lock with it, on a broken connection too.
+            # Ends the session and its lock, also if the connection is broken.
             connection.invalidate()
 
 
 def take(connection: Connection, run: Run) -> None:
-    """Lock the row of a run whose planning is to go on from where we know it to be.
+    """Lock a run's row for the next page, if the run is where this planner left it.
 
     Raises:
-        PlannedElsewhere: another planner has gone on with it, or ended its listing.
-        RunStopped: it was cancelled.
+        PlannedElsewhere: another planner has recorded a page of the run, or completed it.
+        RunStopped: the run was cancelled.
     """
     now = connection.execute(
         text(

@@ -1,25 +1,25 @@
-"""The ledger: what was found, what was made of it, and who says so.
+"""Tables of the ledger: archives and objects, contents, releases, geotags, outcomes and runs.
 
 | table | one row is |
 |---|---|
-| `archive` | a prefix of a bucket at an S3 endpoint that we may read, and how |
-| `object_version` | one state of one key: (archive, key, ETag) |
+| `archive` | a prefix of a bucket at an S3 endpoint, and how it is read |
+| `object_version` | a version of a key: (archive, key, ETag) |
 | `content` | distinct bytes, by SHA-256, with the facts read from them |
-| `s2_cell` | an S2 cell that some release can name, with its polygon |
+| `s2_cell` | an S2 cell of some release, with its polygon |
 | `partition`, `partition_cell` | a division of the Earth into classes of photographs |
 | `release` | a set of weights, cells and calibration, by digest |
-| `release_activation` | that a release became the active one; append-only history |
-| `geotag` | what a release says of a content; append-only |
-| `outcome` | the one recorded state of an object version under a release |
-| `retried_outcome` | an outcome that a retry has set aside; append-only |
-| `run`, `chunk`, `run_object` | what was asked for, and in which messages it travels |
-| `schedule` | when an archive is backfilled by itself |
-| `run_seen` | what a run's listing has come across, until it is complete |
-| `attempt` | one try at one object, written before the object is touched |
+| `release_activation` | the activation of a release; append-only |
+| `geotag` | the prediction of a release for a content; append-only |
+| `outcome` | the state of an object version under a release |
+| `retried_outcome` | an outcome that a retry has replaced; append-only |
+| `run`, `chunk`, `run_object` | a source to process, its messages, and the objects in them |
+| `schedule` | when an archive's nightly runs begin |
+| `run_seen` | an object that a run's listing has named; deleted when the listing is complete |
+| `attempt` | a try at an object, written before the object is read |
 
-Positions are geography points (longitude, latitude; WGS 84). The constraints are meant to keep the
-data right even where the code is wrong: an outcome cannot disagree with its geotag, an uncalibrated
-release cannot state a confidence, a key has one current version.
+Positions are geography points (longitude, latitude; WGS 84). The constraints protect the data
+from faults of the code: an outcome agrees with its geotag, an uncalibrated release has no
+confidence, and a key has one current version.
 """
 
 from geoalchemy2 import Geography
@@ -77,7 +77,7 @@ def _position(name: str, *, nullable: bool) -> "Column[object]":
 
 
 def _on_earth(name: str) -> CheckConstraint:
-    # PostGIS wraps coordinates that are too large, and keeps NaN.
+    # PostGIS wraps coordinates that are too large, and accepts NaN.
     return CheckConstraint(
         f"ST_X({name}::geometry) BETWEEN -180 AND 180"
         f" AND ST_Y({name}::geometry) BETWEEN -90 AND 90",
@@ -349,7 +349,7 @@ run_object = Table(
 run_seen = Table(
     "run_seen",
     metadata,
-    # Without foreign keys, which would cost as much again as the rows: they go when it is complete.
+    # Without foreign keys, which would double the cost of these short-lived rows.
     Column("run_id", BigInteger, primary_key=True, autoincrement=False),
     Column("object_version_id", BigInteger, primary_key=True, autoincrement=False),
 )

@@ -1,4 +1,4 @@
--- What is still to do in a chunk, and how often each object's worker has died under it.
+-- The objects of a chunk without an outcome, each with the number of workers that died with it.
 SELECT v.id AS object_version_id,
        v.archive_id,
        a.bucket,

@@ -1,8 +1,8 @@
 -- Ends the chunks of cancelled runs that are not at the broker. Their objects without an outcome stay
--- pending. Those of a chunk that was begun and handed back may have outcomes: they are counted.
--- Attempts that are still open count as handed back: what nobody tries again is not suspected.
+-- pending. Outcomes of a chunk that was begun and handed back are counted. Open attempts end as
+-- handed back, so that they do not count as crashes.
 WITH candidate AS MATERIALIZED (
-    -- From the few cancelled runs to their chunks: this is asked all the time, of millions of chunks.
+    -- From the few cancelled runs to their chunks: this runs at each tick, over millions of chunks.
     SELECT id, run_id, heartbeat_at
     FROM geotag.chunk
     WHERE run_id = ANY (ARRAY(SELECT id FROM geotag.run WHERE cancelled_at IS NOT NULL))

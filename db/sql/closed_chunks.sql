@@ -1,5 +1,5 @@
--- Chunks at the broker that should not be there any more: their run or archive is paused, or
--- cancelled, or outside its window.
+-- Chunks at the broker that may not be there: their run is paused, cancelled or outside its window, or
+-- their archive is paused or removed.
 SELECT c.id
 FROM geotag.chunk c
 JOIN geotag.run r ON r.id = c.run_id

@@ -1,5 +1,5 @@
 -- Chunks of at most :size objects, each of one archive, so that an archive can be paused, and read
--- with its own credential. An object that a chunk of the run holds already moves to the new one.
+-- with its own credential. An object of an earlier chunk of the run moves to the new one.
 WITH part AS (
     SELECT v.id,
            v.archive_id,

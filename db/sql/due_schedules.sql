@@ -1,5 +1,5 @@
--- The schedules whose night has come, each locked: another beat's tick passes them over. An archive
--- whose last night is still being planned is not due; what it misses meanwhile is one night later.
+-- The schedules that are due, locked: a concurrent tick skips them. An archive whose last night is
+-- still being planned is not due. Nights that it misses meanwhile become one.
 SELECT s.archive_id, s.cron, s.timezone, s.next_at
 FROM geotag.schedule s
 JOIN geotag.archive a ON a.id = s.archive_id

@@ -1,4 +1,4 @@
--- Counted from the outcomes themselves, so that the sums cannot drift from the rows.
+-- Counted from the outcomes, so that the sums agree with the rows.
 UPDATE geotag.chunk c
 SET finished_at = now(),
     heartbeat_at = now(),

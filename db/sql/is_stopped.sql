@@ -1,4 +1,4 @@
--- Whether a run is not to be planned any further.
+-- Whether the planning of a run must end.
 SELECT r.cancelled_at IS NOT NULL
        OR a.paused_at IS NOT NULL
        OR a.removed_at IS NOT NULL AS stopped

@@ -1,4 +1,4 @@
--- The last nights of an archive, the newest first; objects by their outcomes under the night's release.
+-- The last nights of an archive, newest first, with their objects by outcome under the night's release.
 SELECT r.scheduled_for,
        r.id AS run_id,
        count(ro.object_version_id) AS planned,

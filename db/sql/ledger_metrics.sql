@@ -1,13 +1,12 @@
--- What Prometheus is told of the ledger: a row a sample. One look at what is unfinished, which grows
--- with the chunks that wait, and at the failures of a day (by their own index); what is done costs
--- nothing.
+-- Metrics of the ledger for Prometheus, one sample a row. Reads the unfinished chunks and, by index,
+-- the failures of a day. Finished work costs nothing.
 WITH unfinished AS MATERIALIZED (
     SELECT c.run_id,
            c.archive_id,
            c.published_at IS NOT NULL AS published,
            count(*) AS chunks,
            min(c.published_at) AS published_at,
-           -- Of those that a worker has taken up since.
+           -- Of chunks that a worker has begun since.
            min(c.heartbeat_at) FILTER (WHERE c.heartbeat_at >= c.published_at) AS heartbeat_at
     FROM geotag.chunk c
     WHERE c.finished_at IS NULL
@@ -19,7 +18,7 @@ waiting AS MATERIALIZED (
     JOIN geotag.run r ON r.id = u.run_id
     JOIN geotag.archive a ON a.id = u.archive_id
 ),
-due AS (  -- as in due_schedules.sql: a night that is held back on purpose is no alarm
+due AS (  -- as in due_schedules.sql: a night that is held back on purpose raises no alarm
     SELECT s.next_at
     FROM geotag.schedule s
     JOIN geotag.archive a ON a.id = s.archive_id

@@ -1,8 +1,8 @@
--- The chunks of a queue that may go to the broker now, at most as many as leave :most of them there
--- (NULL: all). Fair by archive: who has the fewest chunks at the broker comes first, so that an
--- archive of three chunks never waits behind one of a hundred thousand. The rows stay locked.
+-- The chunks of a queue that may go to the broker now, so many that it then holds :most at most (NULL:
+-- all). Fair by archive: the archive with the fewest chunks at the broker comes first, so that an
+-- archive of three chunks does not wait behind one of a hundred thousand. The rows stay locked.
 WITH RECURSIVE waiting (run_id) AS (
-    -- From run to run through the index: the chunks of the largest run are not counted to find them.
+    -- From run to run through the index, so that the chunks of a large run are not scanned.
     (SELECT run_id
      FROM geotag.chunk
      WHERE finished_at IS NULL AND published_at IS NULL
@@ -18,7 +18,7 @@ WITH RECURSIVE waiting (run_id) AS (
     WHERE w.run_id IS NOT NULL
 ),
 open_run AS MATERIALIZED (
-    -- Not once for each chunk of a run that is paused or outside its window.
+    -- Once a run, not once for each of its chunks.
     SELECT r.id
     FROM waiting w
     JOIN geotag.run r ON r.id = w.run_id
@@ -69,7 +69,7 @@ SELECT c.id, c.delivery,
              ORDER BY ro.object_version_id) AS object_ids
 FROM chosen
 JOIN geotag.chunk c ON c.id = chosen.id
--- Asked again of the locked row: another publisher may have sent it since this statement began.
+-- Checked again on the locked row: another publisher may have sent it since this statement began.
 WHERE c.finished_at IS NULL
   AND c.published_at IS NULL
 ORDER BY chosen.place, c.id

@@ -1,5 +1,5 @@
--- Takes chunks back from the broker, unless a worker holds them: their messages are stale from now
--- on, and they wait to be published again. The locks are given back with the transaction.
+-- Recalls chunks from the broker, unless a worker has their lease. Their messages are stale from now on,
+-- and they wait to be published again. The locks end with the transaction.
 WITH free AS MATERIALIZED (
     SELECT asked.id
     FROM unnest(CAST(:ids AS bigint[])) AS asked (id)

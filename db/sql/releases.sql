@@ -1,5 +1,5 @@
--- Every registered release, with its unfinished runs and whether nights to come ask for it: these
--- need it to be served.
+-- Every registered release, with the number of its unfinished runs and whether a schedule names it. Both
+-- need the release to be served.
 SELECT r.name,
        r.digest,
        r.calibrated,

@@ -1,4 +1,4 @@
--- As the view `current_geotag` has it; with a release, what that release said (or is yet to say).
+-- Rows as in the view `current_geotag`; with a release, the rows of that release, pending ones too.
 SELECT a.name AS archive,
        a.bucket,
        v.key,

@@ -1,5 +1,5 @@
--- One row for each run: what was found, and how far it is. Unfinished chunks are counted by their
--- outcomes so that the figures move within a chunk too.
+-- One row for each run, with its counts and state. Unfinished chunks are counted by their outcomes, so
+-- that the counts move within a chunk too.
 SELECT r.id,
        r.source,
        r.queue,
@@ -19,7 +19,7 @@ SELECT r.id,
        c.last_finished_at,
        greatest(c.heartbeat_at, c.last_finished_at) AS heartbeat_at,
        a.name AS archive,
-       -- What it waits for, if anything: the first that holds.
+       -- What the run waits for, if anything: the first case that is true.
        CASE
            WHEN r.cancelled_at IS NOT NULL THEN 'cancelled'
            WHEN r.planned_at IS NOT NULL AND coalesce(c.waiting + c.queued, 0) = 0 THEN 'finished'
@@ -44,7 +44,8 @@ SELECT r.id,
 FROM geotag.run r
 JOIN geotag.release l ON l.id = r.release_id
 LEFT JOIN LATERAL (
-    -- Of a manifest file or a retry: an archive, if all that is left is of ones that stand still.
+    -- Of a manifest file or a retry: an archive, if all unfinished chunks are of archives that are
+    -- paused or removed.
     SELECT (array_agg(s.id ORDER BY s.removed_at IS NOT NULL, s.id))[1] AS archive_id
     FROM geotag.archive s
     WHERE r.archive_id IS NULL

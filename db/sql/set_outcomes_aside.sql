@@ -1,4 +1,4 @@
--- The objects of a retry have no outcome from now on, and so are pending; the old one is history.
+-- Moves the outcomes of a retry's objects to the history, so that the objects are pending.
 WITH gone AS (
     DELETE FROM geotag.outcome o
     USING pg_temp.retried t

@@ -1,10 +1,10 @@
--- What a retry takes: failures of the active release, in archives that are still registered. Where a
--- chunk that is not finished holds the object, its run is still at it.
+-- The failures that a retry takes: of the active release, in archives that are registered. An object of
+-- an unfinished chunk is busy.
 CREATE TEMP TABLE retried ON COMMIT DROP AS
 SELECT f.object_version_id,
        f.release_id,
        f.code,
-       -- Alone in its chunk, it cannot take its neighbours with it again.
+       -- Alone in its chunk, so that another crash concerns no other object.
        f.state = 'quarantined' AS alone,
        EXISTS (SELECT
                FROM geotag.run_object ro

@@ -1,5 +1,5 @@
--- The run of one night. (archive_id, scheduled_for) is unique: whoever is second makes none.
--- A night may hold as many objects as its schedule allows less those of earlier nights.
+-- The run of one night. (archive_id, scheduled_for) is unique, so that a second insert makes none.
+-- A night may hold as many objects as its schedule allows, less the unfinished ones of earlier nights.
 INSERT INTO geotag.run (source, queue, release_id, archive_id, scheduled_for,
                         most, opens, closes, timezone)
 SELECT 's3://' || a.bucket || '/' || a.prefix,

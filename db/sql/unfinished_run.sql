@@ -1,5 +1,5 @@
--- The newest run of a source that is still to be planned, or that has chunks still to be done. Not a
--- night: it has a window and a limit of its own, which who asks now did not ask for.
+-- The newest run of a source that is not planned to its end, or has unfinished chunks. Nights are left
+-- out: they have a window and a limit of their own.
 SELECT r.id, r.planned_at
 FROM geotag.run r
 WHERE (r.source, r.queue, r.release_id) = (:source, :queue, :release_id)

@@ -1,7 +1,7 @@
--- Of the chunks that a queue at the broker should hold: those that no worker holds, oldest first, and
--- whether each has waited for so long that its message may be lost. Holds are looked at, not tried:
--- a worker that begins at this moment must not take us for another worker.
-WITH held AS MATERIALIZED (
+-- The chunks that a queue at the broker should hold and that no worker has a lease on, oldest first, and
+-- whether each has waited so long that its message may be lost. Leases are read, not tried: a worker
+-- that begins at this moment must not find one taken by us.
+WITH leased AS MATERIALIZED (
     SELECT (l.classid::bigint << 32) | l.objid::bigint AS name
     FROM pg_locks l
     WHERE l.locktype = 'advisory'
@@ -15,5 +15,5 @@ JOIN geotag.run r ON r.id = c.run_id
 WHERE c.published_at <= :now
   AND c.finished_at IS NULL
   AND r.queue = :queue
-  AND NOT EXISTS (SELECT FROM held WHERE held.name = hashtextextended('geotag.chunk:' || c.id, 0))
+  AND NOT EXISTS (SELECT FROM leased WHERE leased.name = hashtextextended('geotag.chunk:' || c.id, 0))
 ORDER BY c.published_at, c.id

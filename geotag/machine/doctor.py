@@ -67,7 +67,7 @@ def _given_up(now: Context) -> Iterator[Check]:
     """Return runs whose planning was given up, and schedules whose night cannot be started."""
     from db.runs import parked
     from db.schedules import failing
-    from geotag.runs.status import RESCHEDULE
+    from geotag.schedules.schedule import RESCHEDULE
 
     for run_id, reason in parked(now.engine):
         advice = f"geotag resume {run_id} tries again, geotag cancel {run_id} ends it"

@@ -48,7 +48,7 @@ def run(
 ) -> None:
     """Geotag everything that a source holds and that has no outcome yet.
 
-    Ctrl-C leaves the work going: `geotag status` picks it up, and running the same source again
+    Ctrl-C does not stop the work: `geotag status --watch` follows it, and the same command again
     resumes it. Exit code 0: every object is geotagged or abstained; 3: some failed; 2: wrong usage
     or settings; 4: a service stayed away.
     """
@@ -106,13 +106,13 @@ def status(
 
 @app.command()
 def pause(run: RunArgument) -> None:
-    """Send nothing of a run to the workers until it is resumed; what they are at is finished."""
+    """Send no chunk of a run to workers until it is resumed; chunks in work are finished."""
     _change(run, "pause")
 
 
 @app.command()
 def resume(run: RunArgument) -> None:
-    """Go on with a paused run."""
+    """Go on with a paused run, or plan a parked run again."""
     _change(run, "resume")
 
 

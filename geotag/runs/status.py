@@ -13,6 +13,7 @@ from db.schema import STATES
 from geotag.context import Context
 from geotag.formats import Format
 from geotag.output import console, plain, write_csv, write_json
+from geotag.schedules.schedule import RESCHEDULE
 from workers.errors import UsageError
 
 HELD = frozenset(
@@ -33,9 +34,6 @@ _WARNINGS = {
     "vanish_refused": "{warning}. If they are gone: the same geotag run with --allow-vanish"
     " (for all of an archive: geotag run {archive} --allow-vanish)",
 }
-RESCHEDULE = "Correct it: geotag schedule remove {archive}, then geotag schedule add {archive}"
-"""Advice for a schedule whose night cannot be started."""
-
 _NARROW = 120  # columns, below which a table leaves out what explains itself least
 
 

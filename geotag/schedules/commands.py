@@ -1,4 +1,4 @@
-"""`geotag schedule`: what is backfilled by itself, and when."""
+"""Commands on schedules: `geotag schedule add`, `list`, `show`, `pause`, `resume`, `remove`."""
 
 from typing import Annotated
 
@@ -33,7 +33,7 @@ def add(
         str, typer.Option(help="Which is to answer; active: the one that is when the night comes.")
     ] = "active",
 ) -> None:
-    """Have an archive backfilled by itself, as a cron expression says.
+    """Backfill an archive at the times of a cron expression.
 
     Changes of the clock, and nights that were missed: docs/schedules.md.
     """
@@ -66,7 +66,7 @@ def show(archive: ArchiveArgument, form: FormOption = ListFormat.TABLE) -> None:
 
 @app.command()
 def pause(archive: ArchiveArgument) -> None:
-    """Let nights pass until it is resumed; they are not caught up."""
+    """Skip nights until the schedule is resumed; they are not caught up."""
     _change(archive, "pause")
 
 
@@ -78,7 +78,7 @@ def resume(archive: ArchiveArgument) -> None:
 
 @app.command()
 def remove(archive: ArchiveArgument) -> None:
-    """Have no more nights; what they found stays."""
+    """Remove a schedule. The runs and results of its nights stay."""
     _change(archive, "remove")
 
 

@@ -15,10 +15,12 @@ from db.schedules import Night, NotPaused, NotScheduled, Schedule, ScheduleRefus
 from geotag.context import Context
 from geotag.formats import ListFormat
 from geotag.output import console, errors, plain, write_csv, write_json
-from geotag.runs.status import RESCHEDULE
 from workers.errors import UsageError
 
 T = TypeVar("T")
+
+RESCHEDULE = "Correct it: geotag schedule remove {archive}, then geotag schedule add {archive}"
+"""Advice for a schedule whose night cannot be started."""
 
 _SHOWN = 5
 _WINDOW = re.compile(r"(\d{1,2}):(\d\d)-(\d{1,2}):(\d\d)")

@@ -129,6 +129,7 @@ def test_status_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -
     monkeypatch.setattr("geotag.runs.status.console", console)
     monkeypatch.setattr("geotag.runs.status.run_progress", lambda _engine, _run_id: runs)
     monkeypatch.setattr("geotag.runs.status.totals", lambda _engine: {"pending": 7})
+    monkeypatch.setattr("geotag.runs.status.failing", lambda _engine: [])
     print_status(SimpleNamespace(engine=None), None, Format.TABLE)  # type: ignore[arg-type]
     lines = console.export_text().splitlines()
     assert all(len(line) <= width for line in lines if not line.startswith("run 7: "))

@@ -1,10 +1,11 @@
-"""The Celery application: queues, delivery guarantees, and how a chunk becomes a message.
+"""The Celery application: queues, delivery guarantees, and the messages of chunks.
 
-The broker is only transport (DESIGN.md section 3): results are ignored, delivery is at least once,
-and everything that must survive is in the ledger. Two queues with consumers of their own keep a
-person's question (`interactive`) from waiting behind a night's work (`backfill`); message priority
-differs in sign between brokers. Two more carry what beat sends (workers/planning/control_loop.py):
-planning a million objects must not keep a tick (`control`) waiting.
+The broker is only transport: results are ignored, delivery is at least once, and everything that
+must survive is in the ledger. Two queues with their own consumers keep a person's request
+(`interactive`) from waiting behind a night's work (`backfill`), because message priority differs in
+sign between brokers. Two more queues carry the messages of beat
+(workers/planning/control_loop.py): planning a million objects (`planning`) must not delay a tick
+(`control`).
 """
 
 from collections.abc import Sequence
@@ -26,11 +27,11 @@ PROCESS_CHUNK = "geotag.process_chunk"
 TICK = "geotag.tick"
 PLAN = "geotag.plan"
 TICKS = {TICK: CONTROL, PLAN: PLANNING}
-"""What beat sends, and to which queue."""
+"""The tasks that beat sends, each with its queue."""
 
 _EXCHANGE = "geotag"
 _DEAD = "geotag.dead"
-# The ledger isolates poison long before; this only bounds what the ledger never saw.
+# The ledger isolates poison messages earlier; this bounds those that it never saw.
 _DELIVERY_LIMIT = 20
 
 
@@ -41,7 +42,7 @@ class BrokerUnavailable(TransientError):
 
 
 def at_broker(queue: str) -> str:
-    """A queue's name at the broker, which other applications may share."""
+    """Return a queue's name at the broker, which other applications may share."""
     return f"geotag.{queue}"
 
 
@@ -63,7 +64,7 @@ def _queues(quorum: bool) -> tuple[Queue, ...]:
 
 
 def make_app(settings: WorkerSettings) -> Celery:
-    """The application for a broker: RabbitMQ with quorum queues, or Valkey."""
+    """Make the application for a broker: RabbitMQ with quorum queues, or Valkey."""
     url = settings.broker_url.get_secret_value()
     quorum = url.startswith(("amqp://", "amqps://"))
     app = Celery("geotag", broker=url, set_as_current=False)
@@ -75,7 +76,7 @@ def make_app(settings: WorkerSettings) -> Celery:
         accept_content=["json"],
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
-        # At least once: a message goes when its chunk is in the ledger, not when it is taken up.
+        # At least once: a message is acknowledged when its chunk is in the ledger, not before.
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         # Celery kills a pool process that is not up in 4 seconds: on an overloaded machine it
@@ -146,14 +147,14 @@ def publish(
 
 
 def _refusals(app: Celery) -> tuple[type[Exception], ...]:
-    """What a broker that is away, or that refuses, makes its clients raise."""
+    """Return the exceptions of clients if the broker is unavailable or refuses."""
     transport = app.connection_for_write().transport
     own = (*transport.connection_errors, *transport.channel_errors)
     return (OperationalError, AMQPError, MessageNacked, OSError, *own)
 
 
 def queued(app: Celery, queue: str) -> int:
-    """Messages that wait in a queue.
+    """Return the number of messages that wait in a queue.
 
     Raises:
         BrokerUnavailable: the broker cannot be asked.

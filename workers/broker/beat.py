@@ -1,4 +1,4 @@
-"""Celery beat, as this application needs it: it keeps nothing, and sends nothing twice."""
+"""Scheduler of Celery beat that keeps no state and never queues a message twice."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ from workers.broker.app import TICKS, queued
 
 
 class Scheduler(beat.Scheduler):
-    """Sends no message where one waits: one is enough to have a worker look into the ledger.
+    """Sends a message only if its queue is empty: one message makes a worker read the ledger.
 
-    So none pile up while a worker is busy or away. Messages that expire would not do instead: a
-    worker that cannot keep up finds only expired ones, and never looks.
+    So messages do not pile up while a worker is busy or stopped. Messages with an expiry would not
+    do: a worker that cannot keep up would only find expired ones.
     """
 
     def apply_async(self, entry: beat.ScheduleEntry, *args: Any, **keywords: Any) -> Any:
-        """Send an entry's message, unless its queue holds one."""
+        """Send an entry's message, unless its queue has one."""
         if queued(self.app, TICKS[str(entry.task)]):
             return None
         return super().apply_async(entry, *args, **keywords)
