@@ -1,4 +1,5 @@
 -- Rows as in the view `current_geotag`; with a release, the rows of that release, pending ones too.
+-- A run's rows are those of its own release, unless another one is named.
 SELECT a.name AS archive,
        a.bucket,
        v.key,
@@ -19,6 +20,8 @@ LEFT JOIN LATERAL (
     JOIN geotag.release r ON r.id = o.release_id
     WHERE o.object_version_id = v.id
       AND (CAST(:release AS text) IS NULL OR r.name = :release)
+      AND (CAST(:run_id AS bigint) IS NULL OR CAST(:release AS text) IS NOT NULL
+           OR o.release_id = (SELECT n.release_id FROM geotag.run n WHERE n.id = :run_id))
     ORDER BY r.active DESC, r.registered_at DESC
     LIMIT 1
 ) o ON true
