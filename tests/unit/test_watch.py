@@ -215,3 +215,19 @@ def test_run_that_was_told_to_stand_still_is_waited_for(
 def test_run_that_stands_still_of_itself_is_not(stands: SimpleNamespace) -> None:
     with pytest.raises(ServiceStayedAway, match="nothing moved for 10 s"):
         watch(stands.context, 7)
+
+
+def test_a_parked_run_is_watched_until_no_chunk_is_left(
+    monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace
+) -> None:
+    parked = replace(
+        DONE, finished=False, state="parked", plan_error="planner_died: killed", chunks_queued=1
+    )
+    looks = iter([parked, replace(parked, chunks_queued=0)])
+    monkeypatch.setattr("geotag.runs.watch.run_progress", lambda *_given: [next(looks)])
+    monkeypatch.setattr("geotag.runs.watch.time.sleep", lambda _seconds: None)
+    settings = SimpleNamespace(command=SimpleNamespace(wait_seconds=60.0))
+    context: Any = SimpleNamespace(engine=None, settings=settings)
+    with pytest.raises(UsageError, match=r"planner_died: killed.*geotag resume 7"):
+        watch(context, 7)
+    assert next(looks, None) is None
