@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from geotag.formats import ListFormat
+from geotag.options import WideOption
 
 app = typer.Typer(no_args_is_help=True, help="Register the archives that may be read.")
 
@@ -76,12 +77,13 @@ def list_(
         bool, typer.Option("--removed", help="Those that were removed, too.")
     ] = False,
     form: FormOption = ListFormat.TABLE,
+    wide: WideOption = False,
 ) -> None:
     """The registered archives, and how many of their objects are to be done or failed."""
     from geotag.archives import registry
     from geotag.context import context
 
-    registry.print_list(context(), form, removed=removed)
+    registry.print_list(context(), form, removed=removed, wide=wide)
 
 
 @app.command()

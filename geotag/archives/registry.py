@@ -20,6 +20,7 @@ from db.archives import (
 from geotag.context import Context
 from geotag.formats import ListFormat
 from geotag.output import console, plain, write_csv, write_json
+from geotag.tables import Column, key_column, number_column, print_table
 from workers.errors import UsageError
 from workers.planning.sources import archive_of
 from workers.s3.endpoints import check_endpoint
@@ -167,7 +168,7 @@ def of_url(context: Context, url: str) -> tuple[RegisteredArchive, str]:
     return archive_of(there, bucket, unquote(key)), unquote(key)
 
 
-def print_list(context: Context, form: ListFormat, *, removed: bool) -> None:
+def print_list(context: Context, form: ListFormat, *, removed: bool, wide: bool = False) -> None:
     """Print the archives with how many objects they have."""
     found = [
         (archive, archives.counts(context.engine, archive.id))
@@ -176,21 +177,24 @@ def print_list(context: Context, form: ListFormat, *, removed: bool) -> None:
     if form is not ListFormat.TABLE:
         _write([_document(*pair) for pair in found], form)
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("archive", "where", "state"):
-        table.add_column(column, overflow="fold")
-    for column in ("objects", "pending", "failed"):
-        table.add_column(column, justify="right")
-    for archive, count in found:
-        table.add_row(
+    columns = (
+        Column("archive"),
+        key_column("where"),
+        Column("state"),
+        *map(number_column, ("objects", "pending", "failed")),
+    )
+    rows = [
+        (
             archive.name,
-            plain(archive.url),
+            archive.url,
             state_of(archive),
             f"{count.objects:,}",
             f"{count.pending:,}",
             f"{count.failed:,}",
         )
-    console.print(table)
+        for archive, count in found
+    ]
+    print_table(columns, rows, wide=wide)
     if not found:
         console.print("none yet: geotag archive add NAME s3://bucket/prefix", markup=False)
 

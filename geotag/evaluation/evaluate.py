@@ -10,7 +10,8 @@ from rich.console import Console
 
 from db.reads import ResultRow
 from geotag.evaluation.tables import print_tables
-from geotag.output import as_record, errors
+from geotag.output import errors
+from geotag.results.writers import as_record
 from triton_models.evaluation.document import Document, evaluate
 from triton_models.evaluation.matching import Matched, known_truths, match
 from triton_models.evaluation.predictions import Predictions, predictions_of, read_predictions

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from geotag.formats import ListFormat
+from geotag.options import WideOption
 
 app = typer.Typer(no_args_is_help=True, help="What failed, and doing it again.")
 
@@ -40,6 +41,7 @@ def failures_(
     form: Annotated[ListFormat, typer.Option("--format", "-f", help="How to print it.")] = (
         ListFormat.TABLE
     ),
+    wide: WideOption = False,
 ) -> None:
     """What failed or is in quarantine now, how often, an example of each, and what to do about it.
 
@@ -50,9 +52,10 @@ def failures_(
 
     asked = asked_for(where=where, run=run, archive=archive, since=since and since.date())
     if keys:
-        print_keys(context(), asked, form, any_release=run is not None)
+        print_keys(context(), asked, form, any_release=run is not None, wide=wide)
     else:
-        print_counts(context(), by.value, asked, form, any_release=run is not None)
+        found = run is not None
+        print_counts(context(), by.value, asked, form, any_release=found, wide=wide)
 
 
 @app.command()

@@ -1,13 +1,11 @@
 """`geotag failures` and `geotag retry`: from what the user asks to rows, and to a run."""
 
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import date
 from typing import Any
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from db.failure_filter import Comparison, FailureFilter, FilterError, Joined, parse
@@ -15,7 +13,16 @@ from db.failures import Failure, FailureGroup, Retry, failure_groups, list_failu
 from geotag.context import Context
 from geotag.failures.advice import advice
 from geotag.formats import ListFormat
-from geotag.output import STATE_STYLES, console, errors, plain, write_csv, write_json
+from geotag.output import console, errors, write_csv, write_json
+from geotag.tables import (
+    STATE_STYLES,
+    Column,
+    Row,
+    key_column,
+    number_column,
+    print_table,
+    prose_column,
+)
 from workers.broker.app import BrokerUnavailable
 from workers.errors import UsageError
 from workers.s3.service import parse_s3_url
@@ -60,7 +67,13 @@ def asked_for(
 
 
 def print_counts(
-    context: Context, by: str, asked: FailureFilter | None, form: ListFormat, *, any_release: bool
+    context: Context,
+    by: str,
+    asked: FailureFilter | None,
+    form: ListFormat,
+    *,
+    any_release: bool,
+    wide: bool = False,
 ) -> None:
     """Print how many failed with which code, the newest of each, and what to do about it."""
     groups = failure_groups(context.engine, by, asked, any_release=any_release)
@@ -72,7 +85,7 @@ def print_counts(
     elif not groups:
         console.print("nothing failed")
     else:
-        console.print(_counts_table(groups, by))
+        _print_groups(groups, by, wide)
         for code in dict.fromkeys(group.code for group in groups):
             console.print(f"[red]{code}[/red]: {advice(code)}", highlight=False, soft_wrap=True)
 
@@ -85,23 +98,23 @@ def _group_record(group: FailureGroup, by: str) -> dict[str, Any]:
     return {name: record[name] for name in GROUP}
 
 
-def _counts_table(groups: list[FailureGroup], by: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    if by != "code":
-        table.add_column(by)
-    table.add_column("code", style="red", no_wrap=True)
-    table.add_column("objects", justify="right", no_wrap=True)
-    table.add_column("newest", overflow="fold")
-    table.add_column("message")
+def _print_groups(groups: list[FailureGroup], by: str, wide: bool) -> None:
+    part = [] if by == "code" else [Column(by)]
+    columns = [*part, Column("code"), number_column("objects"), key_column("newest")]
+    rows = []
     for group in groups:
-        part = [plain(group.part)] if by != "code" else []
-        line = (plain(group.code), Text(str(group.objects)), plain(group.example))
-        table.add_row(*part, *line, plain(group.message or ""))
-    return table
+        line = (Text(group.code, "red"), str(group.objects), group.example, group.message or "")
+        rows.append((group.part, *line) if part else line)
+    print_table([*columns, prose_column("message")], rows, wide=wide)
 
 
 def print_keys(
-    context: Context, asked: FailureFilter | None, form: ListFormat, *, any_release: bool
+    context: Context,
+    asked: FailureFilter | None,
+    form: ListFormat,
+    *,
+    any_release: bool,
+    wide: bool = False,
 ) -> None:
     """Print each object that failed; memory is flat in their number, but for a table."""
     found = list_failures(context.engine, asked, any_release=any_release)
@@ -110,28 +123,27 @@ def print_keys(
     elif form is ListFormat.CSV:
         write_csv(map(_record, found), Failure.__dataclass_fields__, sys.stdout)
     else:
-        console.print(_keys_table(found))
+        print_table(_KEYS, map(_key_cells, found), wide=wide)
 
 
 def _record(failure: Failure) -> dict[str, Any]:
     return asdict(failure) | {"at": failure.at.isoformat()}
 
 
-def _keys_table(found: Iterator[Failure]) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("object", overflow="fold")
-    for name in ("state", "code", "run", "retries", "message"):
-        table.add_column(name, no_wrap=True)
-    for row in found:
-        table.add_row(
-            plain(f"s3://{row.bucket}/{row.key}"),
-            Text(row.state, STATE_STYLES[row.state]),
-            plain(row.code),
-            str(row.run_id),
-            str(row.retries),
-            plain(row.message or ""),
-        )
-    return table
+_KEYS = (
+    key_column("object"),
+    Column("state"),
+    Column("code"),
+    Column("run"),
+    Column("retries"),
+    prose_column("message"),
+)
+
+
+def _key_cells(row: Failure) -> Row:
+    state = Text(row.state, STATE_STYLES[row.state])
+    url, message = f"s3://{row.bucket}/{row.key}", row.message or ""
+    return url, state, row.code, str(row.run_id), str(row.retries), message
 
 
 def try_again(context: Context, asked: FailureFilter | None, *, dry_run: bool, yes: bool) -> None:

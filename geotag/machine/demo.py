@@ -11,9 +11,11 @@ from db.releases import active_release
 from deploy.errors import InstallFailed
 from geotag import exits
 from geotag.context import Context
-from geotag.output import as_feature, at_most, console, errors, results_table, write_geojson
+from geotag.output import console, errors, write_geojson
 from geotag.releases.lifecycle import find
 from geotag.results.places import near
+from geotag.results.table import print_results
+from geotag.results.writers import as_feature, at_most
 from geotag.runs.run import run, source_of
 from geotag.runs.watch import report
 from workers.s3.service import parse_s3_url
@@ -118,7 +120,7 @@ def _print_what_it_knows(context: Context) -> None:
 def _print_table(context: Context, source: str) -> None:
     bucket, prefix = parse_s3_url(source)
     rows = stream_results(context.engine, ResultFilter(bucket=bucket, prefix=prefix))
-    console.print(results_table(at_most(rows, _ROWS_SHOWN), near))
+    print_results(at_most(rows, _ROWS_SHOWN), near)
     console.print(f"[dim]the first {_ROWS_SHOWN} at most; all: geotag results[/dim]")
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from geotag.options import WideOption
+
 app = typer.Typer(no_args_is_help=True, help="Releases: list, build, register, activate.")
 
 NameArgument = Annotated[str, typer.Argument(help="A release's name, or its directory.")]
@@ -21,12 +23,12 @@ class Target(StrEnum):
 
 
 @app.command("list")
-def list_() -> None:
+def list_(wide: WideOption = False) -> None:
     """Every release: where it lies, whether it is registered, served, active, calibrated."""
     from geotag.context import context
     from geotag.releases.tables import print_releases
 
-    print_releases(context())
+    print_releases(context(), wide=wide)
 
 
 @app.command()

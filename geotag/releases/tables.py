@@ -13,6 +13,7 @@ from geotag import exits
 from geotag.context import Context
 from geotag.output import console, errors, plain
 from geotag.releases.lifecycle import directories
+from geotag.tables import Column, Row, key_column, number_column, print_table
 from triton_models.release.release import (
     ATTRIBUTIONS,
     FILES,
@@ -24,9 +25,15 @@ from triton_models.release.release import (
 
 Found = TypeVar("Found")
 
+_COLUMNS = (
+    key_column("release"),
+    *map(Column, ("digest", "calibrated", "lies", "state")),
+    number_column("unfinished runs"),
+)
 
-def print_releases(now: Context) -> None:
-    """One line for each release that is at hand or registered."""
+
+def print_releases(now: Context, *, wide: bool = False) -> None:
+    """Print one line for each release that is at hand or registered."""
     here = {
         release.name: release
         for release in map(_whole, directories(now.settings).values())
@@ -35,12 +42,7 @@ def print_releases(now: Context) -> None:
     ledger = _if_up("the ledger", lambda: registered_releases(now.engine))
     served = _if_up("Triton", lambda: model_control.ready(now.settings.worker.triton_url))
     known = {release.name: release for release in ledger or ()}
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("release", "digest"):
-        table.add_column(heading, no_wrap=True)
-    for heading in ("calibrated", "lies", "state"):
-        table.add_column(heading)
-    table.add_column("unfinished runs", justify="right")
+    rows: list[Row] = []
     for name in sorted(here.keys() | known.keys()):
         ours = known.get(name)
         either = here.get(name) or known[name]
@@ -49,15 +51,17 @@ def print_releases(now: Context) -> None:
             "served": f"geotag_{name}" in (served or ()),
             "active": ours is not None and ours.active,
         }
-        table.add_row(
-            plain(name),
-            either.digest[:12],
-            _word(either.calibrated),
-            _where(here.get(name)),
-            ", ".join(state for state, true in states.items() if true),
-            str(ours.runs) if ours else "",
+        rows.append(
+            (
+                name,
+                either.digest[:12],
+                _word(either.calibrated),
+                _where(here.get(name)),
+                ", ".join(state for state, true in states.items() if true),
+                str(ours.runs) if ours else "",
+            )
         )
-    console.print(table)
+    print_table(_COLUMNS, rows, wide=wide)
 
 
 def print_release(release: Release) -> None:

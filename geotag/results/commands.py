@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from geotag.formats import Format
-from geotag.options import FormatOption, RunOption
+from geotag.options import FormatOption, RunOption, WideOption
 
 app = typer.Typer(no_args_is_help=True, help="Results.")
 
@@ -26,14 +26,15 @@ def results(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
     form: FormatOption = Format.TABLE,
+    wide: WideOption = False,
 ) -> None:
     """One line (or record, or feature) for every photograph; see docs/results.md for the names."""
     from db.archives import registered
     from db.reads import ResultFilter, is_registered, stream_results
     from db.schema import STATES
     from geotag.context import context
-    from geotag.output import at_most, write_results
     from geotag.results.places import near
+    from geotag.results.writers import at_most, write_results
     from workers.errors import UsageError
     from workers.s3.service import parse_s3_url
 
@@ -50,7 +51,7 @@ def results(
     which = ResultFilter(
         run_id=run_id, archive=archive, bucket=bucket, prefix=prefix, state=state, release=release
     )
-    write_results(at_most(stream_results(engine, which), limit), form, near)
+    write_results(at_most(stream_results(engine, which), limit), form, near, wide=wide)
 
 
 @app.command()

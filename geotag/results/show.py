@@ -10,18 +10,10 @@ from rich.text import Text
 from db.reads import Shown, show
 from geotag.context import Context
 from geotag.formats import Format
-from geotag.output import (
-    as_feature,
-    as_record,
-    confidence_text,
-    console,
-    plain,
-    position_text,
-    write_csv,
-    write_geojson,
-    write_json,
-)
+from geotag.output import console, plain, write_csv, write_geojson, write_json
 from geotag.results.places import near
+from geotag.results.table import confidence_text, position_text
+from geotag.results.writers import as_feature, as_record
 from workers.errors import UsageError
 
 

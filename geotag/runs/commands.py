@@ -6,7 +6,7 @@ import typer
 
 from geotag import exits
 from geotag.formats import Format
-from geotag.options import FormatOption, RunOption
+from geotag.options import FormatOption, RunOption, WideOption
 
 app = typer.Typer(no_args_is_help=True, help="Runs.")
 
@@ -89,6 +89,7 @@ def status(
         bool, typer.Option("--watch", help="Follow the run, or the newest one.")
     ] = False,
     form: FormatOption = Format.TABLE,
+    wide: WideOption = False,
 ) -> None:
     """How far the newest runs are, and how many objects are in which state.
 
@@ -101,7 +102,7 @@ def status(
 
     if watch:
         raise typer.Exit(follow(context(), run_id, form))
-    print_status(context(), run_id, form)
+    print_status(context(), run_id, form, wide=wide)
 
 
 @app.command()

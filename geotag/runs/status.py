@@ -4,7 +4,6 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from db.reads import RunProgress, run_progress, totals
@@ -14,6 +13,7 @@ from geotag.context import Context
 from geotag.formats import Format
 from geotag.output import console, plain, write_csv, write_json
 from geotag.schedules.schedule import RESCHEDULE
+from geotag.tables import Column, key_column, number_column, print_table, width_of
 from workers.errors import UsageError
 
 HELD = frozenset(
@@ -34,7 +34,8 @@ _WARNINGS = {
     "vanish_refused": "{warning}. If they are gone: the same geotag run with --allow-vanish"
     " (for all of an archive: geotag run {archive} --allow-vanish)",
 }
-_NARROW = 120  # columns, below which a table leaves out what explains itself least
+_ALL_COLUMNS = 120
+"""Cells in a line from which the table has all columns."""
 
 
 def waits_for(run: RunProgress) -> str:
@@ -58,7 +59,7 @@ def as_record(progress: RunProgress) -> dict[str, Any]:
     }
 
 
-def print_status(context: Context, run_id: int | None, form: Format) -> None:
+def print_status(context: Context, run_id: int | None, form: Format, *, wide: bool = False) -> None:
     """Print the newest runs (or one), and all current objects by state.
 
     Raises:
@@ -75,7 +76,7 @@ def print_status(context: Context, run_id: int | None, form: Format) -> None:
     elif form is Format.GEOJSON:
         raise UsageError("a run has no position: --format table, json or csv")
     else:
-        console.print(_table(runs))
+        _print_runs(runs, wide)
         for run in runs:
             for why in filter(None, (waits_for(run), warns_of(run))):
                 console.print(Text.assemble(f"run {run.id}: ", plain(why)), soft_wrap=True)
@@ -87,24 +88,28 @@ def print_status(context: Context, run_id: int | None, form: Format) -> None:
             console.print("all objects: " + ", ".join(f"{n} {s}" for s, n in counted.items()))
 
 
-def _table(runs: list[RunProgress]) -> Table:
-    wide = console.width >= _NARROW
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("run", justify="right", no_wrap=True)
-    table.add_column("source", overflow="fold")  # what gives way on a narrow terminal
-    counts = ("listed", "done_before", "pending", *STATES) if wide else ("pending", *STATES)
-    if wide:
-        table.add_column("release", no_wrap=True)
-    for name in counts:
-        title = "found" if name == "listed" else name.replace("_", " ")
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    for run in runs:
-        table.add_row(
+def _print_runs(runs: list[RunProgress], wide: bool) -> None:
+    width = width_of(console, wide)
+    whole = width is None or width >= _ALL_COLUMNS
+    counts = ["listed", "done_before", "pending", *STATES] if whole else ["pending", *STATES]
+    if not whole:  # a column of zeros makes way for the source
+        counts = [n for n in counts if n == "pending" or any(getattr(run, n) for run in runs)]
+    titles = ("found" if name == "listed" else name.replace("_", " ") for name in counts)
+    columns = [
+        number_column("run"),
+        key_column("source"),
+        *([Column("release")] if whole else []),
+        *map(number_column, titles),
+        Column("state"),
+    ]
+    rows = [
+        (
             str(run.id),
-            plain(run.source),
-            *([run.release] if wide else []),
+            run.source,
+            *([run.release] if whole else []),
             *(str(getattr(run, name)) for name in counts),
             run.state.replace("_", " "),
         )
-    return table
+        for run in runs
+    ]
+    print_table(columns, rows, wide=wide)

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from geotag.formats import ListFormat
+from geotag.options import WideOption
 
 app = typer.Typer(no_args_is_help=True, help="Backfill archives by themselves, every night.")
 
@@ -47,12 +48,12 @@ def add(
 
 
 @app.command("list")
-def list_(form: FormOption = ListFormat.TABLE) -> None:
+def list_(form: FormOption = ListFormat.TABLE, wide: WideOption = False) -> None:
     """Every schedule, with its next night."""
     from geotag.context import context
     from geotag.schedules import schedule
 
-    schedule.print_schedules(context(), form)
+    schedule.print_schedules(context(), form, wide=wide)
 
 
 @app.command()

@@ -8,13 +8,12 @@ from datetime import UTC, datetime, time
 from itertools import islice
 from typing import Any, TypeVar
 
-from rich.table import Table
-
 from db import dispatch, schedules
 from db.schedules import Night, NotPaused, NotScheduled, Schedule, ScheduleRefused, ScheduleSpec
 from geotag.context import Context
 from geotag.formats import ListFormat
 from geotag.output import console, errors, plain, write_csv, write_json
+from geotag.tables import Column, Row, key_column, print_table
 from workers.errors import UsageError
 
 T = TypeVar("T")
@@ -23,6 +22,12 @@ RESCHEDULE = "Correct it: geotag schedule remove {archive}, then geotag schedule
 """Advice for a schedule whose night cannot be started."""
 
 _SHOWN = 5
+_COLUMNS = (
+    key_column("archive"),
+    key_column("cron"),
+    key_column("time zone"),
+    *map(Column, ("window", "at most", "next night", "last run")),
+)
 _WINDOW = re.compile(r"(\d{1,2}):(\d\d)-(\d{1,2}):(\d\d)")
 
 
@@ -89,7 +94,7 @@ def _or_usage_error(ask: Callable[[], T], archive: str) -> T:
         raise UsageError(f"the schedule of {archive} is not paused: geotag schedule list") from None
 
 
-def print_schedules(context: Context, form: ListFormat) -> None:
+def print_schedules(context: Context, form: ListFormat, *, wide: bool = False) -> None:
     """Print every schedule."""
     found = schedules.schedules(context.engine)
     if form is ListFormat.JSON:
@@ -98,11 +103,9 @@ def print_schedules(context: Context, form: ListFormat) -> None:
         names = [*Schedule.__dataclass_fields__]
         write_csv(map(_record, found), names, sys.stdout)
     else:
-        columns = ("archive", "cron", "time zone", "window", "at most", "next night", "last run")
-        table = _table(*columns)
-        for one in found:
-            table.add_row(
-                plain(one.archive),
+        rows = [
+            (
+                one.archive,
                 one.cron,
                 one.timezone,
                 _window(one),
@@ -110,7 +113,9 @@ def print_schedules(context: Context, form: ListFormat) -> None:
                 "paused" if one.paused_at else _local(one.next_at, one.timezone),
                 str(one.last_run_id or ""),
             )
-        console.print(table)
+            for one in found
+        ]
+        print_table(_COLUMNS, rows, wide=wide)
         for one in found:
             _print_error(one)
 
@@ -140,13 +145,13 @@ def print_schedule(context: Context, archive: str, form: ListFormat) -> None:
     if one.paused_at:
         console.print("paused: no night comes until it is resumed")
     _print_error(one)
-    table = _table("night", "run", "objects", "done", "failed")
+    rows: list[Row] = []
     for night in past:
         counts = (night.run_id, night.planned, night.done, night.failed)
-        table.add_row(_local(night.scheduled_for, one.timezone), *map(str, counts))
-    for at in upcoming:
-        table.add_row(_local(at, one.timezone), "", "", "", "")
-    console.print(table)
+        rows.append((_local(night.scheduled_for, one.timezone), *map(str, counts)))
+    rows += ((_local(at, one.timezone), "", "", "", "") for at in upcoming)
+    columns = ("night", "run", "objects", "done", "failed")
+    print_table([*map(Column, columns)], rows)
 
 
 def _print_error(one: Schedule) -> None:
@@ -187,10 +192,3 @@ def _record(one: Schedule) -> dict[str, Any]:
 
 def _plain_values(record: dict[str, Any]) -> dict[str, Any]:
     return {k: v.isoformat() if hasattr(v, "isoformat") else v for k, v in record.items()}
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in columns:
-        table.add_column(name)
-    return table

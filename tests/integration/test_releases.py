@@ -108,7 +108,7 @@ def test_commands(
     """List, activate, run, roll back: rows name the release that they came from."""
     upload(now, bucket, distinct_pictures(good_files()["plain.jpg"], 2))
     assert geotag("run", f"s3://{bucket}/").returncode == 0
-    done = geotag("models", "activate", SECOND)
+    done = geotag("releases", "activate", SECOND)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"second {second.digest[:12]} is active" in done.stdout
     assert "untrained was before" in done.stdout
@@ -118,19 +118,19 @@ def test_commands(
     assert {row.release for row in rows.values()} == {SECOND}
     first = geotag("results", f"s3://{bucket}/", "--release", "untrained", "-f", "json")
     assert {row["state"] for row in json.loads(first.stdout)} == {"geotagged", "pending"}
-    listed = geotag("models", "list").stdout
+    listed = geotag("releases", "list").stdout
     assert "registered, served, active" in next(x for x in listed.splitlines() if SECOND in x)
-    assert geotag("models", "rollback").returncode == 0
+    assert geotag("releases", "rollback").returncode == 0
     assert active_release(now.engine) == ("untrained", Release.load(RELEASES / "untrained").digest)
     newest, before = activations(now.engine)[:2]
     assert (newest.name, before.name) == ("untrained", SECOND)
     assert "@" in newest.by
     assert SECOND in served(now)  # to go back at once
-    refused = geotag("models", "activate", "nosuch")
+    refused = geotag("releases", "activate", "nosuch")
     assert refused.returncode == 2
     assert "no release nosuch is registered" in refused.stderr
     out = tmp_path / "models"
-    assert geotag("models", "build", SECOND, "--target", "gpu", "--out", str(out)).returncode == 0
+    assert geotag("releases", "build", SECOND, "--target", "gpu", "--out", str(out)).returncode == 0
     assert 'backend: "onnxruntime"' in (out / "translocator_second" / "config.pbtxt").read_text()
 
 
@@ -217,8 +217,8 @@ def test_a_release_that_triton_cannot_load_is_not_activated(
     manifest = json.loads((broken / "release.json").read_text()) | {"name": "broken"}
     manifest["locator"]["sha256"] = sha256_of(broken / "translocator.onnx")
     (broken / "release.json").write_text(json.dumps(manifest))
-    assert geotag("models", "register", str(broken)).returncode == 0
-    refused = geotag("models", "activate", "broken")
+    assert geotag("releases", "register", str(broken)).returncode == 0
+    refused = geotag("releases", "activate", "broken")
     assert refused.returncode == 4
     assert "Triton does not load geotag_broken" in refused.stderr
     active = active_release(now.engine)

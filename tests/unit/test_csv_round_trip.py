@@ -9,7 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from db.reads import ResultRow
-from geotag.output import as_record, write_csv
+from geotag.output import write_csv
+from geotag.results.writers import as_record
 from triton_models.evaluation.predictions import read_predictions
 from triton_models.evaluation.spreadsheet import escape_formula, unescape_formula
 

@@ -26,6 +26,7 @@ LAYERS = {
     "geotag": (
         "exits formats interruption settings",
         "context options output",
+        "tables",
         "archives failures partitions results schedules",
         "runs training",
         "evaluation releases",

@@ -14,19 +14,10 @@ from rich.console import Console
 
 from db.reads import ResultRow
 from db.schema import STATES
-from geotag.output import (
-    STATE_STYLES,
-    as_feature,
-    as_record,
-    at_most,
-    confidence_text,
-    no_formula,
-    position_text,
-    results_table,
-    write_csv,
-    write_geojson,
-    write_json,
-)
+from geotag.output import no_formula, write_csv, write_geojson, write_json
+from geotag.results.table import confidence_text, position_text, print_results
+from geotag.results.writers import as_feature, as_record, at_most
+from geotag.tables import STATE_STYLES
 
 GOOD = ResultRow(
     archive="album",
@@ -55,7 +46,7 @@ def near(longitude: float, latitude: float) -> str:
 
 def printed(*rows: ResultRow) -> str:
     out = StringIO()
-    Console(file=out, width=160).print(results_table(rows, near))
+    print_results(rows, near, to=Console(file=out, width=160))
     return out.getvalue()
 
 
@@ -152,24 +143,6 @@ def test_table_says_why_something_failed() -> None:
     line = printed(replace(PENDING, state="failed", code="truncated")).splitlines()[1]
     assert "none: truncated" in line
     assert "failed" in line
-
-
-@pytest.mark.parametrize("width", [80, 100, 110, 132, 200])
-def test_table_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
-    out = StringIO()
-    terminal = Console(file=out, width=width)
-    monkeypatch.setattr("geotag.output.console", terminal)
-    longest = replace(GOOD, key=f"album/{'x' * 80}/1.jpg", scene="natural", confidence=1.0)
-    killed = replace(PENDING, state="quarantined", code="worker_killed")
-    refused = replace(PENDING, state="failed", code="unsupported_format")
-    terminal.print(results_table([longest, killed, refused], near))
-    lines = out.getvalue().splitlines()
-    assert len(lines) == 4  # a row is a line
-    assert max(map(len, lines)) <= width
-    assert [line.split()[-1] for line in lines[1:]] == ["geotagged", "quarantined", "failed"]
-    assert "/1.jpg" in lines[1]
-    assert "none: worker_killed" in lines[2]
-    assert "none: unsupported_format" in lines[3]
 
 
 def test_every_state_has_a_style() -> None:

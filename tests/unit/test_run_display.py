@@ -121,12 +121,13 @@ def test_terminal_of_any_width_shows_it_all(monkeypatch: pytest.MonkeyPatch, wid
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_status_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
-    console = Console(width=width, file=io.StringIO(), record=True)
+    console = Console(width=width, file=io.StringIO(), record=True, force_terminal=True)
     runs = [
         replace(WORKING, state="paused", source="s3://a-long-bucket-name/and/a/long/prefix/"),
         replace(DONE, id=6, state="finished"),
     ]
     monkeypatch.setattr("geotag.runs.status.console", console)
+    monkeypatch.setattr("geotag.tables.console", console)
     monkeypatch.setattr("geotag.runs.status.run_progress", lambda _engine, _run_id: runs)
     monkeypatch.setattr("geotag.runs.status.totals", lambda _engine: {"pending": 7})
     monkeypatch.setattr("geotag.runs.status.failing", lambda _engine: [])

@@ -24,7 +24,7 @@ def geotag(folder: Path, *arguments: str) -> Done:
         for name in [name for name in os.environ if name.startswith("GEOTAG_")]:
             patches.delenv(name)
         data = {"GEOTAG_DATA_DIR": str(folder / "data")}
-        return in_this_process("models", *arguments, COLUMNS="150", **data)
+        return in_this_process("releases", *arguments, COLUMNS="150", **data)
 
 
 def test_list_shows_what_ships_and_says_what_is_away(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_list_shows_the_others_where_one_is_damaged(tmp_path: Path) -> None:
 
 
 def test_reader_that_has_seen_enough_is_no_failure(tmp_path: Path) -> None:
-    command = 'set -o pipefail; "$0" models show untrained | true'
+    command = 'set -o pipefail; "$0" releases show untrained | true'
     geotag = Path(sys.executable).with_name("geotag")
     done = subprocess.run(
         ["bash", "-c", command, str(geotag)], cwd=tmp_path, capture_output=True, check=False
@@ -117,3 +117,15 @@ def test_quantise_passes_over_what_is_no_photograph(tmp_path: Path) -> None:
     made = Release.load(tmp_path / "releases" / "untrained-int8")
     assert made.manifest.provenance["quantised_on"] == "3 pictures"
     assert made.digest in done.stdout
+
+
+def test_the_old_name_of_the_commands_still_works_and_is_hidden(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patches:
+        patches.chdir(tmp_path)
+        old = in_this_process("models", "show", NAME)
+        assert (old.returncode, old.stderr) == (0, "")
+        assert old.stdout == in_this_process("releases", "show", NAME).stdout
+        shown = in_this_process("--help", COLUMNS="150").stdout
+    commands = [line.split()[1] for line in shown.splitlines() if line.startswith("│ ")]
+    assert "releases" in commands
+    assert "models" not in commands
