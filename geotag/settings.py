@@ -32,7 +32,8 @@ class CommandSettings(BaseSettings):
         180.0,
         gt=0,
         description="Seconds without any progress after which `geotag run` and `geotag locate`"
-        " report that a service is unavailable (exit 4). The work stays queued. Longer than the"
+        " report that a service is unavailable (exit 4); ten times as many while a worker sends"
+        " heartbeats and every service answers. The work stays queued. Longer than the"
         " wait of a killed worker's chunk: see GEOTAG_VISIBILITY_TIMEOUT.",
     )
 

@@ -1,9 +1,11 @@
 """Watch a run's progress in the ledger. Any number of processes may watch a run."""
 
+import math
 import shlex
 import time
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,6 +29,10 @@ _LONGEST_POLL_SECONDS = 2.0
 _LOOK_SECONDS = 5.0
 _MEANWHILE_SECONDS = 2.0
 _RATE_WINDOW_SECONDS = 20.0
+# Outcomes are written when a chunk ends, and a chunk of large objects on a slow link takes minutes.
+# While its worker sends heartbeats and every service answers, the watch is this much more patient.
+_HEARTBEAT_SECONDS = 30.0
+_PATIENCE_WITH_A_WORKER = 10
 
 
 class ServiceStayedAway(TransientError):
@@ -83,11 +89,13 @@ def watch(
         form: `json` is an object a line, on standard output.
 
     Raises:
-        ServiceStayedAway: nothing moved for GEOTAG_WAIT_SECONDS, and the run was not told to wait.
+        ServiceStayedAway: nothing moved for GEOTAG_WAIT_SECONDS, and the run was not told to wait;
+            for ten times as long, while a worker sends heartbeats and every service answers.
         UsageError: there is no such run, or it is parked and has no chunk left to process.
     """
     rate = Rate()
     started = moved_at = asked_at = looked_at = time.monotonic()
+    heartbeats = _Heartbeats()
     seen = (-1, -1)
     codes: tuple[tuple[str, int], ...] = ()
     away: tuple[str, ...] = ()
@@ -95,6 +103,7 @@ def watch(
         while True:
             now, progress = time.monotonic(), _progress(context, run_id)
             if progress is not None:
+                heartbeats.update(progress)
                 figures = progress.done, progress.listed
                 if figures != seen:
                     moved_at, seen, away = now, figures, ()
@@ -112,13 +121,35 @@ def watch(
             if now - asked_at > _MEANWHILE_SECONDS:
                 asked_at = now
                 _ask(meanwhile)
-            if now - moved_at > context.settings.command.wait_seconds:
+            patience = context.settings.command.wait_seconds
+            if heartbeats.are_fresh() and not away:
+                patience *= _PATIENCE_WITH_A_WORKER
+            if now - moved_at > patience:
                 raise ServiceStayedAway(
-                    f"nothing moved for {context.settings.command.wait_seconds:.0f} s; the objects"
+                    f"nothing moved for {now - moved_at:.0f} s; the objects"
                     f" of run {run_id} are still queued, and are processed when the services and"
                     " workers are available again"
                 )
             time.sleep(_pause(now - started))
+
+
+class _Heartbeats:
+    """When the newest heartbeat of a run's workers was seen, by this process's clock."""
+
+    def __init__(self) -> None:
+        self._newest: datetime | None = None
+        self._seen_at = -math.inf
+
+    def update(self, progress: RunProgress) -> None:
+        """Note a heartbeat that is newer than those seen; the first one seen may be old."""
+        if progress.heartbeat_at != self._newest:
+            if self._newest is not None:
+                self._seen_at = time.monotonic()
+            self._newest = progress.heartbeat_at
+
+    def are_fresh(self) -> bool:
+        """Return whether a heartbeat came lately."""
+        return time.monotonic() - self._seen_at <= _HEARTBEAT_SECONDS
 
 
 def _chunks(progress: RunProgress) -> int:

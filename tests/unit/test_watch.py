@@ -2,7 +2,7 @@
 
 import io
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -187,13 +187,15 @@ def test_run_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def stands(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace) -> SimpleNamespace:
-    """A run that stands still for a hundred seconds and is finished then; one waits for ten."""
-    run = SimpleNamespace(state="working")
+    """A run that stands still for 90 seconds and is finished then; one waits for ten."""
+    run = SimpleNamespace(state="working", beats_until=0)
+    began = datetime(2026, 11, 25, tzinfo=UTC)
 
     def progress(_engine: object, _run_id: int) -> list[RunProgress]:
         clock.seconds += 1
-        finished = clock.seconds > 200
-        return [replace(DONE, geotagged=4, finished=finished, state=run.state)]
+        finished = clock.seconds > 190
+        beat = began + timedelta(seconds=min(clock.seconds, run.beats_until))
+        return [replace(DONE, geotagged=4, finished=finished, state=run.state, heartbeat_at=beat)]
 
     monkeypatch.setattr("geotag.runs.watch.run_progress", progress)
     monkeypatch.setattr("geotag.runs.watch.time.sleep", lambda _seconds: None)
@@ -213,7 +215,24 @@ def test_run_that_was_told_to_stand_still_is_waited_for(
 
 
 def test_run_that_stands_still_of_itself_is_not(stands: SimpleNamespace) -> None:
-    with pytest.raises(ServiceStayedAway, match="nothing moved for 10 s"):
+    with pytest.raises(ServiceStayedAway, match="nothing moved for 11 s"):
+        watch(stands.context, 7)
+
+
+def test_run_whose_worker_sends_heartbeats_is_waited_for(stands: SimpleNamespace) -> None:
+    """A large object on a slow link: no outcome comes for longer than GEOTAG_WAIT_SECONDS."""
+    stands.beats_until = 200
+    assert watch(stands.context, 7).finished
+
+
+@pytest.mark.parametrize("end", ["the worker dies", "a service is unavailable"])
+def test_heartbeats_are_no_patience_without_end(
+    stands: SimpleNamespace, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stands.beats_until = 130 if end == "the worker dies" else 200
+    if end == "a service is unavailable":
+        monkeypatch.setattr("geotag.runs.watch._away", lambda _context: ("Triton",))
+    with pytest.raises(ServiceStayedAway):
         watch(stands.context, 7)
 
 
