@@ -1,4 +1,4 @@
-"""Results for the evaluator: of a folder that is geotagged first, or of a run that was."""
+"""Read the results that `geotag evaluate` scores: of a folder, or of a run."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +10,17 @@ from workers.s3.service import parse_s3_url
 
 
 def results_of_folder(folder: Path) -> Iterator[ResultRow]:
-    """Geotag a folder through the running system, and yield what is recorded of its pictures."""
+    """Geotag a folder; yield the results of its pictures under the release of that run."""
     now = context()
     source = source_of(now, str(folder))
-    run(now, source)
+    progress, _seconds = run(now, source)
+    release = progress.release if progress else None
     bucket, prefix = parse_s3_url(source.name)
-    yield from stream_results(now.engine, ResultFilter(bucket=bucket, prefix=prefix))
+    yield from stream_results(
+        now.engine, ResultFilter(bucket=bucket, prefix=prefix, release=release)
+    )
 
 
 def results_of_run(run_id: int) -> Iterator[ResultRow]:
-    """What is recorded of the objects of a run."""
+    """Yield the results of a run's objects under the release of that run."""
     yield from stream_results(context().engine, ResultFilter(run_id=run_id))

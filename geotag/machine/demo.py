@@ -88,7 +88,7 @@ def demo(context: Context, folders: list[Path], psql: str | None) -> int:
         progress, _seconds = run(context, source)
         if progress is None:
             continue
-        _print_table(context, source.name)
+        _print_table(context, source.name, progress.release)
         code = max(code, report(context, progress, time.monotonic() - started))
     written = _write_geojson(context, sources)
     _print_what_it_knows(context)
@@ -117,9 +117,10 @@ def _print_what_it_knows(context: Context) -> None:
         )
 
 
-def _print_table(context: Context, source: str) -> None:
+def _print_table(context: Context, source: str, release: str) -> None:
     bucket, prefix = parse_s3_url(source)
-    rows = stream_results(context.engine, ResultFilter(bucket=bucket, prefix=prefix))
+    asked = ResultFilter(bucket=bucket, prefix=prefix, release=release)
+    rows = stream_results(context.engine, asked)
     print_results(at_most(rows, _ROWS_SHOWN), near)
     console.print(f"[dim]the first {_ROWS_SHOWN} at most; all: geotag results[/dim]")
 
