@@ -31,7 +31,6 @@ from sqlalchemy import (
     DateTime,
     ForeignKey,
     ForeignKeyConstraint,
-    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -41,10 +40,11 @@ from sqlalchemy import (
     Text,
     Time,
     UniqueConstraint,
-    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, TIMESTAMP
+
+from db.columns import id_column, on_earth, position_column, probability, time_column
 
 SCHEMA = "geotag"
 """Our own schema, so that a database can be shared with other applications."""
@@ -64,40 +64,14 @@ metadata = MetaData(
 )
 
 
-def _id(type_: type[Integer] = BigInteger) -> "Column[int]":
-    return Column("id", type_, Identity(always=True), primary_key=True)
-
-
-def _now(name: str) -> "Column[object]":
-    return Column(name, DateTime(timezone=True), nullable=False, server_default=func.now())
-
-
-def _position(name: str, *, nullable: bool) -> "Column[object]":
-    return Column(name, Geography("POINT", 4326, spatial_index=False), nullable=nullable)
-
-
-def _on_earth(name: str) -> CheckConstraint:
-    # PostGIS wraps coordinates that are too large, and accepts NaN.
-    return CheckConstraint(
-        f"ST_X({name}::geometry) BETWEEN -180 AND 180"
-        f" AND ST_Y({name}::geometry) BETWEEN -90 AND 90",
-        name=f"{name}_is_on_earth",
-    )
-
-
-def _probability(name: str) -> CheckConstraint:
-    # NaN is greater than every number (PostgreSQL documentation, section 8.1.3).
-    return CheckConstraint(f"{name} BETWEEN 0 AND 1", name=f"{name}_is_probability")
-
-
 archive = Table(
     "archive",
     metadata,
-    _id(Integer),
+    id_column(Integer),
     Column("name", Text, nullable=False, unique=True),
     Column("endpoint", Text, nullable=False, comment="URL of the S3 service; '' is AWS itself"),
     Column("bucket", Text, nullable=False),
-    _now("registered_at"),
+    time_column("registered_at"),
     Column("prefix", Text, nullable=False, server_default="", comment="of its keys"),
     Column("region", Text, comment="NULL: the settings' one"),
     Column(
@@ -130,18 +104,18 @@ content = Table(
     Column("captured_at", TIMESTAMP, comment="the camera's own clock, without time zone"),
     Column("camera_make", Text),
     Column("camera_model", Text),
-    _position("exif_position", nullable=True),
+    position_column("exif_position", nullable=True),
     Column("exif_altitude_m", REAL, comment="metres above sea level, as the camera wrote it"),
-    _now("at"),
+    time_column("at"),
     CheckConstraint("octet_length(sha256) = 32", name="sha256_has_32_bytes"),
     CheckConstraint("bytes >= 0", name="bytes_not_negative"),
-    _on_earth("exif_position"),
+    on_earth("exif_position"),
 )
 
 object_version = Table(
     "object_version",
     metadata,
-    _id(),
+    id_column(),
     Column("archive_id", Integer, ForeignKey(archive.c.id), nullable=False),
     Column("key", Text, nullable=False),
     Column("etag", Text, nullable=False, comment="without quotes"),
@@ -149,10 +123,10 @@ object_version = Table(
     Column("size", BigInteger, nullable=False),
     Column("last_modified", DateTime(timezone=True)),
     Column("sha256", LargeBinary, ForeignKey(content.c.sha256)),
-    _now("first_listed_at"),
+    time_column("first_listed_at"),
     Column("superseded_at", DateTime(timezone=True), comment="when another version was listed"),
     Column("vanished_at", DateTime(timezone=True), comment="when a listing lacked it"),
-    _now("current_since"),
+    time_column("current_since"),
     UniqueConstraint("archive_id", "key", "etag"),
     Index(
         "uq_object_version_current",
@@ -179,7 +153,7 @@ s2_cell = Table(
 partition = Table(
     "partition",
     metadata,
-    _id(Integer),
+    id_column(Integer),
     Column("digest", Text, nullable=False, unique=True, comment="SHA-256 of its rows"),
     Column("name", Text, nullable=False, comment="coarse, middle or fine"),
 )
@@ -190,17 +164,17 @@ partition_cell = Table(
     Column("partition_id", Integer, ForeignKey(partition.c.id), primary_key=True),
     Column("class_index", Integer, primary_key=True, autoincrement=False),
     Column("token", Text, ForeignKey(s2_cell.c.token), nullable=False),
-    _position("position", nullable=False),
+    position_column("position", nullable=False),
     Column("photographs", BigInteger, nullable=False),
     Column("spread_km", REAL, comment="root mean square distance of its photographs"),
     UniqueConstraint("partition_id", "token"),
-    _on_earth("position"),
+    on_earth("position"),
 )
 
 release = Table(
     "release",
     metadata,
-    _id(Integer),
+    id_column(Integer),
     Column("name", Text, nullable=False, unique=True),
     Column("digest", Text, nullable=False, unique=True, comment="see docs/architecture.md"),
     Column("calibrated", Boolean, nullable=False),
@@ -209,7 +183,7 @@ release = Table(
     Column("fine_partition_id", Integer, ForeignKey(partition.c.id), nullable=False),
     Column("manifest", JSONB, nullable=False, comment="release.json: networks, digests, input"),
     Column("active", Boolean, nullable=False, server_default=text("false")),
-    _now("registered_at"),
+    time_column("registered_at"),
     UniqueConstraint("id", "calibrated", name="uq_release_id_calibrated"),
     Index("uq_release_active", "active", unique=True, postgresql_where=text("active")),
 )
@@ -217,16 +191,16 @@ release = Table(
 release_activation = Table(
     "release_activation",
     metadata,
-    _id(Integer),
+    id_column(Integer),
     Column("release_id", Integer, ForeignKey(release.c.id), nullable=False),
     Column("by", Text, nullable=False, comment="user@host; `geotag up` where nobody chose"),
-    _now("at"),
+    time_column("at"),
 )
 
 run = Table(
     "run",
     metadata,
-    _id(),
+    id_column(),
     Column("source", Text, nullable=False, comment="what was asked for, as it was written"),
     Column("queue", Text, nullable=False),
     Column("release_id", Integer, ForeignKey(release.c.id), nullable=False),
@@ -234,7 +208,7 @@ run = Table(
     Column("skipped", BigInteger, nullable=False, server_default="0", comment="not photographs"),
     Column("done_before", BigInteger, nullable=False, server_default="0"),
     Column("failed_before", BigInteger, nullable=False, server_default="0", comment="of those"),
-    _now("created_at"),
+    time_column("created_at"),
     Column("planned_at", DateTime(timezone=True), comment="when its last chunk was planned"),
     Column("archive_id", Integer, ForeignKey(archive.c.id), comment="NULL: of a manifest file"),
     Column("pages", Integer, nullable=False, server_default="0", comment="of its listing, so far"),
@@ -307,7 +281,7 @@ schedule = Table(
 chunk = Table(
     "chunk",
     metadata,
-    _id(),
+    id_column(),
     Column("run_id", BigInteger, ForeignKey(run.c.id), nullable=False),
     Column(
         "archive_id", Integer, ForeignKey(archive.c.id), nullable=False, comment="of its objects"
@@ -374,7 +348,7 @@ geotag = Table(
     Column("calibrated", Boolean, nullable=False, comment="of its release"),
     Column("state", Text, nullable=False),
     Column("abstention", Text, comment="why no position is stated"),
-    _position("position", nullable=True),
+    position_column("position", nullable=True),
     Column("confidence", REAL, comment="probability that the place is within 200 km"),
     *(Column(name, REAL) for name in _RADII),
     # A fine cell may lie in no coarser cell of its partitions, if those were built apart.
@@ -391,7 +365,7 @@ geotag = Table(
     *(Column(f"scene_{name}", REAL, nullable=False) for name in SCENES),
     Column("run_id", BigInteger, ForeignKey(run.c.id), nullable=False),
     Column("code_version", Text, nullable=False),
-    _now("at"),
+    time_column("at"),
     ForeignKeyConstraint(["release_id", "calibrated"], [release.c.id, release.c.calibrated]),
     UniqueConstraint("sha256", "release_id", "state", name="uq_geotag_state"),
     CheckConstraint(
@@ -399,14 +373,14 @@ geotag = Table(
         name="state_says_whether_it_abstained",
     ),
     CheckConstraint("(position IS NULL) = (state = 'abstained')", name="position_unless_abstained"),
-    _on_earth("position"),
+    on_earth("position"),
     CheckConstraint(
         f"calibrated OR coalesce(confidence, {', '.join(_RADII)}) IS NULL",
         name="only_calibrated_is_confidence",
     ),
-    *(_probability(name) for name in ("confidence", *_RADII)),
-    *(_probability(f"{name}_probability") for name in _PARTITIONS),
-    *(_probability(f"scene_{name}") for name in SCENES),
+    *(probability(name) for name in ("confidence", *_RADII)),
+    *(probability(f"{name}_probability") for name in _PARTITIONS),
+    *(probability(f"scene_{name}") for name in SCENES),
     *(
         CheckConstraint(
             f"({name}_cell IS NULL) = ({name}_probability IS NULL)", name=f"{name}_is_paired"
@@ -435,7 +409,7 @@ outcome = Table(
     Column("message", Text),
     Column("sha256", LargeBinary, comment="of the geotag, where there is one"),
     Column("run_id", BigInteger, ForeignKey(run.c.id), nullable=False),
-    _now("at"),
+    time_column("at"),
     # The state is part of the key: an outcome cannot say 'geotagged' of a geotag that abstained.
     ForeignKeyConstraint(
         ["sha256", "release_id", "state"],
@@ -462,7 +436,7 @@ outcome = Table(
 retried_outcome = Table(
     "retried_outcome",
     metadata,
-    _id(),
+    id_column(),
     Column("object_version_id", BigInteger, ForeignKey(object_version.c.id), nullable=False),
     Column("release_id", Integer, ForeignKey(release.c.id), nullable=False),
     Column("state", Text, nullable=False),
@@ -496,12 +470,12 @@ retried_outcome = Table(
 attempt = Table(
     "attempt",
     metadata,
-    _id(),
+    id_column(),
     Column("object_version_id", BigInteger, ForeignKey(object_version.c.id), nullable=False),
     Column("release_id", Integer, ForeignKey(release.c.id), nullable=False),
     Column("chunk_id", BigInteger, ForeignKey(chunk.c.id), nullable=False),
     Column("worker", Text, nullable=False),
-    _now("started_at"),
+    time_column("started_at"),
     Column("finished_at", DateTime(timezone=True)),
     Column("code", Text, comment="of the error it ended with; NULL where it succeeded"),
     CheckConstraint("code IS NULL OR finished_at IS NOT NULL", name="code_when_finished"),
