@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from db.releases import active_release
-from geotag.context import Context, context
+from geotag.context import Context, make_context
 from geotag.releases import lifecycle
 from workers.chunks.triton_client import TritonClient
 from workers.errors import GeotagError
@@ -38,10 +38,12 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    now = context()
-    first = (active_release(now.engine) or given.releases)[0]
+    context = make_context()
+    first = (active_release(context.engine) or given.releases)[0]
     seen, stop = Seen(), threading.Event()
-    clients = [threading.Thread(target=ask, args=(now, seen, stop)) for _ in range(given.clients)]
+    clients = [
+        threading.Thread(target=ask, args=(context, seen, stop)) for _ in range(given.clients)
+    ]
     for client in clients:
         client.start()
     try:
@@ -50,14 +52,14 @@ def main() -> None:
         spans = []
         for name in given.releases * given.rounds:
             began = time.monotonic()
-            lifecycle.activate(now, name)
+            lifecycle.activate(context, name)
             spans.append((began, time.monotonic()))
             time.sleep(1)
     finally:
         stop.set()
         for client in clients:
             client.join()
-        lifecycle.activate(now, first)
+        lifecycle.activate(context, first)
     during = [
         seconds
         for asked, seconds in seen.answers
@@ -73,12 +75,12 @@ def main() -> None:
         )
 
 
-def ask(now: Context, seen: Seen, stop: threading.Event) -> None:
+def ask(context: Context, seen: Seen, stop: threading.Event) -> None:
     """Send requests to the active release, like a worker with a new run, until stopped."""
     picture = np.zeros((256, 256, 3), np.uint8)
     while not stop.is_set():
-        name, digest = active_release(now.engine) or ("", "")
-        with closing(TritonClient(now.settings.worker, name, digest)) as locator:
+        name, digest = active_release(context.engine) or ("", "")
+        with closing(TritonClient(context.settings.worker, name, digest)) as locator:
             for _ in range(20):
                 began = time.monotonic()
                 try:

@@ -26,7 +26,7 @@ from torch import nn
 
 from deploy import model_control
 from deploy.local import stack as local_stack
-from geotag.context import Context, context
+from geotag.context import Context, make_context
 from geotag.releases import lifecycle
 from geotag.releases.pictures import prepared
 from triton_models.networks.segmentation import ServedSegmentation
@@ -50,20 +50,22 @@ def main() -> None:
     parser.add_argument("--modules", type=Path, help="the PyTorch modules of the one RELEASE")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    now = context()
+    context = make_context()
     print("| release | MB | in | CPU ms | against ONNX Runtime: logits | pixels of another class |")
     print("|---|---|---|---|---|---|")
     for name in given.releases:
-        release = lifecycle.find(now.settings, name)
-        lifecycle.record(now, release)
-        lifecycle.serve(now, release.name, release.digest)
-        model_control.load(now.settings.worker.triton_url, release.inspection)
-        _paths, pictures = prepared(now.settings.worker, release, given.photographs, given.count)
+        release = lifecycle.find(context.settings, name)
+        lifecycle.record(context, release)
+        lifecycle.serve(context, release.name, release.digest)
+        model_control.load(context.settings.worker.triton_url, release.inspection)
+        _paths, pictures = prepared(
+            context.settings.worker, release, given.photographs, given.count
+        )
         size = sum(
             release.file(f"{x}.onnx").stat().st_size for x in ("segmentation", "translocator")
         )
         places: dict[str, Ask] = {"ONNX Runtime": onnx_runtime(release)}
-        with triton.InferenceServerClient(now.settings.worker.triton_url) as client:
+        with triton.InferenceServerClient(context.settings.worker.triton_url) as client:
             places["Triton"] = ensemble(client, release)
             if found := modules(release, given.modules):
                 places["PyTorch"] = pytorch(*found)
@@ -71,7 +73,7 @@ def main() -> None:
                 places["PyTorch, on that class map"] = given_maps
             reference: list[Answer] = []
             for place, ask in places.items():
-                clock = triton_seconds(now) if place == "Triton" else time.process_time
+                clock = triton_seconds(context) if place == "Triton" else time.process_time
                 answers, milliseconds = timed(ask, pictures, clock)
                 reference = reference or answers
                 logits, pixels = compare(reference, answers)
@@ -80,7 +82,7 @@ def main() -> None:
                     f" {milliseconds:.1f} | {logits:.1e} | {pixels:.1e} |",
                     flush=True,
                 )
-        lifecycle.retire(now)
+        lifecycle.retire(context)
 
 
 def timed(
@@ -93,9 +95,11 @@ def timed(
     return answers, (clock() - began) / len(pictures) * 1e3
 
 
-def triton_seconds(now: Context) -> Callable[[], float]:
+def triton_seconds(context: Context) -> Callable[[], float]:
     """Return the CPU seconds of the local Triton and its model processes."""
-    (pid,) = (line.pid for line in local_stack.status(now.settings.stack) if line.name == "triton")
+    (pid,) = (
+        line.pid for line in local_stack.status(context.settings.stack) if line.name == "triton"
+    )
     server = psutil.Process(pid)
 
     def used() -> float:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rich.progress import track
 
 from benchmarks.points import COLUMNS
-from geotag.context import context
+from geotag.context import make_context
 from geotag.evaluation.evaluate import run_evaluation
 from geotag.releases.lifecycle import find
 from geotag.releases.pictures import decoded
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="only every so many-th photograph")
     parser.add_argument("--samples", type=int, default=128, help="that set the ranges of int8")
     given = parser.parse_args()
-    settings = context().settings
+    settings = make_context().settings
     with (given.photographs / "metadata.csv").open(newline="") as file:
         truth = {row["file"]: row for row in csv.DictReader(file)}
     parts: list[tuple[Release, list[str], list[str]]] = []  # to be asked, and to set the ranges

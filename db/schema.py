@@ -17,9 +17,8 @@
 | `run_seen` | an object that a run's listing has named; deleted when the listing is complete |
 | `attempt` | a try at an object, written before the object is read |
 
-Positions are geography points (longitude, latitude; WGS 84). The constraints protect the data
-from faults of the code: an outcome agrees with its geotag, an uncalibrated release has no
-confidence, and a key has one current version.
+Positions are geography points (longitude, latitude; WGS 84). Constraints protect the data from
+faults of the code: an outcome agrees with its geotag, only calibrated releases have confidence.
 """
 
 from geoalchemy2 import Geography

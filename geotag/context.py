@@ -64,6 +64,6 @@ class Context:
         return Planner(self.engine, self.s3_services, worker.chunk_size, worker.most_vanished)
 
 
-def context() -> Context:
+def make_context() -> Context:
     """A context with the settings of this process."""
     return Context(gather())

@@ -9,7 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
-from geotag.context import context
+from geotag.context import make_context
 from geotag.training.train import pictures_of
 from triton_models.training import config, distributed
 from triton_models.training.loop import Report
@@ -35,7 +35,7 @@ def train(
     world = distributed.join("cpu")
     planned = plan(chosen, world.size)
     size = planned.network.image_size
-    pictures = pictures_of(chosen.data.folder, InputSpec(size, size, "crop"), context())
+    pictures = pictures_of(chosen.data.folder, InputSpec(size, size, "crop"), make_context())
     failing = False
 
     def watch(report: Report) -> None:

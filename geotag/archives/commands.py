@@ -52,11 +52,11 @@ def add(
     Adding an archive again that was removed brings it back with its results.
     """
     from geotag.archives import registry
-    from geotag.context import context
+    from geotag.context import make_context
 
-    now = context()
+    context = make_context()
     record = registry.record_of(
-        now,
+        context,
         name,
         url,
         endpoint=endpoint,
@@ -68,7 +68,7 @@ def add(
         exclude=exclude or [],
         allow_private=allow_private,
     )
-    registry.print_one(now, registry.add(now, record), ListFormat.TABLE)
+    registry.print_one(context, registry.add(context, record), ListFormat.TABLE)
 
 
 @app.command("list")
@@ -81,19 +81,19 @@ def list_(
 ) -> None:
     """The registered archives, and how many of their objects are to be done or failed."""
     from geotag.archives import registry
-    from geotag.context import context
+    from geotag.context import make_context
 
-    registry.print_list(context(), form, removed=removed, wide=wide)
+    registry.print_list(make_context(), form, removed=removed, wide=wide)
 
 
 @app.command()
 def show(name: NameArgument, form: FormOption = ListFormat.TABLE) -> None:
     """Where an archive is, how it is read, and what is known of it."""
     from geotag.archives import registry
-    from geotag.context import context
+    from geotag.context import make_context
 
-    now = context()
-    registry.print_one(now, registry.named(now, name), form)
+    context = make_context()
+    registry.print_one(context, registry.named(context, name), form)
 
 
 @app.command()
@@ -101,10 +101,10 @@ def pause(name: NameArgument) -> None:
     """Plan and publish nothing more for an archive; what is in flight finishes."""
     from db.archives import pause as pause_archive
     from geotag.archives import registry
-    from geotag.context import context
+    from geotag.context import make_context
 
-    now = context()
-    pause_archive(now.engine, registry.named(now, name).name)
+    context = make_context()
+    pause_archive(context.engine, registry.named(context, name).name)
 
 
 @app.command()
@@ -112,10 +112,10 @@ def resume(name: NameArgument) -> None:
     """Go on with a paused archive: its planned work, its nights, new runs."""
     from db.archives import resume as resume_archive
     from geotag.archives import registry
-    from geotag.context import context
+    from geotag.context import make_context
 
-    now = context()
-    resume_archive(now.engine, registry.named(now, name).name)
+    context = make_context()
+    resume_archive(context.engine, registry.named(context, name).name)
 
 
 @app.command()
@@ -123,7 +123,7 @@ def remove(name: NameArgument) -> None:
     """Never read an archive again. Its results stay, its schedule goes."""
     from db.archives import remove as remove_archive
     from geotag.archives import registry
-    from geotag.context import context
+    from geotag.context import make_context
 
-    now = context()
-    remove_archive(now.engine, registry.named(now, name).name)
+    context = make_context()
+    remove_archive(context.engine, registry.named(context, name).name)

@@ -47,15 +47,15 @@ def failures_(
 
     Under the active release; with --run, under that run's.
     """
-    from geotag.context import context
+    from geotag.context import make_context
     from geotag.failures.failed_objects import asked_for, print_counts, print_keys
 
     asked = asked_for(where=where, run=run, archive=archive, since=since and since.date())
     if keys:
-        print_keys(context(), asked, form, any_release=run is not None, wide=wide)
+        print_keys(make_context(), asked, form, any_release=run is not None, wide=wide)
     else:
         found = run is not None
-        print_counts(context(), by.value, asked, form, any_release=found, wide=wide)
+        print_counts(make_context(), by.value, asked, form, any_release=found, wide=wide)
 
 
 @app.command()
@@ -72,8 +72,8 @@ def retry(
 
     What is given together must all be true. Asking twice does it once.
     """
-    from geotag.context import context
+    from geotag.context import make_context
     from geotag.failures.failed_objects import asked_for, try_again
 
     asked = asked_for(where=where, run=run, url=key)
-    try_again(context(), asked, dry_run=dry_run, yes=yes)
+    try_again(make_context(), asked, dry_run=dry_run, yes=yes)

@@ -50,9 +50,9 @@ def demo(
     from geotag.output import progress_line
     from geotag.settings import gather
 
-    now, running = stack.up(gather(), progress_line)
-    folders = [photos] if photos else demonstration.sample_folders(now.settings.stack.data_dir)
-    raise typer.Exit(demonstration.demo(now, folders, running.psql))
+    context, running = stack.up(gather(), progress_line)
+    folders = [photos] if photos else demonstration.sample_folders(context.settings.stack.data_dir)
+    raise typer.Exit(demonstration.demo(context, folders, running.psql))
 
 
 @app.command()
@@ -99,7 +99,7 @@ def metrics(
 
     One for each ledger. What workers count they serve themselves: geotag worker --metrics-port.
     """
-    from geotag.context import context
+    from geotag.context import make_context
     from geotag.machine.ledger_metrics import serve
 
-    serve(context(), host, port)
+    serve(make_context(), host, port)

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from deploy.local.doctor import Check, checks
 from geotag import exits
-from geotag.context import Context, context
+from geotag.context import Context, make_context
 from geotag.output import console
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ def diagnose() -> int:
     Raises:
         UsageError: a setting is wrong.
     """
-    now = context()
-    found = [*checks(now.settings.stack), *_ledger(now)]
+    context = make_context()
+    found = [*checks(context.settings.stack), *_ledger(context)]
     table = Table(box=None, show_header=False, pad_edge=False)
     for check in found:
         mark = "[green]ok[/green]" if check.ok else "[red]no[/red]"
@@ -33,7 +33,7 @@ def diagnose() -> int:
     return exits.OK if all(check.ok for check in found) else exits.SERVICE_AWAY
 
 
-def _ledger(now: Context) -> Iterator[Check]:
+def _ledger(context: Context) -> Iterator[Check]:
     from db.archives import registered
     from db.releases import active_release
 
@@ -41,9 +41,9 @@ def _ledger(now: Context) -> Iterator[Check]:
     archives: list[ArchiveRecord] = []
 
     def schema() -> str:
-        found = active_release(now.engine)
+        found = active_release(context.engine)
         release.extend(found or ())
-        archives.extend(registered(now.engine))
+        archives.extend(registered(context.engine))
         return "the schema is there"
 
     def active() -> str:
@@ -55,34 +55,34 @@ def _ledger(now: Context) -> Iterator[Check]:
     yield _check("ledger", schema)
     yield _check("active release", active)
     if release:
-        yield _check("ensemble", lambda: _served(now, *release))
+        yield _check("ensemble", lambda: _served(context, *release))
     if release:
-        yield from _given_up(now)
+        yield from _given_up(context)
     for archive in archives:
         if archive.credentials != "settings":  # the check of S3 uses the settings' credential
-            yield _credential(now, archive)
+            yield _credential(context, archive)
 
 
-def _given_up(now: Context) -> Iterator[Check]:
+def _given_up(context: Context) -> Iterator[Check]:
     """Return runs whose planning was given up, and schedules whose night cannot be started."""
     from db.runs import parked
     from db.schedules import failing
     from geotag.schedules.schedule import RESCHEDULE
 
-    for run_id, reason in parked(now.engine):
+    for run_id, reason in parked(context.engine):
         advice = f"geotag resume {run_id} tries again, geotag cancel {run_id} ends it"
         yield Check(f"run {run_id}", False, f"its planning is given up: {reason}", advice)
-    for archive, error in failing(now.engine):
+    for archive, error in failing(context.engine):
         yield Check(f"schedule {archive}", False, error, RESCHEDULE.format(archive=archive))
 
 
-def _credential(now: Context, archive: "ArchiveRecord") -> Check:
+def _credential(context: Context, archive: "ArchiveRecord") -> Check:
     """Check that this process can resolve an archive's credential; S3 is not asked."""
     from workers.errors import ArchiveUnavailable, UsageError
     from workers.s3.credentials import session_of
     from workers.s3.errors import s3_errors
 
-    worker = now.settings.worker
+    worker = context.settings.worker
     try:
         with s3_errors(archive.name):
             session = session_of(archive.credentials, archive.region or worker.s3_region, worker)
@@ -94,13 +94,13 @@ def _credential(now: Context, archive: "ArchiveRecord") -> Check:
     return Check(f"archive {archive.name}", found, detail, advice)
 
 
-def _served(now: Context, name: str, digest: str) -> str:
+def _served(context: Context, name: str, digest: str) -> str:
     import numpy as np
 
     from workers.chunks.triton_client import TritonClient
     from workers.errors import ReleaseNotServed
 
-    with closing(TritonClient(now.settings.worker, name)) as locator:
+    with closing(TritonClient(context.settings.worker, name)) as locator:
         served = locator.served()
         if served.digest != digest:
             raise ReleaseNotServed(

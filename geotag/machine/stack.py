@@ -13,7 +13,7 @@ from deploy.errors import StackError
 from deploy.local import stack
 from deploy.local.folder import Folder
 from geotag.archives.registry import own
-from geotag.context import Context, context
+from geotag.context import Context, make_context
 from geotag.releases import lifecycle
 from geotag.settings import Settings
 
@@ -33,12 +33,12 @@ def up(settings: Settings, report: Report) -> tuple[Context, stack.Stack]:
             with suppress(StackError):
                 stack.stop_service(settings.stack, "triton")
     running = stack.up(settings.stack, lifecycle.repository(settings), report=report)
-    now = context()  # read again: `up` has written the addresses of what it started
-    migrate.upgrade(now.engine)
-    lifecycle.settle(now, report)
-    own(now)
-    stack.start_workers(now.settings.stack, code=_code(), report=report)
-    return now, running
+    context = make_context()  # read again: `up` has written the addresses of what it started
+    migrate.upgrade(context.engine)
+    lifecycle.settle(context, report)
+    own(context)
+    stack.start_workers(context.settings.stack, code=_code(), report=report)
+    return context, running
 
 
 def _code() -> str:

@@ -25,10 +25,10 @@ class Target(StrEnum):
 @app.command("list")
 def list_(wide: WideOption = False) -> None:
     """Every release: where it lies, whether it is registered, served, active, calibrated."""
-    from geotag.context import context
+    from geotag.context import make_context
     from geotag.releases.tables import print_releases
 
-    print_releases(context(), wide=wide)
+    print_releases(make_context(), wide=wide)
 
 
 @app.command()
@@ -154,10 +154,10 @@ def register(
     directory: Annotated[Path, typer.Argument(help="A release: release.json, networks, cells.")],
 ) -> None:
     """Check a release, keep a copy of it, and record it with its cells in the ledger."""
-    from geotag.context import context
+    from geotag.context import make_context
     from geotag.releases import lifecycle
 
-    release = lifecycle.register(context(), directory)
+    release = lifecycle.register(make_context(), directory)
     typer.echo(f"{release.name} {release.digest[:12]} is registered")
 
 
@@ -167,22 +167,22 @@ def activate(name: Annotated[str, typer.Argument(help="A registered release.")])
 
     Runs that are under way end with the release that they began with.
     """
-    from geotag.context import context
+    from geotag.context import make_context
     from geotag.releases import lifecycle
 
     started = time.monotonic()
-    before, digest = lifecycle.activate(context(), name)
+    before, digest = lifecycle.activate(make_context(), name)
     _say_active(name, digest, before, started)
 
 
 @app.command()
 def rollback() -> None:
     """Activate the release that was active before this one; twice is back again."""
-    from geotag.context import context
+    from geotag.context import make_context
     from geotag.releases import lifecycle
 
     started = time.monotonic()
-    before, name, digest = lifecycle.rollback(context())
+    before, name, digest = lifecycle.rollback(make_context())
     _say_active(name, digest, before, started)
 
 

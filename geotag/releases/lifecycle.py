@@ -73,7 +73,7 @@ def find(settings: Settings, name: str) -> Release:
     )
 
 
-def register(now: Context, directory: Path) -> Release:
+def register(context: Context, directory: Path) -> Release:
     """Check a release, keep a copy of it in the data folder, and record it in the ledger.
 
     Raises:
@@ -81,14 +81,14 @@ def register(now: Context, directory: Path) -> Release:
         ReleaseNameTaken: the ledger has another release of this name.
     """
     release = Release.load(directory)
-    kept = directories(now.settings).get(release.name)
+    kept = directories(context.settings).get(release.name)
     if kept is not None and kept.parent == RELEASES:
         if Release.load(kept).digest != release.digest:
             raise ReleaseError(f"{release.name} is the name of another release, which ships")
-        record(now, release)
+        record(context, release)
         return release
-    record(now, release)
-    kept = now.settings.stack.data_dir / "releases" / release.name
+    record(context, release)
+    kept = context.settings.stack.data_dir / "releases" / release.name
     if directory.resolve() != kept.resolve():
         staging = kept.with_name(f".{release.name}.staging")
         shutil.rmtree(staging, ignore_errors=True)
@@ -97,11 +97,11 @@ def register(now: Context, directory: Path) -> Release:
     return Release.load(kept)
 
 
-def record(now: Context, release: Release) -> None:
+def record(context: Context, release: Release) -> None:
     """Write a release and its cells into the ledger, if they are not there."""
     manifest = release.manifest
     register_release(
-        now.engine,
+        context.engine,
         name=release.name,
         digest=release.digest,
         calibrated=release.calibrated,
@@ -119,7 +119,7 @@ def record(now: Context, release: Release) -> None:
     )
 
 
-def activate(now: Context, name: str, report: Report = say) -> tuple[str | None, str]:
+def activate(context: Context, name: str, report: Report = say) -> tuple[str | None, str]:
     """Make a release the one that new runs ask for, once Triton has answered for it.
 
     Runs that are under way end with the release that they began with. What Triton does not unload
@@ -133,26 +133,26 @@ def activate(now: Context, name: str, report: Report = say) -> tuple[str | None,
         ReleaseNotServed: Triton answers as another release.
         ModelNotLoaded: Triton cannot load it.
     """
-    with activation(now.engine):
-        return _activate(now, name, report)
+    with activation(context.engine):
+        return _activate(context, name, report)
 
 
-def _activate(now: Context, name: str, report: Report) -> tuple[str | None, str]:
+def _activate(context: Context, name: str, report: Report) -> tuple[str | None, str]:
     """The same for who holds the choice of the active release (`db.releases.activation`)."""
-    if name in directories(now.settings):
-        record(now, find(now.settings, name))
-    digests = {release.name: release.digest for release in registered_releases(now.engine)}
+    if name in directories(context.settings):
+        record(context, find(context.settings, name))
+    digests = {release.name: release.digest for release in registered_releases(context.engine)}
     if name not in digests:
         raise UsageError(f"no release {name} is registered: geotag releases register DIRECTORY")
-    before = active_release(now.engine)
-    serve(now, name, digests[name])
+    before = active_release(context.engine)
+    serve(context, name, digests[name])
     if before is None or before[0] != name:
-        activate_release(now.engine, name, by=f"{getpass.getuser()}@{socket.gethostname()}")
-    retire(now, report)
+        activate_release(context.engine, name, by=f"{getpass.getuser()}@{socket.gethostname()}")
+    retire(context, report)
     return before[0] if before else None, digests[name]
 
 
-def rollback(now: Context, report: Report = say) -> tuple[str | None, str, str]:
+def rollback(context: Context, report: Report = say) -> tuple[str | None, str, str]:
     """Activate the release that was active before this one; twice is back again.
 
     Returns:
@@ -161,28 +161,28 @@ def rollback(now: Context, report: Report = say) -> tuple[str | None, str, str]:
     Raises:
         UsageError: no other release was ever active.
     """
-    with activation(now.engine):
-        name = release_before(now.engine)
+    with activation(context.engine):
+        name = release_before(context.engine)
         if name is None:
             raise UsageError("no other release was active before: geotag releases activate NAME")
-        before, digest = _activate(now, name, report)
+        before, digest = _activate(context, name, report)
         return before, name, digest
 
 
-def serve(now: Context, name: str, digest: str) -> None:
+def serve(context: Context, name: str, digest: str) -> None:
     """Have Triton serve a release, and see that it answers as the ledger's.
 
     Raises:
         ReleaseNotServed, InferenceUnavailable, InferenceTimeout: it does not answer, or as another.
         ModelNotLoaded: Triton cannot load it.
     """
-    with closing(TritonClient(now.settings.worker, name, digest)) as locator:
+    with closing(TritonClient(context.settings.worker, name, digest)) as locator:
         try:
             _probe(locator)
         except ReleaseNotServed:
-            if now.settings.stack.triton_url is None:
-                build(find(now.settings, name), repository(now.settings))
-            model_control.load(now.settings.worker.triton_url, f"geotag_{name}")
+            if context.settings.stack.triton_url is None:
+                build(find(context.settings, name), repository(context.settings))
+            model_control.load(context.settings.worker.triton_url, f"geotag_{name}")
             _probe(locator)
 
 
@@ -192,36 +192,36 @@ def _probe(locator: TritonClient) -> None:
     locator.locate(np.zeros((spec.height, spec.width, 3), np.uint8))
 
 
-def retire(now: Context, report: Report = say) -> None:
+def retire(context: Context, report: Report = say) -> None:
     """Unload what nobody needs any more, and take it out of the local repository.
 
     What Triton does not unload is reported and stays: whoever retires next tries again.
     """
-    if now.settings.stack.triton_url is not None:
+    if context.settings.stack.triton_url is not None:
         return  # somebody else's server: what it serves is theirs to say
-    wanted = needed(now)
-    for name in built(repository(now.settings)):
+    wanted = needed(context)
+    for name in built(repository(context.settings)):
         if name in wanted:
             continue
         try:
             for ensemble in (f"inspect_{name}", f"geotag_{name}"):
-                model_control.unload(now.settings.worker.triton_url, ensemble)
+                model_control.unload(context.settings.worker.triton_url, ensemble)
         except StackError as error:
             report(f"release {name} stays loaded until the next activation: {error}")
         else:
-            remove(name, repository(now.settings))
+            remove(name, repository(context.settings))
 
 
-def needed(now: Context) -> dict[str, str]:
+def needed(context: Context) -> dict[str, str]:
     """Digests by name of the releases that must be served.
 
     The active one, the one before it (a run may just have begun with it), and those of unfinished
     runs and of schedules.
     """
-    before = release_before(now.engine)
+    before = release_before(context.engine)
     return {
         release.name: release.digest
-        for release in registered_releases(now.engine)
+        for release in registered_releases(context.engine)
         if release.active or release.runs or release.scheduled or release.name == before
     }
 
@@ -236,26 +236,26 @@ def build_known(settings: Settings) -> bool:
     return bool(changed)
 
 
-def settle(now: Context, report: Report) -> None:
+def settle(context: Context, report: Report) -> None:
     """Make the settings' release active unless somebody chose another, and serve what is needed.
 
     Raises as `activate`; a release that only older runs need is reported instead.
     """
-    release = find(now.settings, now.settings.command.release)
-    with activation(now.engine):
-        record(now, release)
-        active, history = active_release(now.engine), activations(now.engine)
+    release = find(context.settings, context.settings.command.release)
+    with activation(context.engine):
+        record(context, release)
+        active, history = active_release(context.engine), activations(context.engine)
         if active is None or (active[0] != release.name and history[0].by == BY_UP):
-            serve(now, release.name, release.digest)
-            activate_release(now.engine, release.name)
+            serve(context, release.name, release.digest)
+            activate_release(context.engine, release.name)
         elif active[0] != release.name:
             report(
                 f"the active release is {active[0]}, as {history[0].by} chose, and not"
                 f" {release.name} (GEOTAG_RELEASE): geotag releases activate {release.name}"
             )
-        for name, digest in needed(now).items():
+        for name, digest in needed(context).items():
             try:
-                serve(now, name, digest)
+                serve(context, name, digest)
             except (GeotagError, StackError) as error:
                 report(f"release {name} is needed and not served: {error}")
-        retire(now, report)
+        retire(context, report)

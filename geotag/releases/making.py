@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from geotag.context import context
+from geotag.context import make_context
 from geotag.output import errors
 from geotag.releases.lifecycle import say
 from geotag.training.train import pictures_of
@@ -111,7 +111,7 @@ def _with_progress(rows: Sequence[Row]) -> Iterator[Row]:
 def _pictures(trained: Trained, photos: str | None) -> Pictures:
     """Decoded as the run decoded its own."""
     data, size = trained.description["config"]["data"], trained.network.image_size
-    return pictures_of(photos or data["folder"], InputSpec(size, size, data["fit"]), context())
+    return pictures_of(photos or data["folder"], InputSpec(size, size, data["fit"]), make_context())
 
 
 def _text(path: Path | None) -> str | None:

@@ -32,15 +32,15 @@ _COLUMNS = (
 )
 
 
-def print_releases(now: Context, *, wide: bool = False) -> None:
+def print_releases(context: Context, *, wide: bool = False) -> None:
     """Print one line for each release that is at hand or registered."""
     here = {
         release.name: release
-        for release in map(_whole, directories(now.settings).values())
+        for release in map(_whole, directories(context.settings).values())
         if release
     }
-    ledger = _if_up("the ledger", lambda: registered_releases(now.engine))
-    served = _if_up("Triton", lambda: model_control.ready(now.settings.worker.triton_url))
+    ledger = _if_up("the ledger", lambda: registered_releases(context.engine))
+    served = _if_up("Triton", lambda: model_control.ready(context.settings.worker.triton_url))
     known = {release.name: release for release in ledger or ()}
     rows: list[Row] = []
     for name in sorted(here.keys() | known.keys()):

@@ -32,7 +32,7 @@ def results(
     from db.archives import registered
     from db.reads import ResultFilter, is_registered, stream_results
     from db.schema import STATES
-    from geotag.context import context
+    from geotag.context import make_context
     from geotag.results.places import near
     from geotag.results.writers import at_most, write_results
     from workers.errors import UsageError
@@ -42,7 +42,7 @@ def results(
         raise UsageError(f"no state {state}: pending, {', '.join(STATES)}")
     is_url = source is not None and source.startswith("s3://")
     bucket, prefix = parse_s3_url(source) if source and is_url else (None, "")
-    engine = context().engine
+    engine = make_context().engine
     archive = None if is_url else source
     if archive is not None and all(a.name != archive for a in registered(engine, removed=True)):
         raise UsageError(f"no archive {archive!r} is registered: geotag archive list --removed")
@@ -60,9 +60,9 @@ def show(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Everything that is known of one object: result, candidates, regions, facts, attempts."""
-    from geotag.context import context
+    from geotag.context import make_context
     from geotag.results.show import print_shown
     from workers.s3.service import parse_s3_url
 
     bucket, name = parse_s3_url(key) if key.startswith("s3://") else (None, key)
-    print_shown(context(), bucket, name, form)
+    print_shown(make_context(), bucket, name, form)

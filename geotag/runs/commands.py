@@ -52,14 +52,14 @@ def run(
     resumes it. Exit code 0: every object is geotagged or abstained; 3: some failed; 2: wrong usage
     or settings; 4: a service stayed away.
     """
-    from geotag.context import context
+    from geotag.context import make_context
     from geotag.runs import run as jobs
     from geotag.runs.watch import report
 
-    now = context()
-    what = jobs.source_of(now, source, inventory_url=inventory, partial=partial)
-    progress, seconds = jobs.run(now, what, wait=wait, allow_vanish=allow_vanish)
-    raise typer.Exit(report(now, progress, seconds) if progress else exits.OK)
+    context = make_context()
+    what = jobs.source_of(context, source, inventory_url=inventory, partial=partial)
+    progress, seconds = jobs.run(context, what, wait=wait, allow_vanish=allow_vanish)
+    raise typer.Exit(report(context, progress, seconds) if progress else exits.OK)
 
 
 @app.command()
@@ -71,13 +71,13 @@ def locate(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Geotag one picture now, ahead of any backfill, and show what came out."""
-    from geotag.context import context
+    from geotag.context import make_context
     from geotag.results.show import print_shown
     from geotag.runs import run as jobs
 
-    now = context()
-    progress, bucket, key = jobs.locate(now, what)
-    print_shown(now, bucket, key, form)
+    context = make_context()
+    progress, bucket, key = jobs.locate(context, what)
+    print_shown(context, bucket, key, form)
     failed = progress.failed + progress.quarantined + progress.failed_before
     raise typer.Exit(exits.SOME_FAILED if failed else exits.OK)
 
@@ -96,13 +96,13 @@ def status(
     With --watch: rate, time left, queue, failures by code, and what it waits for. With --format
     json as well, an object every other second; the exit code is that of geotag run.
     """
-    from geotag.context import context
+    from geotag.context import make_context
     from geotag.runs.status import print_status
     from geotag.runs.watch import follow
 
     if watch:
-        raise typer.Exit(follow(context(), run_id, form))
-    print_status(context(), run_id, form, wide=wide)
+        raise typer.Exit(follow(make_context(), run_id, form))
+    print_status(make_context(), run_id, form, wide=wide)
 
 
 @app.command()
@@ -124,7 +124,7 @@ def cancel(run: RunArgument) -> None:
 
 
 def _change(run: int, what: str) -> None:
-    from geotag.context import context
+    from geotag.context import make_context
     from geotag.runs import control
 
-    control.change(context(), run, what)
+    control.change(make_context(), run, what)

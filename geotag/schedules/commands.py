@@ -39,30 +39,30 @@ def add(
     Changes of the clock, and nights that were missed: docs/schedules.md.
     """
     from db.schedules import ScheduleSpec
-    from geotag.context import context
+    from geotag.context import make_context
     from geotag.schedules import schedule
 
     opens, closes = schedule.window_of(window) if window else (None, None)
     named = None if release == "active" else release
-    schedule.add(context(), archive, ScheduleSpec(cron, timezone, opens, closes, most, named))
+    schedule.add(make_context(), archive, ScheduleSpec(cron, timezone, opens, closes, most, named))
 
 
 @app.command("list")
 def list_(form: FormOption = ListFormat.TABLE, wide: WideOption = False) -> None:
     """Every schedule, with its next night."""
-    from geotag.context import context
+    from geotag.context import make_context
     from geotag.schedules import schedule
 
-    schedule.print_schedules(context(), form, wide=wide)
+    schedule.print_schedules(make_context(), form, wide=wide)
 
 
 @app.command()
 def show(archive: ArchiveArgument, form: FormOption = ListFormat.TABLE) -> None:
     """An archive's schedule, its last nights with their runs, and its next ones."""
-    from geotag.context import context
+    from geotag.context import make_context
     from geotag.schedules import schedule
 
-    schedule.print_schedule(context(), archive, form)
+    schedule.print_schedule(make_context(), archive, form)
 
 
 @app.command()
@@ -84,7 +84,7 @@ def remove(archive: ArchiveArgument) -> None:
 
 
 def _change(archive: str, what: str) -> None:
-    from geotag.context import context
+    from geotag.context import make_context
     from geotag.schedules import schedule
 
-    schedule.change(context(), archive, what)
+    schedule.change(make_context(), archive, what)

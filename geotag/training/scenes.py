@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.progress import track
 
-from geotag.context import context
+from geotag.context import make_context
 from geotag.output import errors
 from geotag.training.train import pictures_of, say
 from triton_models.scenes.labeller import SIZE, SceneLabeller
@@ -38,7 +38,7 @@ def run(table: Path, photos: str, out: Path) -> None:
         rows = read_rows(table)
     except ConfigError as error:
         raise UsageError(str(error)) from error
-    scenes = _scenes(rows, pictures_of(photos, InputSpec(SIZE, SIZE, "squash"), context()))
+    scenes = _scenes(rows, pictures_of(photos, InputSpec(SIZE, SIZE, "squash"), make_context()))
     with table.open(newline="", encoding="utf-8-sig") as file:
         header, *lines = (cells for cells in csv.reader(file) if cells)
     names = [name.strip().casefold() for name in header]

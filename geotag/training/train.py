@@ -18,7 +18,7 @@ from rich.progress import (
 from rich.table import Table
 
 from geotag.archives import registry
-from geotag.context import Context, context
+from geotag.context import Context, make_context
 from geotag.exits import INTERRUPTED, OK
 from geotag.output import console, errors
 from triton_models.networks.pretrained import WeightsError
@@ -62,7 +62,7 @@ def run(path: Path, changes: Sequence[str], *, resume: bool) -> int:
             spec = InputSpec(
                 planned.network.image_size, planned.network.image_size, chosen.data.fit
             )
-            pictures = pictures_of(chosen.data.folder, spec, context())
+            pictures = pictures_of(chosen.data.folder, spec, make_context())
             pictures = Pictures(_Travelling(pictures.fetch), pictures.decode)
             with _Bars(planned, world.size, shown=world.first) as bars:
                 found = train(
@@ -99,7 +99,7 @@ def say(line: str, when: bool = True) -> None:
         errors.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def pictures_of(folder: str, spec: InputSpec, now: Context) -> Pictures:
+def pictures_of(folder: str, spec: InputSpec, context: Context) -> Pictures:
     """The pictures of a folder or an `s3://bucket/prefix`, decoded as the workers decode.
 
     Where a ledger is known, the prefix must lie in a registered archive, and is read as that is.
@@ -107,13 +107,13 @@ def pictures_of(folder: str, spec: InputSpec, now: Context) -> Pictures:
     Raises:
         UsageError: there is no such folder, or the archive is not registered, or paused.
     """
-    settings = now.settings.worker
+    settings = context.settings.worker
     limits = PhotoLimits(settings.max_bytes, settings.max_pixels, settings.decode_seconds)
     if folder.startswith("s3://"):
         prefix = folder.rstrip("/") + "/"
         service = access_of(settings)
-        if now.settings.database.database_url is not None:
-            service = access_of(settings, registry.of_url(now, prefix)[0])
+        if context.settings.database.database_url is not None:
+            service = access_of(settings, registry.of_url(context, prefix)[0])
         return Pictures(_FromS3(*parse_s3_url(prefix), service, settings), _Decode(spec, limits))
     if not Path(folder).is_dir():
         raise UsageError(

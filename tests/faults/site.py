@@ -18,7 +18,7 @@ import pytest
 from deploy.local import stack
 from deploy.local.folder import Folder
 from deploy.local.supervision import State, Supervisor
-from geotag.context import Context, context
+from geotag.context import Context, make_context
 from geotag.settings import gather
 from tests.conftest import PROJECT
 from tests.faults.proxy import Proxy
@@ -163,7 +163,7 @@ def _start(broker: str, environment: pytest.MonkeyPatch) -> Site:
     )
     stack.start_workers(settings.stack, command=(*command, "worker"))
     environment.setenv("GEOTAG_S3_ENDPOINT", proxy.url)
-    return Site(broker, context(), direct.s3, proxy)
+    return Site(broker, make_context(), direct.s3, proxy)
 
 
 def _database_folder(folder: Folder) -> Path:

@@ -27,7 +27,7 @@ TRIES = 5
 PLANNER = """
 import sys, time
 from datetime import datetime
-from geotag.context import context
+from geotag.context import make_context
 from workers.planning.control_loop import ControlLoop
 from workers.planning.planner import Planner
 from workers.planning.sources import Source
@@ -39,7 +39,7 @@ def read(self, run):
     return Source(run.source, None, lambda cursor: iter(()))
 
 Planner._source = read
-print(ControlLoop(context()).plan(datetime.fromisoformat(sys.argv[2])), flush=True)
+print(ControlLoop(make_context()).plan(datetime.fromisoformat(sys.argv[2])), flush=True)
 """
 
 

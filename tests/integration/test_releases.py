@@ -84,8 +84,8 @@ def renamed(directory: Path, copy: Path) -> Release:
     return Release.load(copy)
 
 
-def served(now: Context) -> set[str]:
-    ready = model_control.ready(now.settings.worker.triton_url)
+def served(context: Context) -> set[str]:
+    ready = model_control.ready(context.settings.worker.triton_url)
     return {name.removeprefix("geotag_") for name in ready if name.startswith("geotag_")}
 
 
@@ -103,29 +103,32 @@ def figures(said: Prediction) -> np.ndarray:
 
 
 def test_commands(
-    now: Context, geotag: Geotag, bucket: str, second: Release, tmp_path: Path
+    context: Context, geotag: Geotag, bucket: str, second: Release, tmp_path: Path
 ) -> None:
     """List, activate, run, roll back: rows name the release that they came from."""
-    upload(now, bucket, distinct_pictures(good_files()["plain.jpg"], 2))
+    upload(context, bucket, distinct_pictures(good_files()["plain.jpg"], 2))
     assert geotag("run", f"s3://{bucket}/").returncode == 0
     done = geotag("releases", "activate", SECOND)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"second {second.digest[:12]} is active" in done.stdout
     assert "untrained was before" in done.stdout
-    upload(now, bucket, distinct_pictures(good_files()["plain.jpg"], 3))
+    upload(context, bucket, distinct_pictures(good_files()["plain.jpg"], 3))
     assert geotag("run", f"s3://{bucket}/").returncode == 0
-    rows = results(now, bucket)
+    rows = results(context, bucket)
     assert {row.release for row in rows.values()} == {SECOND}
     first = geotag("results", f"s3://{bucket}/", "--release", "untrained", "-f", "json")
     assert {row["state"] for row in json.loads(first.stdout)} == {"geotagged", "pending"}
     listed = geotag("releases", "list").stdout
     assert "registered, served, active" in next(x for x in listed.splitlines() if SECOND in x)
     assert geotag("releases", "rollback").returncode == 0
-    assert active_release(now.engine) == ("untrained", Release.load(RELEASES / "untrained").digest)
-    newest, before = activations(now.engine)[:2]
+    assert active_release(context.engine) == (
+        "untrained",
+        Release.load(RELEASES / "untrained").digest,
+    )
+    newest, before = activations(context.engine)[:2]
     assert (newest.name, before.name) == ("untrained", SECOND)
     assert "@" in newest.by
-    assert SECOND in served(now)  # to go back at once
+    assert SECOND in served(context)  # to go back at once
     refused = geotag("releases", "activate", "nosuch")
     assert refused.returncode == 2
     assert "no release nosuch is registered" in refused.stderr
@@ -134,18 +137,20 @@ def test_commands(
     assert 'backend: "onnxruntime"' in (out / "translocator_second" / "config.pbtxt").read_text()
 
 
-def test_no_answer_mixes_two_releases_and_none_is_missing(now: Context, second: Release) -> None:
+def test_no_answer_mixes_two_releases_and_none_is_missing(
+    context: Context, second: Release
+) -> None:
     """Clients ask for whatever is active, without a pause, while that changes again and again."""
-    digests = {release.name: release.digest for release in registered_releases(now.engine)}
+    digests = {release.name: release.digest for release in registered_releases(context.engine)}
     asked = pictures()
     stored: dict[str, list[np.ndarray]] = {}
     for name in (NAME, SECOND, THIRD):
-        lifecycle.activate(now, name)
-        with closing(TritonClient(now.settings.worker, name, digests[name])) as locator:
+        lifecycle.activate(context, name)
+        with closing(TritonClient(context.settings.worker, name, digests[name])) as locator:
             stored[name] = [figures(locator.locate(picture)) for picture in asked]
     for ours, theirs in zip(stored[SECOND], stored[THIRD], strict=True):
         assert not np.allclose(ours, theirs, rtol=0.02)  # or a mixture might not be seen
-    lifecycle.activate(now, NAME)
+    lifecycle.activate(context, NAME)
 
     answers: list[tuple[str, int, Prediction]] = []
     faults: list[Exception] = []
@@ -157,10 +162,10 @@ def test_no_answer_mixes_two_releases_and_none_is_missing(now: Context, second: 
         while not stop.is_set():
             turn = (turn + 1) % len(asked)
             try:
-                name, digest = active_release(now.engine) or ("", "")
+                name, digest = active_release(context.engine) or ("", "")
                 locator = locators.get(name)
                 if locator is None:
-                    locator = locators[name] = TritonClient(now.settings.worker, name, digest)
+                    locator = locators[name] = TritonClient(context.settings.worker, name, digest)
                 answers.append((name, turn, locator.locate(asked[turn])))
             except (GeotagError, SQLAlchemyError) as error:
                 faults.append(error)
@@ -173,7 +178,7 @@ def test_no_answer_mixes_two_releases_and_none_is_missing(now: Context, second: 
     try:
         for name in (SECOND, THIRD, NAME, SECOND, NAME, SECOND, THIRD):
             before = len(answers)
-            lifecycle.activate(now, name)
+            lifecycle.activate(context, name)
             while len(answers) < before + 20 and not faults:
                 stop.wait(0.05)
     finally:
@@ -188,28 +193,28 @@ def test_no_answer_mixes_two_releases_and_none_is_missing(now: Context, second: 
 
 
 def test_a_run_under_way_ends_with_the_release_that_it_began_with(
-    now: Context, geotag: Geotag, bucket: str
+    context: Context, geotag: Geotag, bucket: str
 ) -> None:
-    upload(now, bucket, distinct_pictures(good_files()["plain.jpg"], 5))
-    local_stack.stop_service(now.settings.stack, "worker-backfill")
+    upload(context, bucket, distinct_pictures(good_files()["plain.jpg"], 5))
+    local_stack.stop_service(context.settings.stack, "worker-backfill")
     try:
         assert geotag("run", f"s3://{bucket}/", "--no-wait").returncode == 0
-        lifecycle.activate(now, SECOND)
-        lifecycle.activate(now, THIRD)  # untrained is neither active nor the one before
-        assert served(now) >= {NAME, SECOND, THIRD}
+        lifecycle.activate(context, SECOND)
+        lifecycle.activate(context, THIRD)  # untrained is neither active nor the one before
+        assert served(context) >= {NAME, SECOND, THIRD}
     finally:
-        local_stack.start_service(now.settings.stack, "worker-backfill")
-    run = next(r for r in run_progress(now.engine, None) if bucket in r.source)
+        local_stack.start_service(context.settings.stack, "worker-backfill")
+    run = next(r for r in run_progress(context.engine, None) if bucket in r.source)
     assert geotag("status", "--watch", "--run", str(run.id)).returncode == 0
-    rows = results(now, bucket)
+    rows = results(context, bucket)
     assert {row.release for row in rows.values()} == {NAME}
     assert len(rows) == 5
-    lifecycle.activate(now, SECOND)
-    assert NAME not in served(now)  # nobody needs it any more
+    lifecycle.activate(context, SECOND)
+    assert NAME not in served(context)  # nobody needs it any more
 
 
 def test_a_release_that_triton_cannot_load_is_not_activated(
-    now: Context, geotag: Geotag, second: Release, tmp_path: Path
+    context: Context, geotag: Geotag, second: Release, tmp_path: Path
 ) -> None:
     """It looks whole: only Triton finds that there is no network in it."""
     broken = Path(shutil.copytree(second.directory, tmp_path / "broken"))
@@ -221,50 +226,50 @@ def test_a_release_that_triton_cannot_load_is_not_activated(
     refused = geotag("releases", "activate", "broken")
     assert refused.returncode == 4
     assert "Triton does not load geotag_broken" in refused.stderr
-    active = active_release(now.engine)
+    active = active_release(context.engine)
     assert active is not None
     assert active[0] == NAME
-    assert NAME in served(now)
+    assert NAME in served(context)
 
 
 def test_triton_with_another_release_of_that_name_is_refused(
-    now: Context, second: Release, tmp_path: Path
+    context: Context, second: Release, tmp_path: Path
 ) -> None:
     """A server of somebody else's: its repository is not ours to mend."""
     impostor = renamed(RELEASES / NAME, tmp_path / SECOND)
-    repository = lifecycle.repository(now.settings)
+    repository = lifecycle.repository(context.settings)
     build(impostor, repository)
-    url = now.settings.worker.triton_url
+    url = context.settings.worker.triton_url
     model_control.load(url, second.ensemble)
-    stack = now.settings.stack.model_copy(update={"triton_url": url})
-    elsewhere = Context(replace(now.settings, stack=stack))
+    stack = context.settings.stack.model_copy(update={"triton_url": url})
+    elsewhere = Context(replace(context.settings, stack=stack))
     with pytest.raises(ReleaseNotServed, match=f"digest {impostor.digest[:12]}"):
         lifecycle.activate(elsewhere, SECOND)
-    assert active_release(now.engine) != (SECOND, second.digest)
-    lifecycle.activate(now, SECOND)  # our own is mended
-    assert (active_release(now.engine) or ("",))[0] == SECOND
+    assert active_release(context.engine) != (SECOND, second.digest)
+    lifecycle.activate(context, SECOND)  # our own is mended
+    assert (active_release(context.engine) or ("",))[0] == SECOND
 
 
-def test_up_leaves_what_somebody_chose(now: Context) -> None:
-    lifecycle.activate(now, SECOND)
+def test_up_leaves_what_somebody_chose(context: Context) -> None:
+    lifecycle.activate(context, SECOND)
     said: list[str] = []
-    up(now.settings, said.append)
-    assert (active_release(now.engine) or ("",))[0] == SECOND
+    up(context.settings, said.append)
+    assert (active_release(context.engine) or ("",))[0] == SECOND
     assert any("the active release is second" in line for line in said)
 
 
-def test_a_shipped_releases_name_is_not_taken(now: Context, tmp_path: Path) -> None:
+def test_a_shipped_releases_name_is_not_taken(context: Context, tmp_path: Path) -> None:
     other = Path(shutil.copytree(RELEASES / NAME, tmp_path / "other"))
     manifest = json.loads((other / "release.json").read_text()) | {"provenance": {}}
     (other / "release.json").write_text(json.dumps(manifest))
     with pytest.raises(ReleaseError, match="untrained is the name of another release, which ships"):
-        lifecycle.register(now, other)
+        lifecycle.register(context, other)
 
 
 def test_unloading_what_is_not_loaded_is_no_error_and_loading_what_is_not_there_is(
-    now: Context,
+    context: Context,
 ) -> None:
-    url = now.settings.worker.triton_url
+    url = context.settings.worker.triton_url
     model_control.unload(url, "geotag_nosuch")
     with pytest.raises(ModelNotLoaded, match="Triton does not load geotag_nosuch"):
         model_control.load(url, "geotag_nosuch")

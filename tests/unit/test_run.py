@@ -6,7 +6,7 @@ from typing import NoReturn
 import pytest
 
 from db.engine import DatabaseUrlMissing
-from geotag.context import Context, context
+from geotag.context import Context, make_context
 from geotag.machine.worker import work
 from geotag.runs.run import locate, source_of
 from workers.errors import UsageError
@@ -28,7 +28,7 @@ def stackless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
     (tmp_path / "list.csv").write_text("s3://bucket/a.jpg\n")
-    return context()
+    return make_context()
 
 
 @pytest.mark.parametrize("source", ["photos", "list.csv", "s3://bucket/prefix"])
