@@ -1,4 +1,4 @@
-"""What integration tests leave behind must not reach the workers of those that follow."""
+"""Fixtures that keep the work of one integration test from the workers of the next."""
 
 from collections.abc import Iterator
 
@@ -11,16 +11,17 @@ from geotag.context import Context
 
 @pytest.fixture(scope="module", autouse=True)
 def no_ticks(running: Context) -> None:
-    """`geotag up`, which some tests call, starts beat: its ticks go by the real clock."""
+    """Stop beat, which `geotag up` starts in some tests: its ticks follow the real clock."""
     stack.stop_service(running.settings.stack, "beat")
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_to_do(request: pytest.FixtureRequest) -> Iterator[None]:
-    """End all chunks, and close the runs that wait for a planner.
+    """Finish all chunks, and close the runs that wait for a planner.
 
-    Every publisher publishes all that waits, also of archives that no worker can reach; a kept
-    planner goes on with whatever run nobody plans any more; a release stays served for its runs.
+    Otherwise later publishers would publish the chunks, even of archives that no worker can
+    reach. The control loop would resume the runs. Triton would keep the releases of the runs
+    loaded.
     """
     yield
     if "running" in request.fixturenames:

@@ -1,4 +1,4 @@
-"""Registered archives as a user meets them: the commands, the real S3 service, real workers."""
+"""The archive commands, with the real S3 service and real workers."""
 
 import gzip
 import hashlib
@@ -16,7 +16,7 @@ from tests.stack_helpers import parsed, results, upload
 
 @pytest.fixture
 def loose(running: Context) -> str:
-    """A bucket that nobody registered, with a photograph and what is none in two folders."""
+    """An unregistered bucket with photographs and other files in two folders."""
     name = f"loose-{uuid.uuid4().hex[:12]}"
     running.s3.ensure_bucket(name)
     picture = good_files()["plain.jpg"]
@@ -25,7 +25,7 @@ def loose(running: Context) -> str:
     return name
 
 
-def test_what_is_not_registered_is_refused_by_name(
+def test_unregistered_archives_are_refused_by_name(
     geotag: Geotag, loose: str, bucket: str, tmp_path: Path
 ) -> None:
     manifest = tmp_path / "m.csv"
@@ -89,9 +89,7 @@ def test_an_archive_from_registration_to_removal(
         (["x", "s3://b", "--profile", "p", "--role", "r"], "one credential"),
     ],
 )
-def test_archives_that_cannot_be_are_refused(
-    geotag: Geotag, arguments: list[str], why: str
-) -> None:
+def test_invalid_archives_are_refused(geotag: Geotag, arguments: list[str], why: str) -> None:
     done = geotag("archive", "add", *arguments)
     assert done.returncode == 2
     assert why in done.stderr
@@ -99,7 +97,7 @@ def test_archives_that_cannot_be_are_refused(
     assert "Traceback" not in done.stderr
 
 
-def test_overlapping_archives_are_refused_and_disjoint_ones_are_not(
+def test_overlapping_archives_are_refused_and_disjoint_ones_accepted(
     geotag: Geotag, loose: str
 ) -> None:
     assert geotag("archive", "add", f"{loose}-a", f"s3://{loose}/2026/").returncode == 0
@@ -109,7 +107,7 @@ def test_overlapping_archives_are_refused_and_disjoint_ones_are_not(
         assert (done.returncode, "in common" in done.stderr) == (2, True)
 
 
-def test_vanished_objects_leave_the_results_and_come_back(
+def test_vanished_objects_leave_the_results_until_they_are_listed_again(
     geotag: Geotag, running: Context, bucket: str
 ) -> None:
     picture = good_files()["plain.jpg"]

@@ -1,4 +1,4 @@
-"""What one worker does with one message when things go wrong around it: real ledger, real S3."""
+"""How one worker processes one message while services fail, with a real ledger and real S3."""
 
 import math
 import os
@@ -38,7 +38,7 @@ from workers.settings import WorkerSettings
 
 
 class CurrentContext:
-    """The context of the worker under test: Celery shares a task with every application."""
+    """Proxy to the context of the worker under test: Celery shares a task between applications."""
 
     current: WorkerContext
 
@@ -52,7 +52,7 @@ tasks.register(APP, CONTEXT)
 
 
 class Worker:
-    """A worker process, as its task sees it: `deliver` is the broker, `sent` what it is told."""
+    """A worker without a broker: `deliver` runs its task, `sent` records what it publishes."""
 
     def __init__(self, running: Context, monkeypatch: pytest.MonkeyPatch) -> None:
         self.settings = running.settings.worker.model_copy(
@@ -101,7 +101,7 @@ def worker(running: Context, monkeypatch: pytest.MonkeyPatch) -> Worker:
 
 
 def chunk_of(context: Context, bucket: str, files: Mapping[str, bytes]) -> PlannedChunk:
-    """A chunk of these files, in nobody's queue."""
+    """Upload the files and return an unpublished chunk of them."""
     upload(context, bucket, files)
     archive_id = archives.by_name(context.engine, bucket).id
     objects = [
@@ -116,13 +116,13 @@ def chunk_of(context: Context, bucket: str, files: Mapping[str, bytes]) -> Plann
 
 @pytest.fixture
 def chunk(running: Context, bucket: str) -> PlannedChunk:
-    """A chunk of three good photographs, in nobody's queue."""
+    """An unpublished chunk of three good photographs."""
     picture = good_files()["plain.jpg"]
     return chunk_of(running, bucket, {f"{i}.jpg": picture + f"{bucket}{i}".encode() for i in "012"})
 
 
 def lease_of(context: Context, chunk: PlannedChunk) -> Lease | None:
-    """Lease a chunk; None while the session of the lease before is still ending."""
+    """Lease a chunk; None while the session of the previous lease is still ending."""
     try:
         return Lease(context.engine, chunk.chunk_id)
     except ChunkLeasedElsewhere:
@@ -130,7 +130,7 @@ def lease_of(context: Context, chunk: PlannedChunk) -> Lease | None:
 
 
 def lease_ended(context: Context, chunk: PlannedChunk) -> bool:
-    """Whether nobody has a chunk's lease: one that was released ends with its session, later."""
+    """Whether a chunk is not leased. A released lease ends only when its session has ended."""
     leases = (
         "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 1"
         " AND (classid::bigint << 32) | objid::bigint = hashtextextended(:name, 0)"
@@ -139,7 +139,7 @@ def lease_ended(context: Context, chunk: PlannedChunk) -> bool:
 
 
 def attempts(context: Context, chunk: PlannedChunk) -> set[str | None]:
-    """How the tries at a chunk's objects ended."""
+    """Return the codes with which the attempts on a chunk's objects ended."""
     query = text("SELECT code FROM geotag.attempt WHERE object_version_id = ANY(:ids)")
     ids = list(chunk.object_version_ids)
     with context.engine.connect() as connection:
@@ -147,7 +147,7 @@ def attempts(context: Context, chunk: PlannedChunk) -> set[str | None]:
 
 
 def still_to_do(context: Context, chunk: PlannedChunk) -> list[int]:
-    """For each object without an outcome, how many workers died with it."""
+    """Return, for each object without an outcome, how many workers it killed."""
     lease = until(lambda: lease_of(context, chunk))
     try:
         begun = ledger.begin_chunk(context.engine, chunk.chunk_id, chunk.delivery)
@@ -157,17 +157,17 @@ def still_to_do(context: Context, chunk: PlannedChunk) -> list[int]:
     return [obj.kills for obj in begun.objects] if begun else []
 
 
-def test_chunk_is_done_and_its_message_goes(
+def test_finished_chunk_is_not_published_again(
     running: Context, worker: Worker, chunk: PlannedChunk
 ) -> None:
     worker.deliver(chunk)
     assert still_to_do(running, chunk) == []
     assert worker.sent == []
-    worker.deliver(chunk)  # again, as any broker may: nothing is done twice
+    worker.deliver(chunk)  # redelivered, as any broker may: nothing is done twice
     assert worker.sent == []
 
 
-def test_chunk_whose_lease_another_has_comes_again(
+def test_chunk_that_another_worker_leases_is_published_again(
     running: Context, worker: Worker, chunk: PlannedChunk
 ) -> None:
     lease = Lease(running.engine, chunk.chunk_id)
@@ -194,7 +194,7 @@ def test_worker_without_a_credential_hands_its_chunk_back(
     credential: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """An expired token must not condemn every photograph of the night."""
+    """An expired token must not fail every photograph of a scheduled run."""
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
     worker.new_context(**credential)
@@ -203,14 +203,14 @@ def test_worker_without_a_credential_hands_its_chunk_back(
     assert still_to_do(running, chunk) == [0, 0, 0]
 
 
-def test_unavailable_archive_is_waited_for(
+def test_chunk_is_handed_back_while_its_archive_is_unavailable(
     running: Context, worker: Worker, chunk: PlannedChunk
 ) -> None:
     context = worker.new_context()
-    away = context.settings.model_copy(
+    unreachable = context.settings.model_copy(
         update={"s3_endpoint": "http://127.0.0.1:1", "s3_tries": 1, "s3_timeout": 1.0}
     )
-    context.s3_services = SimpleNamespace(of=lambda _archive: S3Service(away))
+    context.s3_services = SimpleNamespace(of=lambda _archive: S3Service(unreachable))
     worker.deliver(chunk)
     assert worker.sent == [(chunk.chunk_id, chunk.delivery)]
     assert still_to_do(running, chunk) == [0, 0, 0]
@@ -224,7 +224,7 @@ def a_client(error: Exception, *, ready: bool) -> Any:
 
 
 @pytest.mark.parametrize("error", [InferenceUnavailable("gone"), InferenceTimeout("black hole")])
-def test_unavailable_triton_is_waited_for(
+def test_chunk_is_handed_back_while_triton_is_unavailable(
     running: Context,
     worker: Worker,
     chunk: PlannedChunk,
@@ -242,12 +242,12 @@ def test_unavailable_triton_is_waited_for(
 def test_service_that_stayed_unavailable_is_probed_before_the_next_chunk_begins(
     running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A night without Triton must not fetch the archive over and over, or fill the ledger."""
+    """An outage of Triton must not fetch the archive repeatedly or fill the ledger."""
     tries = "SELECT count(*) FROM geotag.attempt WHERE object_version_id = ANY(:ids)"
     ids = list(chunk.object_version_ids)
-    away = a_client(InferenceUnavailable("gone"), ready=False)
+    unreachable = a_client(InferenceUnavailable("gone"), ready=False)
     with monkeypatch.context() as outage:
-        outage.setattr(worker.context, "triton_client", lambda *_release: away)
+        outage.setattr(worker.context, "triton_client", lambda *_release: unreachable)
         worker.deliver(chunk)
         before = scalar(running, tries, ids=ids)
         until(lambda: lease_ended(running, chunk))
@@ -256,7 +256,7 @@ def test_service_that_stayed_unavailable_is_probed_before_the_next_chunk_begins(
     assert scalar(running, tries, ids=ids) == before > 0
 
     until(lambda: lease_ended(running, chunk))
-    worker.deliver_what_was_sent()  # another service than the one that is away is not waited for
+    worker.deliver_what_was_sent()  # the worker waits only for the unavailable service
 
     assert still_to_do(running, chunk) == []
 
@@ -264,7 +264,7 @@ def test_service_that_stayed_unavailable_is_probed_before_the_next_chunk_begins(
 def test_service_that_hangs_is_probed_for_a_tenth_of_the_time(
     running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An archive that answers nothing must not keep the others' chunks waiting."""
+    """An archive that never answers must not delay the chunks of other archives."""
     asked: list[float] = []
 
     def hangs() -> bool:
@@ -272,10 +272,10 @@ def test_service_that_hangs_is_probed_for_a_tenth_of_the_time(
         asked.append(time.monotonic())
         return False
 
-    away = a_client(InferenceUnavailable("gone"), ready=False)
-    away.ready = hangs
+    unreachable = a_client(InferenceUnavailable("gone"), ready=False)
+    unreachable.ready = hangs
     with monkeypatch.context() as outage:
-        outage.setattr(worker.context, "triton_client", lambda *_release: away)
+        outage.setattr(worker.context, "triton_client", lambda *_release: unreachable)
         worker.deliver(chunk)
         assert worker.context.circuit_breaker.retry_at[hangs] >= asked[-1] + 0.8
         worker.context.circuit_breaker.retry_at[hangs] = math.inf
@@ -290,10 +290,10 @@ def test_service_that_hangs_is_probed_for_a_tenth_of_the_time(
     assert worker.sent == [(chunk.chunk_id, chunk.delivery)] * 3
 
 
-def test_worker_that_is_told_to_stop_hands_back_what_it_cannot_finish(
+def test_stopping_worker_hands_back_its_unfinished_objects(
     running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGTERM while Triton hangs: the chunk goes back in time, and nobody has died."""
+    """After SIGTERM while Triton hangs, the chunk is handed back and no crash is counted."""
     released = threading.Event()
 
     def hangs(*_arguments: object) -> Any:
@@ -313,7 +313,7 @@ def test_worker_that_is_told_to_stop_hands_back_what_it_cannot_finish(
     assert still_to_do(running, chunk) == [0, 0, 0]
 
 
-def test_triton_that_is_there_and_fails_is_recorded_in_the_end(
+def test_repeated_failures_of_a_ready_triton_are_recorded(
     running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow = a_client(InferenceTimeout("slow"), ready=True)
@@ -323,10 +323,10 @@ def test_triton_that_is_there_and_fails_is_recorded_in_the_end(
     assert still_to_do(running, chunk) == []
 
 
-def test_triton_that_serves_another_build_of_the_release_condemns_nothing(
+def test_another_build_of_the_release_in_triton_fails_no_photograph(
     running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Same name, other weights: the ledger knows no such digest, so nothing can be recorded."""
+    """The ledger does not know the digest of the other weights, so it records no result."""
     said = triton_client.read_answer
 
     def another(*arguments: Any) -> Any:
@@ -337,16 +337,16 @@ def test_triton_that_serves_another_build_of_the_release_condemns_nothing(
     assert still_to_do(running, chunk) == [0, 0, 0]
 
 
-def test_outage_of_the_ledger_is_no_crash_of_the_worker(
+def test_outage_of_the_ledger_is_not_counted_as_a_crash(
     running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three long outages in one night must not put innocent photographs into quarantine."""
+    """Several outages of the ledger must not quarantine photographs."""
 
-    def away(*_arguments: object) -> None:
+    def unreachable(*_arguments: object) -> None:
         raise OperationalError("write", None, Exception("the database system is shutting down"))
 
     with monkeypatch.context() as outage:
-        outage.setattr(ledger, "write_results", away)
+        outage.setattr(ledger, "write_results", unreachable)
         worker.deliver(chunk)
     assert worker.sent == [(chunk.chunk_id, chunk.delivery)]
 
@@ -357,10 +357,10 @@ def test_outage_of_the_ledger_is_no_crash_of_the_worker(
     assert "worker_killed" not in attempts(running, chunk)
 
 
-def test_fault_of_our_own_does_not_lose_the_message(
+def test_internal_error_does_not_lose_the_chunk(
     running: Context, worker: Worker, chunk: PlannedChunk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Celery acknowledges a task that raised: the chunk would wait for a planner for ever."""
+    """Celery acknowledges a task that raised. The chunk must be published again all the same."""
 
     def breaks(*_arguments: object) -> None:
         raise ZeroDivisionError
@@ -377,10 +377,10 @@ def test_fault_of_our_own_does_not_lose_the_message(
     assert kept or still_to_do(running, chunk) == []
 
 
-def test_results_that_are_refused_together_are_written_after_the_geotag_they_share(
+def test_results_refused_as_a_batch_are_written_after_their_shared_geotag(
     running: Context, bucket: str, worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The outcome of a duplicate needs the geotag of its bytes, whichever object brings that."""
+    """The outcome of a duplicate refers to the geotag of its bytes, written by either object."""
     picture = good_files()["plain.jpg"] + bucket.encode()
     chunk = chunk_of(running, bucket, {"a.jpg": picture, "b.jpg": picture})
     run, write, b_done = Pipeline.run, ledger.write_results, threading.Event()
@@ -407,7 +407,9 @@ def test_results_that_are_refused_together_are_written_after_the_geotag_they_sha
     )
 
 
-def test_fault_is_not_recorded_where_another_worker_goes_on(running: Context) -> None:
+def test_internal_error_is_not_recorded_on_a_chunk_that_another_worker_leases(
+    running: Context,
+) -> None:
     run_id, (chunk,) = planned(running.engine, ["a.jpg", "b.jpg", "c.jpg"])
     context: Any = SimpleNamespace(engine=running.engine, deadline=Deadline())
     other = Lease(running.engine, chunk.chunk_id)
@@ -426,14 +428,14 @@ def test_fault_is_not_recorded_where_another_worker_goes_on(running: Context) ->
     assert failure_codes(running.engine, run_id) == [("internal_error", 3)]
 
 
-def test_chunk_that_killed_a_worker_is_left_to_the_publisher_in_parts(
+def test_chunk_that_killed_a_worker_is_split_and_left_to_the_publisher(
     running: Context, worker: Worker, chunk: PlannedChunk
 ) -> None:
     ledger.open_attempts(running.engine, chunk.chunk_id, chunk.object_version_ids, "killed")
 
     worker.deliver(chunk)
     until(lambda: lease_ended(running, chunk))
-    worker.deliver(chunk)  # as after a worker that died between the split and its message
+    worker.deliver(chunk)  # as if a worker had died between the split and its message
 
     query = text(
         "SELECT c.published_at IS NULL AS waits, count(*) AS objects FROM geotag.chunk c"
@@ -446,8 +448,8 @@ def test_chunk_that_killed_a_worker_is_left_to_the_publisher_in_parts(
     assert worker.sent == []
 
 
-def test_lease_that_has_ended_claims_nothing(running: Context, chunk: PlannedChunk) -> None:
-    """A thread may be under way with an object of a chunk that was handed back."""
+def test_released_lease_claims_nothing(running: Context, chunk: PlannedChunk) -> None:
+    """A thread may still process an object of a chunk that was handed back."""
     lease = Lease(running.engine, chunk.chunk_id)
     lease.release()
     assert not lease.claim(

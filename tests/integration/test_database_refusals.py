@@ -1,4 +1,4 @@
-"""Statements that PostgreSQL ends for a reason that passes: no object is failed for them."""
+"""Statements that PostgreSQL ends for a transient reason fail no object."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -55,7 +55,7 @@ def worker(running: Context, monkeypatch: pytest.MonkeyPatch) -> Worker:
 
 
 @pytest.mark.parametrize("code", [*PASSING, *OURS])
-def test_sqlstate_tells_what_passes_from_what_does_not(engine: Engine, code: str) -> None:
+def test_sqlstate_decides_whether_an_error_is_transient(engine: Engine, code: str) -> None:
     raised = text(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}'; END $$")
     with pytest.raises(SQLAlchemyError) as caught, engine.begin() as connection:
         connection.execute(raised)
@@ -71,8 +71,8 @@ def set_for_all_sessions(engine: Engine, setting: str) -> None:
     event.listen(engine, "connect", connected)
 
 
-def cancel_whoever_waits(engine: Engine) -> None:
-    """Cancel, as an administrator does, the statement that waits for the outcomes' lock."""
+def cancel_waiting_statement(engine: Engine) -> None:
+    """Cancel the statement that waits for the lock on the outcomes, as an administrator does."""
     query = text(
         "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
         " AND datname = current_database() AND query LIKE '%INSERT INTO geotag.outcome%'"
@@ -87,14 +87,14 @@ def cancel_whoever_waits(engine: Engine) -> None:
 
 @contextmanager
 def outcomes_locked(engine: Engine) -> Iterator[Connection]:
-    """Lock the outcomes against writing, for as long as the connection's transaction goes on."""
+    """Lock the outcomes against writing until the connection's transaction ends."""
     with engine.connect() as blocker:
         blocker.execute(text("LOCK TABLE geotag.outcome IN SHARE MODE"))
         yield blocker
 
 
 @pytest.mark.parametrize("how", ["lock_timeout", "statement_timeout", "pg_cancel_backend"])
-def test_statement_that_is_ended_fails_no_photograph(
+def test_cancelled_statement_fails_no_photograph(
     running: Context, bucket: str, worker: Worker, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     chunk = chunk_of(running, bucket, {"a.jpg": good_files()["plain.jpg"] + bucket.encode()})
@@ -107,7 +107,7 @@ def test_statement_that_is_ended_fails_no_photograph(
         if refused:
             return write(*arguments)
         with outcomes_locked(running.engine):
-            canceller = threading.Thread(target=cancel_whoever_waits, args=(running.engine,))
+            canceller = threading.Thread(target=cancel_waiting_statement, args=(running.engine,))
             if how == "pg_cancel_backend":
                 canceller.start()
             try:
@@ -138,7 +138,7 @@ def leased(engine: Engine, chunk_id: int) -> bool:
 def test_lease_whose_statement_is_cancelled_after_it_locked_is_not_kept(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The session would go back to the pool, with the lock."""
+    """Otherwise the session would return to the pool with the lock."""
     lock: Callable[[Lease, str], bool] = Lease._lock
 
     def cancelled(self: Lease, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What goes to the broker, in which order, and what is taken back, against the real PostGIS."""
+"""Order, limits and recall of published chunks, on the real PostGIS."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ PATIENCE = 30.0
 
 @pytest.fixture
 def engine(running: Context) -> Iterator[Engine]:
-    """The ledger, in which no other test's chunk waits to be published."""
+    """The ledger, without unpublished chunks of other tests."""
     with running.engine.begin() as connection:
         connection.execute(
             text("UPDATE geotag.chunk SET finished_at = now() WHERE finished_at IS NULL")
@@ -38,7 +38,7 @@ def engine(running: Context) -> Iterator[Engine]:
 
 
 def reachable(engine: Engine) -> int:
-    """The id of a new archive whose chunks may be published."""
+    """Return the id of a new archive whose chunks may be published."""
     archive_id = new_archive(engine)
     with engine.begin() as connection:
         connection.execute(
@@ -55,7 +55,7 @@ def run_of(
     archive: int | None = None,
     queue: str = BACKFILL,
 ) -> int:
-    """The id of a planned run over new objects, cut into chunks of so many."""
+    """Return the id of a planned run over new objects."""
     given = {"archive": archive or reachable(engine), "n": chunks, "objects": objects}
     with engine.begin() as connection:
         run_id: int = connection.execute(
@@ -92,7 +92,7 @@ def publish(
 
 
 def finish(engine: Engine, chunk: PlannedChunk) -> None:
-    """As a worker does."""
+    """Finish a chunk, as a worker does."""
     assert ledger.begin_chunk(engine, chunk.chunk_id, chunk.delivery) is not None
     failed = [Result(id_, "failed", "corrupt", "") for id_ in chunk.object_version_ids]
     ledger.write_results(engine, chunk.chunk_id, failed)
@@ -114,7 +114,7 @@ def test_no_more_than_the_limit_is_published_and_unfinished(engine: Engine) -> N
     for chunk in first[:3]:
         finish(engine, chunk)
     assert len(publish(engine, 4)) == 3
-    assert publish(engine, 3) == []  # a limit that was lowered is no reason to fail
+    assert publish(engine, 3) == []  # the limit was lowered below what is published
 
 
 def test_message_names_the_objects_of_its_chunk(engine: Engine) -> None:
@@ -127,12 +127,12 @@ def test_message_names_the_objects_of_its_chunk(engine: Engine) -> None:
     assert sorted(id_ for chunk in sent for id_ in chunk.object_version_ids) == sorted(ids)
 
 
-def test_small_archive_is_not_starved_by_a_huge_one(engine: Engine) -> None:
+def test_huge_archive_does_not_starve_a_small_one(engine: Engine) -> None:
     huge = run_of(engine, 100_000, objects=0)
     assert set(runs_of(engine, publish(engine, 16))) == {huge}
     small = run_of(engine, 3)
     finished = 0
-    while finished < 16:  # the huge one's chunks at the broker come to an end one after the other
+    while finished < 16:  # the published chunks of the huge archive finish one by one
         with engine.connect() as connection:
             oldest = connection.execute(
                 text(
@@ -167,20 +167,20 @@ def test_oldest_run_of_an_archive_comes_first(engine: Engine) -> None:
     assert runs_of(engine, publish(engine, 7)) == [old] * 5 + [new] * 2
 
 
-def test_interactive_chunks_are_not_limited_and_wait_for_nobody(engine: Engine) -> None:
+def test_interactive_chunks_are_unlimited_and_wait_for_no_other_publisher(engine: Engine) -> None:
     run_of(engine, 20)
     publish(engine, 10)
     question = run_of(engine, 12, queue=INTERACTIVE)
     asked: list[PlannedChunk] = []
 
     def meanwhile(_chunk: PlannedChunk) -> None:
-        # In the middle of another publisher's transaction, with all the locks that it has.
+        # Inside the transaction of another publisher, which has its locks.
         asked.extend(publish(engine, queue=INTERACTIVE))
 
     assert dispatch.publish_waiting(engine, BACKFILL, NOW, meanwhile, 11) == 1
     assert runs_of(engine, asked) == [question] * 12
     assert publish(engine, queue=INTERACTIVE) == []
-    assert publish(engine, 11) == []  # nor do they count
+    assert publish(engine, 11) == []  # they do not count towards the limit
 
 
 def test_many_publishers_at_once_send_each_chunk_once(engine: Engine) -> None:
@@ -195,13 +195,13 @@ def test_many_publishers_at_once_send_each_chunk_once(engine: Engine) -> None:
 
     with ThreadPoolExecutor(8) as threads:
         chunks = [chunk for sent in threads.map(publisher, range(8)) for chunk in sent]
-    while more := publish(engine, 200):  # whoever found another publisher at it left it to that one
+    while more := publish(engine, 200):  # a publisher leaves locked chunks to the other one
         chunks += more
     assert len(chunks) == len({chunk.chunk_id for chunk in chunks}) == 300
     assert Counter(runs_of(engine, chunks))[question] == 100
 
 
-def test_chunk_sent_since_the_question_began_is_not_sent_again(engine: Engine) -> None:
+def test_chunk_published_during_the_query_is_not_published_again(engine: Engine) -> None:
     run_of(engine, 3, queue=INTERACTIVE)
     given = {"queue": INTERACTIVE, "now": NOW, "most": None}
     with engine.begin() as slow:
@@ -211,7 +211,7 @@ def test_chunk_sent_since_the_question_began_is_not_sent_again(engine: Engine) -
         assert slow.execute(text("FETCH ALL FROM asked")).all() == []
 
 
-def test_broker_that_goes_away_while_publishing_loses_nothing(engine: Engine) -> None:
+def test_broker_that_fails_while_publishing_loses_nothing(engine: Engine) -> None:
     run_of(engine, 5)
     sent: list[PlannedChunk] = []
 
@@ -224,7 +224,7 @@ def test_broker_that_goes_away_while_publishing_loses_nothing(engine: Engine) ->
         dispatch.publish_waiting(engine, BACKFILL, NOW, breaks, 10)
     again = publish(engine, 10)
     assert len(again) == 5
-    assert sent == again[:3]  # same deliveries: the second message finds nothing to do
+    assert sent == again[:3]  # same deliveries: a second message does nothing
     finish(engine, sent[0])
     assert ledger.begin_chunk(engine, again[0].chunk_id, again[0].delivery) is None
 
@@ -238,7 +238,7 @@ def test_broker_that_goes_away_while_publishing_loses_nothing(engine: Engine) ->
         (time(22), time(6), "2026-07-02 06:00:00+02:00", False),
         (time(9), time(17), "2026-07-02 09:00:00+02:00", True),
         (time(9), time(17), "2026-07-02 17:00:00+02:00", False),
-        # The window is local time on both sides of a change of the clock.
+        # The window is in local time before and after the clocks change.
         (time(22), time(6), "2026-10-24 22:00:00+02:00", True),
         (time(22), time(6), "2026-10-25 05:59:59+01:00", True),
         (time(22), time(6), "2026-10-25 06:00:00+01:00", False),
@@ -259,24 +259,24 @@ def test_window(engine: Engine, opens: time, closes: time, at: str, is_open: boo
     assert bool(sent) == is_open
     if is_open:
         assert dispatch.recall_closed(engine, now) == 0
-        # What still waits at the broker when the window closes is taken back.
+        # Chunks that wait at the broker are recalled when the window closes.
         assert dispatch.recall_closed(engine, now + timedelta(hours=10)) == 1
         assert ledger.begin_chunk(engine, sent[0].chunk_id, sent[0].delivery) is None
 
 
-def test_paused_run_is_taken_back_and_goes_on_when_resumed(engine: Engine) -> None:
+def test_paused_run_is_recalled_and_continues_when_resumed(engine: Engine) -> None:
     run_id = run_of(engine, 6)
-    finished, held, *waiting = publish(engine, 4)
+    finished, leased_chunk, *waiting = publish(engine, 4)
     finish(engine, finished)
-    lease = Lease(engine, held.chunk_id)
+    lease = Lease(engine, leased_chunk.chunk_id)
     try:
         control.pause_run(engine, run_id, NOW)
-        assert ledger.begin_chunk(engine, held.chunk_id, held.delivery) is not None
+        assert ledger.begin_chunk(engine, leased_chunk.chunk_id, leased_chunk.delivery) is not None
     finally:
         lease.release()
-    for chunk in waiting:  # messages that the broker still has
+    for chunk in waiting:  # their messages are still at the broker
         assert ledger.begin_chunk(engine, chunk.chunk_id, chunk.delivery) is None
-    finish(engine, held)
+    finish(engine, leased_chunk)
     assert publish(engine, 10) == []
 
     control.resume_run(engine, run_id, NOW)
@@ -291,7 +291,7 @@ def test_paused_run_is_taken_back_and_goes_on_when_resumed(engine: Engine) -> No
     assert (progress.finished, progress.done) == (True, 6)
 
 
-@pytest.mark.parametrize("of_archive", [True, False])  # or of a manifest that names it
+@pytest.mark.parametrize("of_archive", [True, False])  # or the run of a manifest that names it
 def test_paused_archive_is_not_published(engine: Engine, of_archive: bool) -> None:
     archive = reachable(engine)
     run_id = run_of(engine, 2, archive=archive)
@@ -313,13 +313,13 @@ def test_paused_archive_is_not_published(engine: Engine, of_archive: bool) -> No
 
 def test_cancelled_run_ends_and_its_objects_stay_pending(engine: Engine) -> None:
     run_id = run_of(engine, 4, objects=2)
-    finished, held, *waiting = publish(engine, 3)
+    finished, leased_chunk, *waiting = publish(engine, 3)
     finish(engine, finished)
-    lease = Lease(engine, held.chunk_id)
+    lease = Lease(engine, leased_chunk.chunk_id)
     try:
         control.cancel_run(engine, run_id, NOW)
-        assert not run_progress(engine, run_id)[0].finished  # a worker is at its last chunk
-        finish(engine, held)
+        assert not run_progress(engine, run_id)[0].finished  # a worker processes its last chunk
+        finish(engine, leased_chunk)
     finally:
         lease.release()
     for chunk in waiting:
@@ -330,7 +330,7 @@ def test_cancelled_run_ends_and_its_objects_stay_pending(engine: Engine) -> None
     assert (progress.planned, progress.failed, progress.pending) == (8, 4, 4)
 
 
-def test_chunk_that_is_handed_back_after_its_run_was_cancelled_is_ended(engine: Engine) -> None:
+def test_chunk_handed_back_after_its_run_was_cancelled_is_closed(engine: Engine) -> None:
     run_id = run_of(engine, 1, objects=2)
     (chunk,) = publish(engine, 1)
     lease = Lease(engine, chunk.chunk_id)
@@ -350,16 +350,16 @@ def test_chunk_that_is_handed_back_after_its_run_was_cancelled_is_ended(engine: 
     assert codes == ["corrupt", "handed_back"]
 
 
-def test_chunks_are_ended_without_a_look_at_those_of_other_runs(engine: Engine) -> None:
+def test_closing_cancelled_chunks_uses_the_index_on_runs(engine: Engine) -> None:
     explain = text(f"EXPLAIN {sql('close_cancelled').text}")
     with engine.connect() as connection:
-        connection.execute(text("SET LOCAL enable_seqscan = off"))  # of a small table too
+        connection.execute(text("SET LOCAL enable_seqscan = off"))  # even for a small table
         steps = connection.execute(explain, {"now": NOW}).scalars().all()
     assert [step for step in steps if "Index Cond: (run_id = ANY" in step]
 
 
 @pytest.mark.parametrize("change", [control.pause_run, control.resume_run, control.cancel_run])
-def test_run_that_is_not_there_or_cancelled_is_said(engine: Engine, change: object) -> None:
+def test_unknown_and_cancelled_runs_cannot_be_changed(engine: Engine, change: object) -> None:
     assert callable(change)
     with pytest.raises(control.RunUnknown):
         change(engine, 10**12, NOW)
@@ -376,14 +376,14 @@ def lost(engine: Engine, seconds: float, messages: int, *, queue: str = BACKFILL
 
 def test_chunks_that_the_broker_lost_are_published_again(engine: Engine) -> None:
     run_of(engine, 8)
-    finished, held, *others = publish(engine, 6)
+    finished, leased_chunk, *others = publish(engine, 6)
     finish(engine, finished)
-    lease = Lease(engine, held.chunk_id)
+    lease = Lease(engine, leased_chunk.chunk_id)
     try:
         assert not dispatch.any_overdue(engine, BACKFILL, NOW + timedelta(seconds=29), PATIENCE)
-        assert lost(engine, 29, 0) == 0  # a message takes a moment
+        assert lost(engine, 29, 0) == 0  # the message may still be on its way
         assert dispatch.any_overdue(engine, BACKFILL, NOW + timedelta(seconds=31), PATIENCE)
-        assert lost(engine, 31, 4) == 0  # a long queue: every chunk has its message
+        assert lost(engine, 31, 4) == 0  # a long queue: each chunk has a message
         assert lost(engine, 31, 0, queue=INTERACTIVE) == 0
         assert lost(engine, 31, 3) == 1  # one message is missing: the oldest is sent again
         assert lost(engine, 31, 0) == 3  # the broker was wiped
@@ -393,12 +393,12 @@ def test_chunks_that_the_broker_lost_are_published_again(engine: Engine) -> None
     later = NOW + timedelta(seconds=31)
     again = publish(engine, 6, now=later)
     assert {(c.chunk_id, c.delivery) for c in again} >= {(c.chunk_id, 2) for c in others}
-    for chunk in others:  # should its message come after all
+    for chunk in others:  # its message arrives late
         assert ledger.begin_chunk(engine, chunk.chunk_id, chunk.delivery) is None
 
 
-def test_a_broker_that_nobody_reads_is_not_flooded(engine: Engine) -> None:
-    """No worker for a night: a sweep every few seconds must not add a message to the queue."""
+def test_sweeps_do_not_flood_a_queue_without_workers(engine: Engine) -> None:
+    """Without workers, repeated sweeps must not add messages to the queue."""
     run_of(engine, 50)
     messages = len(publish(engine, 20))
     for minute in range(0, 600, 20):
@@ -419,17 +419,17 @@ def test_chunk_whose_worker_was_killed_is_found_by_its_heartbeat(engine: Engine)
             {"id": chunk.chunk_id, "at": NOW + timedelta(minutes=9)},
         )
     minutes = 60.0
-    assert lost(engine, 20 * minutes, 0) == 0  # it is held: a slow worker is not a dead one
+    assert lost(engine, 20 * minutes, 0) == 0  # it is leased: its worker is slow, not dead
     lease.release()
     until(lambda: dispatch.any_overdue(engine, BACKFILL, NOW + timedelta(minutes=20), PATIENCE))
     assert lost(engine, 9 * minutes + 29, 0) == 0
     assert lost(engine, 9 * minutes + 31, 0) == 1
 
 
-def test_a_worker_that_begins_during_a_sweep_is_not_disturbed(engine: Engine) -> None:
+def test_chunk_leased_during_a_sweep_is_not_recalled(engine: Engine) -> None:
     run_of(engine, 1)
     (chunk,) = publish(engine, 1)
-    lease = Lease(engine, chunk.chunk_id)  # after the sweep has looked, before it takes back
+    lease = Lease(engine, chunk.chunk_id)  # after the sweep's query and before its recall
     try:
         assert dispatch.recall(engine, [chunk.chunk_id]) == 0
         assert ledger.begin_chunk(engine, chunk.chunk_id, chunk.delivery) is not None

@@ -1,4 +1,4 @@
-"""A schedule, a run or an archive that fails stops no other one, over the real PostgreSQL."""
+"""An error in one schedule, run or archive does not stop the others, on the real PostgreSQL."""
 
 import shutil
 import zoneinfo
@@ -33,7 +33,7 @@ NIGHT = datetime(2026, 10, 11, 12, 0, tzinfo=UTC)
 
 @pytest.fixture
 def engine(running: Context) -> Iterator[Engine]:
-    """The ledger, with no schedule and no run to plan but the test's."""
+    """The ledger, with only the schedules and unplanned runs of the test."""
     forget_others(running.engine)
     yield running.engine
     forget_others(running.engine)
@@ -47,7 +47,7 @@ def change_schedule(engine: Engine, archive: str, change: str) -> None:
 
 
 def run_with_a_chunk(engine: Engine, archive: str) -> runs.Run:
-    """A run of an archive, planned to its end, with one chunk that waits."""
+    """Return a completely planned run of an archive, with one unpublished chunk."""
     with engine.connect() as connection:
         query = text("SELECT id FROM geotag.archive WHERE name = :name")
         archive_id = connection.execute(query, {"name": archive}).scalar_one()
@@ -120,7 +120,7 @@ def test_a_window_of_an_unknown_zone_closes_its_own_run_only(
     bad, good = (run_with_a_chunk(engine, archive_of(engine)) for _ in range(2))
     window = "opens = '22:00', closes = '06:00', timezone = 'Mars/Olympus_Mons'"
     change_run(engine, bad.id, window)
-    with engine.begin() as connection:  # as if published before its zone was unknown
+    with engine.begin() as connection:  # as if published while its zone was known
         connection.execute(
             text("UPDATE geotag.chunk SET published_at = now() WHERE run_id = :id"), {"id": bad.id}
         )
@@ -144,7 +144,7 @@ def test_a_window_of_an_unknown_zone_closes_its_own_run_only(
 def test_a_zone_that_only_the_host_knows_is_refused(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A zone file in a folder that PYTHONTZPATH names is nothing to PostgreSQL."""
+    """PostgreSQL does not read the zone files in the folders of PYTHONTZPATH."""
     source = next(Path(folder) / "Europe/Berlin" for folder in zoneinfo.TZPATH)
     shutil.copy(source, tmp_path / "Ours")
     monkeypatch.setattr(zoneinfo, "TZPATH", zoneinfo.TZPATH)

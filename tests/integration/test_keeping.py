@@ -1,4 +1,4 @@
-"""What goes on by itself on the real stack: nights, lost messages, runs that are taken hold of."""
+"""The control loop on the real stack: nights, lost messages, and pausing or cancelling runs."""
 
 import os
 import subprocess
@@ -31,14 +31,14 @@ OBJECTS = 40
 
 @pytest.fixture
 def pictures(running: Context, bucket: str) -> str:
-    """A bucket with photographs whose bytes no other test has."""
+    """A bucket of photographs whose bytes occur in no other test."""
     upload(running, bucket, distinct_pictures(good_files()["plain.jpg"], OBJECTS, prefix=bucket))
     return bucket
 
 
 @pytest.fixture
 def beat(running: Context) -> Iterator[None]:
-    """Beat ticks, as it does outside of tests."""
+    """Run beat, as outside of tests."""
     stack.start_service(running.settings.stack, "beat")
     yield
     stack.stop_service(running.settings.stack, "beat")
@@ -46,7 +46,7 @@ def beat(running: Context) -> Iterator[None]:
 
 @pytest.fixture
 def no_backfill(running: Context) -> Iterator[None]:
-    """What is queued stays queued: no worker takes it up until the test is over, or says so."""
+    """Stop the backfill workers until the test ends or starts them: messages stay queued."""
     stack.stop_service(running.settings.stack, "worker-backfill")
     yield
     stack.start_service(running.settings.stack, "worker-backfill")
@@ -84,10 +84,10 @@ def test_everything_completes_after_the_broker_was_wiped(
     assert inferences(running) == before + OBJECTS
 
 
-def test_night_comes_once_however_many_beats_there_are(
+def test_two_beats_start_a_night_once(
     running: Context, pictures: str, geotag: Geotag, beat: None
 ) -> None:
-    """Beside the kept beat there is a second one, and the first is killed."""
+    """A second beat runs beside the supervised one, which is killed."""
     added = geotag(
         "schedule", "add", pictures, "--cron", "0 22 * * *", "--timezone", "Europe/Berlin"
     )
@@ -125,10 +125,10 @@ def test_night_comes_once_however_many_beats_there_are(
     assert geotag("schedule", "remove", pictures).returncode == 0
 
 
-def test_planner_that_was_killed_is_followed_by_the_kept_one(
+def test_control_loop_plans_the_run_of_a_killed_planner(
     running: Context, pictures: str, beat: None
 ) -> None:
-    """Two minutes ago a `geotag run` made its run, and died."""
+    """A `geotag run` opened its run two minutes ago and died."""
     with running.engine.begin() as connection:
         connection.execute(
             text(
@@ -152,7 +152,7 @@ def test_run_is_paused_resumed_and_cancelled(
         "SELECT count(*) FROM geotag.chunk WHERE run_id = :run AND published_at IS NOT NULL"
         " AND finished_at IS NULL"
     )
-    assert scalar(running, published, run=run["id"]) == 2  # of five: the others wait
+    assert scalar(running, published, run=run["id"]) == 2  # of five: the others are not published
 
     paused = geotag("pause", str(run["id"]))
     assert paused.returncode == 0, paused.stderr
@@ -168,7 +168,7 @@ def test_run_is_paused_resumed_and_cancelled(
     cancelled = geotag("cancel", str(run["id"]))
     assert cancelled.returncode == 0, cancelled.stderr
     stack.start_service(running.settings.stack, "worker-backfill")
-    until(lambda: queued(running.app, BACKFILL) == 0)  # the old messages are dropped
+    until(lambda: queued(running.app, BACKFILL) == 0)  # the recalled messages are dropped
     assert {row.state for row in results(running, pictures).values()} == {"pending"}
     assert geotag("run", f"s3://{pictures}").returncode == 0
     assert done(running, pictures)
@@ -191,7 +191,9 @@ def test_run_is_paused_resumed_and_cancelled(
         ("beat", "--log-level", "LOUD"),
     ],
 )
-def test_what_cannot_be_is_said_in_a_sentence(geotag: Geotag, arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_is_explained_in_one_sentence(
+    geotag: Geotag, arguments: tuple[str, ...]
+) -> None:
     refused = geotag(*arguments)
     assert refused.returncode == 2
     assert "Traceback" not in refused.stderr

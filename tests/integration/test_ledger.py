@@ -1,4 +1,4 @@
-"""What workers ask and write, against the real PostGIS: holds, claims, results, deaths."""
+"""Queries and writes of workers on the real PostGIS: leases, claims, results and crashes."""
 
 import threading
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def rows(engine: Engine, query: str, **values: object) -> list[tuple[object, ...
 
 
 def everything_of(engine: Engine, chunk_id: int) -> list[list[tuple[object, ...]]]:
-    """Every row that a chunk's results have touched."""
+    """Return every row that the results of a chunk have changed."""
     of_chunk = "SELECT object_version_id FROM geotag.run_object WHERE chunk_id = :chunk_id"
     outcomes = f"SELECT o.* FROM geotag.outcome o WHERE o.object_version_id IN ({of_chunk})"
     return [
@@ -48,7 +48,7 @@ def everything_of(engine: Engine, chunk_id: int) -> list[list[tuple[object, ...]
 
 
 def kill_session_of(engine: Engine, chunk_id: int) -> None:
-    """End the database session that holds a chunk, as the death of its worker does."""
+    """End the session that leases a chunk, as the death of its worker does."""
     with engine.begin() as connection:
         killed = connection.execute(
             text(
@@ -103,7 +103,7 @@ def test_known_bytes_need_no_second_geotag(engine: Engine) -> None:
         engine, chunk.chunk_id, [located(engine, first, name, state="abstained", abstention="x")]
     )
 
-    # Whatever this worker believed: the state is the geotag's own.
+    # The stored geotag decides the state, not this worker's result.
     ledger.write_results(
         engine, chunk.chunk_id, [Result(copy, "geotagged", content=Content(sha(name), 10))]
     )
@@ -112,7 +112,7 @@ def test_known_bytes_need_no_second_geotag(engine: Engine) -> None:
     assert rows(engine, outcome, id=copy) == [("abstained",)]
 
 
-def test_facts_arrive_after_the_bytes_and_never_go(engine: Engine) -> None:
+def test_facts_may_be_added_later_and_are_never_removed(engine: Engine) -> None:
     _run_id, (chunk,) = planned(engine, ["a.jpg", "b.jpg", "c.jpg"])
     ids = chunk.object_version_ids
     name = f"facts {chunk.chunk_id}"
@@ -173,7 +173,7 @@ def test_hostile_text_is_stored_as_it_is(engine: Engine) -> None:
 
 
 def test_text_that_postgresql_cannot_hold_does_not_stop_the_chunk(engine: Engine) -> None:
-    """NUL, and half of a surrogate pair (what `surrogateescape` makes of a Latin-1 file name)."""
+    """NUL, and a lone surrogate, which `surrogateescape` makes of a Latin-1 file name."""
     _run_id, (chunk,) = planned(engine, ["a.jpg"])
     result = Result(chunk.object_version_ids[0], "failed", "corrupt", "nul\x00 half\udce9")
 
@@ -183,7 +183,7 @@ def test_text_that_postgresql_cannot_hold_does_not_stop_the_chunk(engine: Engine
     assert rows(engine, query, id=chunk.object_version_ids[0]) == [(True,)]
 
 
-def test_chunk_is_begun_with_what_has_no_outcome(engine: Engine) -> None:
+def test_chunk_begins_with_its_objects_without_an_outcome(engine: Engine) -> None:
     _run_id, (chunk,) = planned(engine, ["a.jpg", "b.jpg"])
     first, second = chunk.object_version_ids
     ledger.write_results(engine, chunk.chunk_id, [Result(first, "failed", "corrupt", "")])
@@ -207,7 +207,7 @@ def test_stale_delivery_and_finished_chunk_are_dropped(engine: Engine) -> None:
     assert ledger.begin_chunk(engine, 2**62, 1) is None
 
 
-def test_chunk_whose_objects_others_did_has_nothing_left_to_do(engine: Engine) -> None:
+def test_chunk_whose_objects_other_runs_finished_has_nothing_to_do(engine: Engine) -> None:
     archive = new_archive(engine)
     (first,), (second,) = (
         _chunks(engine, archive, ["shared.jpg"]),
@@ -233,7 +233,7 @@ def _chunks(engine: Engine, archive: int, keys: list[str]) -> tuple[PlannedChunk
     return page.chunks
 
 
-def test_attempts_left_open_are_deaths_and_are_counted(engine: Engine) -> None:
+def test_attempts_left_open_are_counted_as_crashes(engine: Engine) -> None:
     _run_id, (chunk,) = planned(engine, ["a.jpg", "b.jpg"])
     for died in range(1, 4):
         ledger.open_attempts(engine, chunk.chunk_id, chunk.object_version_ids, "test")
@@ -242,7 +242,7 @@ def test_attempts_left_open_are_deaths_and_are_counted(engine: Engine) -> None:
         assert {obj.kills for obj in begun.objects} == {died}
 
 
-def test_object_handed_back_did_not_kill(engine: Engine) -> None:
+def test_object_handed_back_is_not_counted_as_a_crash(engine: Engine) -> None:
     _run_id, (chunk,) = planned(engine, ["a.jpg"])
     ledger.open_attempts(engine, chunk.chunk_id, chunk.object_version_ids, "test")
     (object_id,) = chunk.object_version_ids
@@ -257,7 +257,7 @@ def test_object_handed_back_did_not_kill(engine: Engine) -> None:
 
 
 @pytest.fixture
-def held(engine: Engine) -> Iterator[tuple[Lease, int]]:
+def lease_and_chunk(engine: Engine) -> Iterator[tuple[Lease, int]]:
     _run_id, (chunk,) = planned(engine, ["a.jpg"])
     lease = Lease(engine, chunk.chunk_id)
     try:
@@ -275,14 +275,14 @@ def test_lease_is_exclusive_until_released(engine: Engine) -> None:
     until(lambda: _can_lease(engine, chunk.chunk_id))
 
 
-def test_lease_ends_with_its_session(engine: Engine, held: tuple[Lease, int]) -> None:
-    lease, chunk_id = held
+def test_lease_ends_with_its_session(engine: Engine, lease_and_chunk: tuple[Lease, int]) -> None:
+    lease, chunk_id = lease_and_chunk
     kill_session_of(engine, chunk_id)
     until(lambda: _can_lease(engine, chunk_id))
     with pytest.raises(SQLAlchemyError) as caught:
         lease.claim(sha("whatever"), "untrained")
     assert is_transient(caught.value)
-    with pytest.raises(SQLAlchemyError) as caught:  # and it does not come back in silence
+    with pytest.raises(SQLAlchemyError) as caught:  # it does not reconnect silently
         lease.claim(sha("whatever"), "untrained")
     assert is_transient(caught.value)
 
@@ -295,9 +295,11 @@ def _can_lease(engine: Engine, chunk_id: int) -> bool:
     return True
 
 
-def test_refused_holds_leave_no_connection_behind(engine: Engine, held: tuple[Lease, int]) -> None:
-    _lease, chunk_id = held
-    for _ in range(50):  # more than the pool has
+def test_refused_leases_leak_no_connection(
+    engine: Engine, lease_and_chunk: tuple[Lease, int]
+) -> None:
+    _lease, chunk_id = lease_and_chunk
+    for _ in range(50):  # more than the pool has connections
         with pytest.raises(ChunkLeasedElsewhere):
             Lease(engine, chunk_id)
 
@@ -309,12 +311,12 @@ def test_claim_of_new_bytes_then_busy_then_known(engine: Engine) -> None:
     try:
         assert first.claim(sha(name), "untrained") == Claim(leased=True, state=None)
         assert second.claim(sha(name), "untrained") == Claim(leased=False, state=None)
-        # Another release's answer is another question.
+        # A claim is for one release.
         assert second.claim(sha(name), "other").leased
 
         result = located(engine, one.object_version_ids[0], name)
         ledger.write_results(engine, one.chunk_id, [result])
-        assert second.claim(sha(name), "untrained").leased is False  # not yet given up
+        assert second.claim(sha(name), "untrained").leased is False  # not released yet
         first.release_contents()
 
         claim = second.claim(sha(name), "untrained")
@@ -324,8 +326,8 @@ def test_claim_of_new_bytes_then_busy_then_known(engine: Engine) -> None:
         second.release()
 
 
-def test_bytes_claimed_for_two_objects_are_given_up_at_once(engine: Engine) -> None:
-    """A session's locks count: one that is taken twice and undone once is still there."""
+def test_bytes_claimed_twice_are_released_at_once(engine: Engine) -> None:
+    """PostgreSQL counts a session's advisory locks: each must be released as often as taken."""
     _run_id, (one, other) = planned(engine, ["a.jpg", "b.jpg"], chunk_size=1)
     name = f"claimed {one.chunk_id}"
     first, second = Lease(engine, one.chunk_id), Lease(engine, other.chunk_id)
@@ -352,8 +354,8 @@ def test_claim_ends_with_its_session(engine: Engine) -> None:
         second.release()
 
 
-def test_threads_share_a_lease(engine: Engine, held: tuple[Lease, int]) -> None:
-    lease, chunk_id = held
+def test_threads_share_a_lease(engine: Engine, lease_and_chunk: tuple[Lease, int]) -> None:
+    lease, chunk_id = lease_and_chunk
     with ThreadPoolExecutor(8) as threads:
         names = [f"{chunk_id} {number % 5}" for number in range(40)]
         claims = list(threads.map(lambda name: lease.claim(sha(name), "untrained"), names))
@@ -361,8 +363,8 @@ def test_threads_share_a_lease(engine: Engine, held: tuple[Lease, int]) -> None:
 
 
 @pytest.mark.parametrize("died", ["before", "while"])
-def test_connection_lost_during_a_bulk_write_is_told_as_away(engine: Engine, died: str) -> None:
-    """What `retry_ledger` waits for, and does not take for a fault of ours."""
+def test_connection_lost_during_a_bulk_write_is_transient(engine: Engine, died: str) -> None:
+    """`retry_ledger` waits for it to end; it is no internal error."""
 
     def rows_that_kill(pid: int) -> Iterator[tuple[Value, ...]]:
         yield (1,)
@@ -384,15 +386,15 @@ def test_connection_lost_during_a_bulk_write_is_told_as_away(engine: Engine, die
     assert is_transient(caught.value)
 
 
-def test_value_that_a_bulk_write_refuses_is_told_as_refused(engine: Engine) -> None:
-    """`_write` divides what the database refuses; for that, COPY must fail as statements do."""
+def test_value_refused_in_a_bulk_write_is_permanent(engine: Engine) -> None:
+    """`_write` splits a refused batch, so COPY must raise the errors that statements raise."""
     with pytest.raises(SQLAlchemyError) as caught, engine.begin() as connection:
         stage(connection, {"id": "int"}, [("no number",)], name="staged")
     assert not is_transient(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("code", "away"),
+    ("code", "transient"),
     [
         ("08006", True),  # connection_failure
         ("40001", True),  # serialization_failure
@@ -404,17 +406,17 @@ def test_value_that_a_bulk_write_refuses_is_told_as_refused(engine: Engine) -> N
         ("54000", False),  # program_limit_exceeded
     ],
 )
-def test_reason_of_the_server_tells_an_absence_from_a_fault(
-    engine: Engine, code: str, away: bool
+def test_sqlstate_of_the_server_decides_whether_an_error_is_transient(
+    engine: Engine, code: str, transient: bool
 ) -> None:
     raised = text(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}'; END $$")
     with pytest.raises(SQLAlchemyError) as caught, engine.begin() as connection:
         connection.execute(raised)
-    assert is_transient(caught.value) is away
+    assert is_transient(caught.value) is transient
 
 
-def test_oversized_key_is_told_apart_from_an_absence(running: Context) -> None:
-    """A key that no index can hold will not fit after a wait either."""
+def test_oversized_key_is_a_permanent_error(running: Context) -> None:
+    """A key that is too long for an index is refused at each try."""
     with pytest.raises(SQLAlchemyError) as caught, running.engine.begin() as connection:
         connection.execute(
             text(

@@ -1,4 +1,4 @@
-"""A chunk that takes longer than Valkey's visibility timeout is in one worker's hands only."""
+"""A chunk that takes longer than Valkey's visibility timeout is delivered to one worker only."""
 
 import os
 import subprocess
@@ -37,7 +37,7 @@ work("backfill", 2, "INFO")
 
 @pytest.fixture
 def slow_worker(running: Context, tmp_path: Path) -> Iterator[Path]:
-    """The only backfill worker there is; its log."""
+    """Run the only backfill worker; the fixture is the path of its log."""
     settings = running.settings.stack
     stack.stop_service(settings, "worker-backfill")
     log = tmp_path / "worker.log"
@@ -76,14 +76,14 @@ def test_only_what_is_renewed_stays_in_hand(running: Context, bucket: str, renew
         message = queue.get(no_ack=False)
         assert message is not None
         for _ in range(8):
-            time.sleep(0.5)  # in all, twice the timeout
+            time.sleep(0.5)  # twice the timeout in all
             if renewed:
                 renew(message.channel)
         message.channel.qos.restore_visible(interval=1)
         again = queue.get(no_ack=True)
         assert (again is None) == renewed
         message.ack()
-        renew(message.channel)  # what is acknowledged stays gone
+        renew(message.channel)  # an acknowledged message is not restored
         message.channel.qos.restore_visible(interval=1)
         assert queue.get() is None
         queue.delete()

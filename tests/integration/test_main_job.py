@@ -1,4 +1,4 @@
-"""Photographs from S3 through Celery and Triton into PostGIS, good ones and bad ones."""
+"""The main job: good and bad photographs from S3 through Celery and Triton into PostGIS."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from workers.planning.uploads import folder_prefix
 SIDECARS = {"notes.txt": b"about these pictures", "plain.jpg.xmp": b"<x:xmpmeta/>", "folder/": b""}
 
 
-def test_good_and_bad_files_each_end_in_their_own_state(
+def test_good_and_bad_files_end_in_the_expected_states(
     running: Context, bucket: str, geotag_process: Geotag
 ) -> None:
     good, bad = good_files(), bad_files()
@@ -57,7 +57,7 @@ def test_good_and_bad_files_each_end_in_their_own_state(
     assert "geotag results --run" in done.stdout  # how to list them
 
 
-def test_facts_of_the_photograph_are_kept(running: Context, bucket: str, geotag: Geotag) -> None:
+def test_facts_of_the_photograph_are_stored(running: Context, bucket: str, geotag: Geotag) -> None:
     upload(running, bucket, {"gps.jpg": good_files()["gps.jpg"]})
 
     assert geotag("run", f"s3://{bucket}").returncode == 0
@@ -116,14 +116,16 @@ def test_changed_object_gets_a_new_version_and_keeps_the_old_one(
     assert results(running, bucket)["a.jpg"].code == "not_an_image"
     assert outcomes_of(running, bucket)["a.jpg"] == 2  # one for each version
 
-    upload(running, bucket, {"a.jpg": good["plain.jpg"]})  # put back: known, nothing to do
+    upload(
+        running, bucket, {"a.jpg": good["plain.jpg"]}
+    )  # the former bytes again: they have a result
     done = geotag("run", f"s3://{bucket}")
     assert done.returncode == 0
     assert "1 done before" in done.stdout
     assert results(running, bucket)["a.jpg"].state == "geotagged"
 
 
-def test_odd_keys_arrive(running: Context, bucket: str, geotag: Geotag) -> None:
+def test_odd_keys_are_processed(running: Context, bucket: str, geotag: Geotag) -> None:
     keys = [
         "with space.jpg", "a+b.jpg", "100%.jpg", "%2F.jpg", "ünï/漢字.jpg", "q?x=1#f.jpg",
         "tab\there.jpg", "quote'\".jpg", "[bold]x[/bold].jpg",
@@ -139,7 +141,7 @@ def test_odd_keys_arrive(running: Context, bucket: str, geotag: Geotag) -> None:
     assert geotag("results", f"s3://{bucket}").returncode == 0
 
 
-def test_manifest_names_objects_that_are_there_and_one_that_is_not(
+def test_manifest_with_existing_and_missing_objects(
     running: Context, bucket: str, geotag: Geotag, tmp_path: Path
 ) -> None:
     upload(running, bucket, {"in.jpg": good_files()["plain.jpg"], "out.jpg": b"not named"})
@@ -192,7 +194,9 @@ def test_locate_is_answered_while_a_backfill_waits(
     until(lambda: all(row.state == "geotagged" for row in results(running, bucket).values()))
 
 
-def test_photographs_from_cameras(running: Context, geotag: Geotag, shared: Path) -> None:
+def test_photographs_from_cameras_are_geotagged(
+    running: Context, geotag: Geotag, shared: Path
+) -> None:
     folder = shared / "photos" / "camera"
     pictures = {folder_prefix(folder) + path.name for path in folder.glob("*.jpg")}
 
@@ -206,5 +210,5 @@ def test_photographs_from_cameras(running: Context, geotag: Geotag, shared: Path
     assert {counted[key] for key in pictures} == {1}
     before = inferences(running)
     again = geotag("run", str(folder))
-    assert again.returncode == done.returncode  # what failed before has failed still
+    assert again.returncode == done.returncode  # earlier failures are unchanged
     assert inferences(running) == before

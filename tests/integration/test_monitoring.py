@@ -1,4 +1,4 @@
-"""What real workers and the real ledger say: metrics and logs."""
+"""Metrics and logs of real workers, and metrics of the real ledger."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def free_port() -> int:
 
 
 def asked(port: int) -> dict[str, float]:
-    """Values by series, as Prometheus gets them; empty while nobody answers."""
+    """Return the values by series, as Prometheus scrapes them; empty while nothing answers."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             lines = answer.read().decode().splitlines()
@@ -57,7 +57,7 @@ class Worker:
 
 @pytest.fixture
 def worker(running: Context, tmp_path: Path) -> Iterator[Worker]:
-    """The only backfill worker, with two processes, and metrics."""
+    """The only backfill worker, with two processes and a metrics port."""
     stack.stop_service(running.settings.stack, "worker-backfill")
     port, log = free_port(), tmp_path / "worker.log"
     command = ["geotag", "worker", "--processes", "2", "--metrics-port", str(port)]
@@ -107,7 +107,7 @@ def test_worker_counts_and_logs_what_it_does(
     assert "Signature=" not in re.sub(r"Signature=\*\*\*", "", text_)
 
 
-def test_killed_process_takes_nothing_out_of_the_sums(
+def test_counts_of_a_killed_process_stay_in_the_sums(
     running: Context, bucket: str, geotag: Geotag, worker: Worker
 ) -> None:
     upload(running, bucket, distinct_pictures(good_files()["plain.jpg"], 12, prefix=bucket))
@@ -126,7 +126,7 @@ def test_killed_process_takes_nothing_out_of_the_sums(
     assert worker.metrics()[series] == before + 3
 
 
-def test_ledger_says_what_waits_and_what_failed(
+def test_metrics_of_the_ledger_count_waiting_and_failed_objects(
     running: Context, bucket: str, geotag: Geotag
 ) -> None:
     upload(running, bucket, {"bad.jpg": b"no picture"})

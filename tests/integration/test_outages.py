@@ -1,4 +1,4 @@
-"""Servers and workers that go away in the middle of a run: nothing is lost, nothing is doubled."""
+"""Servers and workers that stop during a run: no result is lost or doubled."""
 
 import os
 import signal
@@ -46,7 +46,7 @@ def some_done(context: Context, bucket: str) -> bool:
 
 
 def finish(context: Context, bucket: str, running: "subprocess.Popen[str]") -> None:
-    """The run ends by itself, with one outcome for each object and one geotag for each content."""
+    """Wait for the run to end; check one outcome for each object, one geotag for each content."""
     out, err = running.communicate(timeout=240)
     assert running.returncode == 0, out + err
     assert f"{OBJECTS} geotagged" in out
@@ -70,7 +70,7 @@ def pictures(running: Context, bucket: str) -> str:
     return bucket
 
 
-def test_triton_stops_and_comes_back(running: Context, pictures: str) -> None:
+def test_run_survives_a_restart_of_triton(running: Context, pictures: str) -> None:
     run = start_run(pictures)
     until(lambda: some_done(running, pictures))
     stack.stop_service(running.settings.stack, "triton")
@@ -80,12 +80,12 @@ def test_triton_stops_and_comes_back(running: Context, pictures: str) -> None:
     finish(running, pictures, run)
 
 
-def test_postgresql_stops_and_comes_back(running: Context, pictures: str) -> None:
+def test_run_survives_a_restart_of_postgresql(running: Context, pictures: str) -> None:
     before = inferences(running)
     run = start_run(pictures)
     until(lambda: some_done(running, pictures))
     postmaster = Supervisor(Folder(running.settings.stack.data_dir)).states("postgres")[0].pid
-    os.kill(postmaster, signal.SIGQUIT)  # immediate mode: what a crash leaves behind
+    os.kill(postmaster, signal.SIGQUIT)  # immediate mode: the state after a crash
     until(lambda: not psutil.pid_exists(postmaster))
     stack.start_service(running.settings.stack, "postgres")
     finish(running, pictures, run)
@@ -93,7 +93,7 @@ def test_postgresql_stops_and_comes_back(running: Context, pictures: str) -> Non
     assert inferences(running) <= before + OBJECTS + in_flight
 
 
-def test_killed_worker_leaves_nothing_behind(running: Context, pictures: str) -> None:
+def test_run_survives_a_killed_worker(running: Context, pictures: str) -> None:
     run = start_run(pictures)
     until(lambda: some_done(running, pictures))
     for child in worker_children(running):
@@ -102,14 +102,14 @@ def test_killed_worker_leaves_nothing_behind(running: Context, pictures: str) ->
 
 
 def worker_children(context: Context) -> list[psutil.Process]:
-    """The pool processes of the backfill workers."""
+    """Return the pool processes of the backfill workers."""
     states = Supervisor(Folder(context.settings.stack.data_dir)).states("worker-backfill")
     return [
         child for state in states if state.pid for child in psutil.Process(state.pid).children()
     ]
 
 
-def test_interrupted_watcher_leaves_the_work_going(
+def test_interrupting_the_command_does_not_stop_the_run(
     running: Context, pictures: str, geotag: Geotag
 ) -> None:
     stack.stop_service(running.settings.stack, "worker-backfill")
@@ -139,7 +139,7 @@ def test_interrupted_watcher_leaves_the_work_going(
         ("broker", ("run", "s3://{bucket}")),
     ],
 )
-def test_stopped_service_is_named_and_nothing_is_traced(
+def test_stopped_service_is_named_without_a_traceback(
     running: Context, bucket: str, geotag_process: Geotag, service: str, command: tuple[str, ...]
 ) -> None:
     upload(running, bucket, {"new.jpg": good_files()["plain.jpg"]})

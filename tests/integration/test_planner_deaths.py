@@ -1,4 +1,4 @@
-"""A run whose planning kills its process, or fails again and again, is parked; others go on."""
+"""A run whose planning kills its process or fails repeatedly is parked; others are planned."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ from workers.planning.control_loop import ControlLoop
 
 FIRST = datetime(2030, 1, 1, tzinfo=UTC)
 TRIES = 5
-# A planning process as beat has it work, at a given time; for one run it says so and hangs.
+# A planning process as beat starts it, at a given time. For one run it prints a line and hangs.
 PLANNER = """
 import sys, time
 from datetime import datetime
@@ -45,14 +45,14 @@ print(ControlLoop(make_context()).plan(datetime.fromisoformat(sys.argv[2])), flu
 
 @pytest.fixture
 def engine(running: Context) -> Iterator[Engine]:
-    """The ledger, with no schedule and no run to plan but the test's."""
+    """The ledger, with only the schedules and unplanned runs of the test."""
     forget_others(running.engine)
     yield running.engine
     forget_others(running.engine)
 
 
 def unplanned(engine: Engine) -> int:
-    """A run of a new archive that nobody has planned."""
+    """Open a run of a new archive and leave it unplanned."""
     archive = archive_of(engine)
     with engine.connect() as connection:
         query = text("SELECT id FROM geotag.archive WHERE name = :name")
@@ -67,7 +67,7 @@ def columns(engine: Engine, run_id: int) -> Any:
 
 
 def planner(killer: int, now: datetime, *, kill: int | None = None) -> str:
-    """Have a process plan one run; it is sent `kill` when it plans the run `killer`. Its output."""
+    """Plan one run in a process, send it `kill` if that is the run `killer`; return its output."""
     process = subprocess.Popen(
         [sys.executable, "-c", PLANNER, str(killer), now.isoformat()],
         env=os.environ,
@@ -203,7 +203,7 @@ def test_a_parked_night_does_not_hold_the_next_one_back(engine: Engine) -> None:
 
 
 def test_a_failed_run_is_tried_again_after_the_time_at_which_it_failed(engine: Engine) -> None:
-    """Planning may take hours before it fails."""
+    """The back-off counts from the failure, because planning may take hours."""
     run_id = unplanned(engine)
     change_run(engine, run_id, "created_at = now() - interval '1 hour'")
     clients = Clients(engine)

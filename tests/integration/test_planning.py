@@ -1,4 +1,4 @@
-"""From listed objects to chunks, against the real PostGIS: nothing lost, nothing planned twice."""
+"""Plan listed objects as chunks on the real PostGIS: none is lost or planned twice."""
 
 import contextlib
 import uuid
@@ -44,7 +44,7 @@ def keys_of(engine: Engine, archive: int, *, current: bool = True) -> list[str]:
 
 
 def fail(engine: Engine, chunk: planning.PlannedChunk) -> None:
-    """Give each of a chunk's objects an outcome."""
+    """Record a failure for each of a chunk's objects."""
     failed = [Result(id_, "failed", "corrupt", "") for id_ in chunk.object_version_ids]
     ledger.write_results(engine, chunk.chunk_id, failed)
 
@@ -64,7 +64,7 @@ def test_planning_again_plans_nothing_twice(engine: Engine) -> None:
     assert again.run.totals.listed == 2
 
 
-def test_what_has_an_outcome_is_not_planned_again(engine: Engine) -> None:
+def test_objects_with_an_outcome_are_not_planned_again(engine: Engine) -> None:
     archive = new_archive(engine)
     objects = listed(archive, ["a.jpg", "b.jpg"])
     (chunk,) = plan(engine, new_run(engine), objects).chunks
@@ -89,7 +89,7 @@ def test_changed_object_supersedes_its_former_version(engine: Engine) -> None:
     assert keys_of(engine, archive) == ["a.jpg"]
     assert keys_of(engine, archive, current=False) == ["a.jpg", "a.jpg"]
 
-    # The former bytes put back are the former version, whose outcome still counts.
+    # The former bytes are the former version again, and its outcome counts.
     fail(engine, old)
     back = plan(engine, new_run(engine), listed(archive, ["a.jpg"], etag="old"))
     assert (back.chunks, back.run.totals.done_before) == ((), 1)
@@ -164,23 +164,23 @@ def test_unfinished_run_is_joined_and_a_finished_one_is_not(engine: Engine) -> N
         return runs.open_run(engine, source, queue)
 
     run = opened()
-    assert opened() == run  # still being planned
+    assert opened() == run  # planning has not ended
     assert opened("interactive").id != run.id
     page = plan(engine, run, listed(new_archive(engine), ["a.jpg"]))
-    assert opened() == page.run  # and goes on where it is
+    assert opened() == page.run  # and continues at its cursor
     planning.close_plan(engine, page.run)
-    again = opened()  # a chunk is unfinished: it is listed again from the start
+    again = opened()  # a chunk is unfinished, so the run is listed again from the start
     assert (again.id, again.cursor, again.totals) == (run.id, None, Totals())
     fail(engine, page.chunks[0])
     planning.close_plan(engine, again)
     assert opened().id != run.id
 
 
-def test_cancelled_run_is_over_for_good(engine: Engine) -> None:
+def test_cancelled_run_is_never_reopened(engine: Engine) -> None:
     source = f"test {uuid.uuid4()}"
     run = runs.open_run(engine, source, "backfill")
     cancelled = plan(engine, run, listed(new_archive(engine), ["a.jpg"])).run
-    with engine.begin() as connection:  # and its chunk is unfinished: a worker is at it
+    with engine.begin() as connection:  # its chunk is unfinished: a worker processes it
         connection.execute(
             text("UPDATE geotag.run SET cancelled_at = now(), planned_at = now() WHERE id = :id"),
             {"id": run.id},
@@ -201,13 +201,13 @@ def test_two_planners_of_one_source_open_one_run(engine: Engine) -> None:
         assert len(set(threads.map(opened, range(8)))) == 1
 
 
-def test_of_two_planners_of_one_run_one_goes_on(engine: Engine) -> None:
+def test_of_two_planners_of_one_run_only_one_records_pages(engine: Engine) -> None:
     run, archive = new_run(engine), new_archive(engine)
     with runs.plan_lease(engine, run.id):
         with pytest.raises(PlannedElsewhere), runs.plan_lease(engine, run.id):
             pass
         ahead = plan(engine, run, listed(archive, ["a.jpg"])).run
-    # One that lost its hold without knowing finds that the run moved on, and records nothing.
+    # A planner that lost its lease sees that the run has advanced, and records nothing.
     for behind in (
         lambda: plan(engine, run, listed(archive, ["b.jpg"])),
         lambda: planning.close_plan(engine, run),
@@ -219,8 +219,8 @@ def test_of_two_planners_of_one_run_one_goes_on(engine: Engine) -> None:
     planning.close_plan(engine, ahead)
 
 
-def test_what_is_listed_again_unchanged_is_not_locked(engine: Engine) -> None:
-    """A worker that writes to it, and a planner that lists it, do not wait for each other."""
+def test_unchanged_object_is_not_locked_when_it_is_listed_again(engine: Engine) -> None:
+    """A worker that writes to an object and a planner that lists it do not block each other."""
     archive = new_archive(engine)
     plan(engine, new_run(engine), listed(archive, ["a.jpg", "b.jpg"]))
     again = new_run(engine)
@@ -247,7 +247,7 @@ def leave_one_out(engine: Engine, run: runs.Run, _archive: int) -> object:
 
 
 @pytest.mark.parametrize("step", [close_whole, list_one, leave_one_out])
-def test_one_planner_at_a_time_decides_what_is_current(
+def test_planners_of_one_archive_wait_for_its_lock(
     engine: Engine, step: Callable[[Engine, runs.Run, int], object]
 ) -> None:
     archive = new_archive(engine)
@@ -262,13 +262,13 @@ def test_one_planner_at_a_time_decides_what_is_current(
         ours.result(60)
 
 
-def test_what_was_put_back_has_not_vanished_for_a_listing_that_missed_it(engine: Engine) -> None:
+def test_object_written_again_after_a_listing_missed_it_has_not_vanished(engine: Engine) -> None:
     archive = new_archive(engine)
     plan(engine, new_run(engine), dated(archive, "a.jpg", 1))
     missed = plan(engine, new_run(engine), []).run
     put_back = plan(engine, new_run(engine), dated(archive, "a.jpg", 2)).run
     assert (put_back.totals.appeared, put_back.totals.changed) == (0, 0)
-    # Listed again as it is, or by who does not know when it was written: nothing is new.
+    # Listed again unchanged, or without its time of writing: nothing is new.
     for day in (1, 2, None):
         plan(engine, new_run(engine), dated(archive, "a.jpg", day))
     query = "SELECT last_modified FROM geotag.object_version WHERE archive_id = :id"
@@ -280,13 +280,13 @@ def test_what_was_put_back_has_not_vanished_for_a_listing_that_missed_it(engine:
 
 
 def dated(archive: int, key: str, day: int | None) -> list[ArchiveObject]:
-    """An object as it was written on a day."""
+    """List one object, written on a day."""
     when = datetime(2026, 1, day, tzinfo=UTC) if day else None
     return [replace(obj, last_modified=when) for obj in listed(archive, [key])]
 
 
-def test_run_whose_planner_still_publishes_is_not_begun_again(engine: Engine) -> None:
-    """Whoever reset it could not plan it: it would be planned by nobody."""
+def test_run_whose_planner_still_publishes_is_not_reset(engine: Engine) -> None:
+    """A reset run whose planner still publishes would be planned by nobody."""
     source, archive = f"test {uuid.uuid4()}", new_archive(engine)
     run = plan(engine, runs.open_run(engine, source, "backfill"), listed(archive, ["a.jpg"])).run
     with runs.plan_lease(engine, run.id):
@@ -297,7 +297,7 @@ def test_run_whose_planner_still_publishes_is_not_begun_again(engine: Engine) ->
         assert progress.planned_at is not None
 
     def again() -> runs.Run | None:
-        with contextlib.suppress(PlannedElsewhere):  # until the session of the hold has ended
+        with contextlib.suppress(PlannedElsewhere):  # until the session of the lease has ended
             return runs.open_run(engine, source, "backfill")
         return None
 
@@ -315,18 +315,18 @@ def test_cursor_is_recorded_with_its_page(engine: Engine) -> None:
 
 
 def night(engine: Engine, archive: int, *keys: str, prefix: str = "") -> tuple[int, Totals]:
-    """A complete listing: how many have vanished, and its totals."""
+    """Plan a complete listing; return how many objects vanished, and its totals."""
     run = plan(engine, new_run(engine), listed(archive, keys)).run
     return planning.close_plan(engine, run, Whole(archive, prefix, run.created_at)), run.totals
 
 
 def pending(engine: Engine, archive: int) -> tuple[int, int]:
-    """How many of an archive's objects are pending, and how many have vanished."""
+    """Return how many of an archive's objects are pending, and how many have vanished."""
     counted = archives.counts(engine, archive)
     return counted.pending, counted.vanished
 
 
-def test_what_a_complete_listing_lacks_has_vanished_until_it_is_back(engine: Engine) -> None:
+def test_objects_missing_from_a_complete_listing_vanish_until_listed_again(engine: Engine) -> None:
     archive = new_archive(engine)
     assert night(engine, archive, "a.jpg", "b.jpg", "p/c.jpg")[0] == 0
     assert pending(engine, archive) == (3, 0)
@@ -341,9 +341,9 @@ def test_what_a_complete_listing_lacks_has_vanished_until_it_is_back(engine: Eng
     assert pending(engine, archive) == (3, 0)
 
 
-def test_what_is_listed_and_left_out_has_not_vanished(engine: Engine) -> None:
+def test_objects_that_a_listing_leaves_out_have_not_vanished(engine: Engine) -> None:
     archive = new_archive(engine)
-    plan(engine, new_run(engine), listed(archive, ["scan.tif", "gone.tif"]))  # of a manifest
+    plan(engine, new_run(engine), listed(archive, ["scan.tif", "gone.tif"]))  # listed by a manifest
     run = runs.open_run(engine, f"test {uuid.uuid4()}", "backfill", archive)
     page = ListedPage(listed(archive, ["a.jpg"]), 2, None, ["scan.tif", "new.tif"])
     done = planning.plan_page(engine, run, page, chunk_size=8)
@@ -354,7 +354,7 @@ def test_what_is_listed_and_left_out_has_not_vanished(engine: Engine) -> None:
     assert pending(engine, archive) == (2, 1)
 
 
-def test_what_appeared_while_a_listing_went_on_has_not_vanished(engine: Engine) -> None:
+def test_objects_that_appear_during_a_listing_have_not_vanished(engine: Engine) -> None:
     archive = new_archive(engine)
     slow = new_run(engine)
     night(engine, archive, "new.jpg")
@@ -362,7 +362,7 @@ def test_what_appeared_while_a_listing_went_on_has_not_vanished(engine: Engine) 
     assert planning.close_plan(engine, slow, Whole(archive, "", slow.created_at)) == 0
 
 
-def test_old_inventory_does_not_undo_what_is_known_since(engine: Engine) -> None:
+def test_old_inventory_does_not_undo_later_changes(engine: Engine) -> None:
     archive = new_archive(engine)
     night(engine, archive, "changed.jpg", "gone.jpg", "same.jpg")
     with engine.connect() as connection:
@@ -406,7 +406,7 @@ def test_new_release_makes_everything_pending_and_touches_no_old_row(engine: Eng
     fail(engine, chunk)
     assert pending(engine, archive) == (0, 0)
     rows = text("SELECT o::text FROM geotag.outcome o ORDER BY 1")
-    # All in one transaction that is rolled back: a release that nobody serves stays nowhere.
+    # The transaction is rolled back, because no Triton serves the new release.
     with engine.connect() as connection:
         before = connection.execute(rows).all()
         connection.execute(text("UPDATE geotag.release SET active = false"))
@@ -424,7 +424,7 @@ def test_new_release_makes_everything_pending_and_touches_no_old_row(engine: Eng
         connection.rollback()
 
 
-def test_run_over_several_archives_waits_where_all_that_is_left_stands_still(
+def test_state_of_a_run_over_several_archives_names_the_blocked_one(
     engine: Engine,
 ) -> None:
     first, second = new_archive(engine), new_archive(engine)
@@ -455,7 +455,7 @@ def archive_of_chunk(engine: Engine, chunk: planning.PlannedChunk) -> int:
     return found
 
 
-def test_split_moves_what_is_not_done_into_chunks_of_one(engine: Engine) -> None:
+def test_split_moves_unfinished_objects_into_chunks_of_one(engine: Engine) -> None:
     run_id, (chunk,) = planned(engine, ["a", "b", "c", "d"])
     done, *rest = chunk.object_version_ids
     ledger.write_results(engine, chunk.chunk_id, [Result(done, "failed", "corrupt", "")])
@@ -483,7 +483,7 @@ def test_split_moves_what_is_not_done_into_chunks_of_one(engine: Engine) -> None
 
 
 def source_of(archive: RegisteredArchive, *pages: list[str]) -> Source:
-    """Pages of keys; the cursor is the number of the next one."""
+    """Return a source of pages of keys; the cursor is the number of the next page."""
 
     def listing(cursor: Cursor | None) -> Iterator[ListedPage]:
         for number in range(cursor["page"] if cursor else 0, len(pages)):
@@ -494,7 +494,7 @@ def source_of(archive: RegisteredArchive, *pages: list[str]) -> Source:
 
 @pytest.fixture
 def archive(engine: Engine) -> Iterator[RegisteredArchive]:
-    """One whose chunks nobody can work on; it is not paused while it is planned."""
+    """An archive that no worker can reach; it is paused when the test ends."""
     name = f"planner-{uuid.uuid4().hex[:12]}"
     yield archives.add(engine, ArchiveRecord(name, "http://planner.invalid", name))
     archives.pause(engine, name)
@@ -506,11 +506,11 @@ def planner(running: Context) -> Planner:
 
 
 class Killed(BaseException):
-    """What ends a planner in the middle."""
+    """Ends a planner between two pages."""
 
 
 @pytest.mark.parametrize("dies_after", range(4))
-def test_planner_that_dies_is_continued_and_nothing_is_listed_twice(
+def test_planning_of_a_dead_planner_resumes_without_listing_twice(
     planner: Planner, archive: RegisteredArchive, engine: Engine, dies_after: int
 ) -> None:
     pages = 0
@@ -536,10 +536,10 @@ def test_planner_that_dies_is_continued_and_nothing_is_listed_twice(
         assert connection.execute(left, {"id": progress.id}).scalar_one() == 0
 
 
-def test_planner_that_comes_late_takes_nothing_away(
+def test_late_planner_marks_nothing_as_vanished(
     planner: Planner, archive: RegisteredArchive, engine: Engine
 ) -> None:
-    """It goes on after the last page, finds nothing there, and saw nothing: all would vanish."""
+    """It resumes after the last page and lists nothing, which must not mark all as vanished."""
     run = runs.open_run(engine, s3_url(archive.bucket, ""), "backfill", archive.id)
     page = ListedPage(listed(archive.id, ["a", "b"]), cursor=DONE)
     ended = planning.plan_page(engine, run, page, chunk_size=8).run
@@ -550,7 +550,7 @@ def test_planner_that_comes_late_takes_nothing_away(
 
 
 @pytest.mark.parametrize("behind", [planning.close_plan, runs.start_over])
-def test_cancelled_run_is_planned_no_further(
+def test_cancelled_run_is_not_planned_further(
     engine: Engine, behind: Callable[[Engine, runs.Run], object]
 ) -> None:
     run, archive = new_run(engine), new_archive(engine)
@@ -575,7 +575,7 @@ def test_paused_archive_is_not_planned(
     assert planner.plan(source, "backfill").totals.listed == 2
 
 
-def test_no_active_release_is_said(engine: Engine) -> None:
+def test_run_without_an_active_release_is_refused(engine: Engine) -> None:
     with engine.begin() as connection:
         connection.execute(text("UPDATE geotag.release SET active = false"))
     try:

@@ -1,4 +1,4 @@
-"""Photographs that kill the worker which reads them: they end in quarantine, and nothing else."""
+"""Photographs that kill their worker are quarantined, and no others."""
 
 import os
 import subprocess
@@ -16,7 +16,7 @@ from tests.images import good_files
 from tests.stack_helpers import distinct_pictures, outcomes_of, results, until, upload
 
 MARKER = b"kill your reader"
-# `geotag worker` with a decoder that the marker kills, as a hostile file may.
+# `geotag worker` with a decoder that dies of the marker, as of a hostile file.
 WORKER = f"""
 import os, signal
 from workers.chunks import pipeline
@@ -36,7 +36,7 @@ work("backfill", 1, "INFO")
 
 @pytest.fixture
 def deadly_worker(running: Context, tmp_path: Path) -> Iterator[Path]:
-    """The only backfill worker there is; its log."""
+    """Run the only backfill worker; the fixture is the path of its log."""
     settings = running.settings.stack
     stack.stop_service(settings, "worker-backfill")
     log = tmp_path / "worker.log"
@@ -53,7 +53,7 @@ def deadly_worker(running: Context, tmp_path: Path) -> Iterator[Path]:
 
 
 def attempts(context: Context, bucket: str) -> dict[str, list[str | None]]:
-    """How each try at each object ended, by key and in order."""
+    """Return the codes of each object's attempts, in order, by key."""
     query = text(
         "SELECT v.key, array_agg(t.code ORDER BY t.id) FROM geotag.attempt t"
         " JOIN geotag.object_version v ON v.id = t.object_version_id"
@@ -86,10 +86,10 @@ def test_poison_is_quarantined_and_its_neighbours_are_geotagged(
         assert tries[key] == ["worker_killed"] * running.settings.worker.crash_tries
     for key in good:
         assert tries[key][-1] is None
-        assert tries[key][:-1] in ([], ["worker_killed"])  # it was beside one, at most once
+        assert tries[key][:-1] in ([], ["worker_killed"])  # at most once, beside a poisonous one
     assert f"{poisons} quarantined" in done.stdout
 
-    again = geotag("run", f"s3://{bucket}")  # and a quarantine is not left by itself
+    again = geotag("run", f"s3://{bucket}")  # a later run does not lift the quarantine
 
     assert again.returncode == 3
     assert attempts(running, bucket) == tries
@@ -98,14 +98,14 @@ def test_poison_is_quarantined_and_its_neighbours_are_geotagged(
 def test_queue_is_empty_of_poison_afterwards(
     running: Context, bucket: str, geotag: Geotag, deadly_worker: Path
 ) -> None:
-    """Whoever comes next is not killed by what is left."""
+    """No message is left that would kill the next worker."""
     picture = good_files()["plain.jpg"]
     upload(running, bucket, {"poison.jpg": picture + MARKER})
     assert geotag("run", f"s3://{bucket}").returncode == 3
     kills = deadly_worker.read_text().count("SIGKILL")
 
     upload(running, bucket, {"good.jpg": picture + b"good"})
-    assert geotag("run", f"s3://{bucket}").returncode == 3  # of what failed before
+    assert geotag("run", f"s3://{bucket}").returncode == 3  # of earlier failures
 
     until(lambda: results(running, bucket)["good.jpg"].state == "geotagged")
     assert deadly_worker.read_text().count("SIGKILL") == kills > 0

@@ -1,4 +1,4 @@
-"""The main job over RabbitMQ's quorum queues, beside servers that exist already."""
+"""The main job over RabbitMQ's quorum queues, with existing servers for everything else."""
 
 import json
 import os
@@ -40,7 +40,7 @@ OBJECTS = 40
 
 @pytest.fixture(scope="module")
 def second(running: Context, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The environment of a stack that starts a RabbitMQ and its workers, and nothing else."""
+    """The environment of a stack that starts only RabbitMQ and workers."""
     if not RABBITMQ_SERVER.exists() and not can_install():
         pytest.skip("RabbitMQ is not here and cannot be installed")
     first = running.settings
@@ -60,7 +60,7 @@ def second(running: Context, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     settings = StackSettings()
     try:
         up = stack.up(settings, Path(ours["GEOTAG_DATA_DIR"]) / "no-models")
-        assert set(up.variables) == {"GEOTAG_BROKER_URL"}  # the others exist and are used
+        assert set(up.variables) == {"GEOTAG_BROKER_URL"}  # the stack uses the existing servers
         assert {"postgres", "s3", "triton", "broker"} <= set(up.answers)
         stack.start_workers(settings)
         yield ours | up.variables
@@ -74,7 +74,7 @@ def second(running: Context, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def pool(environment: dict[str, str]) -> list[psutil.Process]:
-    """The pool processes of the second stack's backfill workers."""
+    """Return the pool processes of the second stack's backfill workers."""
     states = Supervisor(Folder(Path(environment["GEOTAG_DATA_DIR"]))).states("worker-backfill")
     return [child for s in states if s.pid for child in psutil.Process(s.pid).children()]
 
@@ -97,7 +97,7 @@ def test_only_the_broker_and_the_workers_are_started(second: dict[str, str]) -> 
     assert second["GEOTAG_BROKER_URL"].startswith("amqp://")
 
 
-def test_killed_pool_process_costs_nothing(
+def test_killed_pool_process_loses_nothing(
     running: Context, bucket: str, second: dict[str, str]
 ) -> None:
     upload(running, bucket, distinct_pictures(good_files()["plain.jpg"], OBJECTS, prefix=bucket))
@@ -115,8 +115,8 @@ def test_killed_pool_process_costs_nothing(
         " WHERE a.bucket = :bucket AND t.finished_at IS NULL"
     )
 
-    def caught_at_it() -> list[psutil.Process]:
-        """The pool's processes, held still in the middle of an attempt."""
+    def stopped_during_an_attempt() -> list[psutil.Process]:
+        """Stop the pool processes with SIGSTOP during an attempt, and return them."""
         children = list(pool(second))
         for child in children:
             child.suspend()
@@ -126,7 +126,7 @@ def test_killed_pool_process_costs_nothing(
             child.resume()
         return []
 
-    for child in until(caught_at_it):
+    for child in until(stopped_during_an_attempt):
         child.kill()
 
     out, err = run.communicate(timeout=240)
@@ -138,7 +138,7 @@ def test_killed_pool_process_costs_nothing(
     assert scalar(running, killed, bucket=bucket) > 0
 
 
-def test_locate_goes_by_its_own_queue(
+def test_locate_uses_its_own_queue(
     running: Context, second: dict[str, str], tmp_path: Path
 ) -> None:
     picture = tmp_path / "mine.jpg"
@@ -155,7 +155,7 @@ def test_locate_goes_by_its_own_queue(
 
 
 def test_all_workers_run(second: dict[str, str]) -> None:
-    """Two on one queue and one machine: RabbitMQ would let one have the name of both."""
+    """Two workers on one queue and machine need different names: RabbitMQ rejects equal ones."""
 
     def consumers() -> int:
         with Connection(second["GEOTAG_BROKER_URL"]) as connection:
@@ -167,19 +167,23 @@ def test_all_workers_run(second: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("name", ["geotag.dead", *(f"geotag.{queue}" for queue in QUEUES)])
-def test_queues_are_there_and_are_quorum_queues(second: dict[str, str], name: str) -> None:
+def test_queues_exist_and_are_quorum_queues(second: dict[str, str], name: str) -> None:
     settings = WorkerSettings(broker_url=SecretStr(second["GEOTAG_BROKER_URL"]))
     (wanted,) = (queue for queue in make_app(settings).conf.task_queues if queue.name == name)
     with Connection(second["GEOTAG_BROKER_URL"]) as connection:
-        wanted.bind(connection.channel()).queue_declare(passive=True)  # NotFound if it is not
+        wanted.bind(connection.channel()).queue_declare(
+            passive=True
+        )  # raises NotFound if it does not exist
         classic = wanted.queue_arguments | {"x-queue-type": "classic"}
         queue = Queue(name, channel=connection.channel(), queue_arguments=classic)
-        with pytest.raises(PreconditionFailed) as refused:  # RabbitMQ says what is there
+        with pytest.raises(
+            PreconditionFailed
+        ) as refused:  # RabbitMQ returns the arguments of the queue
             queue.queue_declare()
     assert "quorum" in str(refused.value)
 
 
-def test_what_is_given_up_is_kept(second: dict[str, str]) -> None:
+def test_rejected_messages_are_dead_lettered(second: dict[str, str]) -> None:
     settings = WorkerSettings(broker_url=SecretStr(second["GEOTAG_BROKER_URL"]))
     arguments = make_app(settings).conf.task_queues[0].queue_arguments
     with Connection(second["GEOTAG_BROKER_URL"]) as connection:
@@ -195,14 +199,14 @@ def test_what_is_given_up_is_kept(second: dict[str, str]) -> None:
         simple.queue.delete()
 
 
-def test_nothing_is_declared_that_is_not_ours(second: dict[str, str]) -> None:
-    """Celery's queues for delayed messages: 28, with names of no application."""
+def test_only_our_queues_are_declared(second: dict[str, str]) -> None:
+    """Celery's 28 queues for delayed messages do not carry the application's name."""
     with Connection(second["GEOTAG_BROKER_URL"]) as connection, pytest.raises(NotFound):
         Queue("celery_delayed_0", channel=connection.channel()).queue_declare(passive=True)
 
 
-def test_broker_that_refuses_is_away(second: dict[str, str]) -> None:
-    """The queue is there with other arguments: PRECONDITION_FAILED."""
+def test_refusing_broker_is_unavailable(second: dict[str, str]) -> None:
+    """The queue exists with other arguments, so RabbitMQ answers PRECONDITION_FAILED."""
     app = make_app(WorkerSettings(broker_url=SecretStr(second["GEOTAG_BROKER_URL"])))
     for queue in app.conf.task_queues:
         queue.queue_arguments = queue.queue_arguments | {"x-delivery-limit": 3}
@@ -210,7 +214,7 @@ def test_broker_that_refuses_is_away(second: dict[str, str]) -> None:
         publish(app, BACKFILL, 1, 1, (1,))
 
 
-def test_nothing_is_left_in_the_queues(second: dict[str, str]) -> None:
+def test_queues_are_empty_afterwards(second: dict[str, str]) -> None:
     def messages(name: str) -> int:
         with Connection(second["GEOTAG_BROKER_URL"]) as connection:
             found = Queue(at_broker(name), channel=connection.channel()).queue_declare(passive=True)
@@ -219,10 +223,10 @@ def test_nothing_is_left_in_the_queues(second: dict[str, str]) -> None:
     until(lambda: messages(BACKFILL) == messages(INTERACTIVE) == 0)
 
 
-def test_workers_have_nothing_to_complain_about(second: dict[str, str]) -> None:
-    """A warning of Celery's about quorum queues is a guarantee that does not hold."""
+def test_workers_log_no_unexpected_warning(second: dict[str, str]) -> None:
+    """A warning of Celery about quorum queues means that a guarantee is missing."""
     records = [json.loads(line) for line in log_of(second).splitlines() if line.startswith("{")]
-    # A test has killed processes: Celery reports them, and our own warnings say what came of it.
+    # Celery reports the processes that a test killed, and our own warnings report the effects.
     expected = r"SIGKILL|WorkerLostError|signal 9|superuser privileges"
     complaints = [
         record
@@ -235,10 +239,10 @@ def test_workers_have_nothing_to_complain_about(second: dict[str, str]) -> None:
     assert complaints == [], complaints
 
 
-def test_everything_completes_after_its_queue_was_deleted(
+def test_run_completes_after_its_queue_was_deleted(
     running: Context, bucket: str, second: dict[str, str]
 ) -> None:
-    """With all that is in it, in the middle of a run; the kept worker notices."""
+    """The queue is deleted with its messages during a run; the supervised worker notices."""
     pictures = distinct_pictures(good_files()["plain.jpg"], 24, prefix=bucket)
     upload(running, bucket, pictures)
     settings = StackSettings()

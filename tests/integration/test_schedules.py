@@ -1,4 +1,4 @@
-"""Nights that come by themselves, over the real PostgreSQL; no test looks at a clock."""
+"""Scheduled nights on the real PostgreSQL. The tests give the time; none reads a clock."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ BEGIN = datetime(2026, 10, 10, 12, 0, tzinfo=UTC)
 
 @pytest.fixture
 def engine(running: Context) -> Engine:
-    """The ledger, with no schedule and no run to plan but the test's."""
+    """The ledger, with only the schedules and unplanned runs of the test."""
     forget_others(running.engine)
     return running.engine
 
@@ -51,7 +51,7 @@ def forget_others(engine: Engine) -> None:
 
 
 def archive_of(engine: Engine) -> str:
-    """The name of a new archive that is not paused."""
+    """Return the name of a new archive that is not paused."""
     with engine.begin() as connection:
         query = text("UPDATE geotag.archive SET paused_at = NULL WHERE id = :id RETURNING name")
         name: str = connection.execute(query, {"id": new_archive(engine)}).scalar_one()
@@ -59,7 +59,7 @@ def archive_of(engine: Engine) -> str:
 
 
 def scheduled(engine: Engine, cron: str = "0 22 * * *", **plan: Any) -> str:
-    """The name of a new archive that is scheduled from `BEGIN` on."""
+    """Return the name of a new archive that is scheduled from `BEGIN`."""
     archive = archive_of(engine)
     schedules.add(engine, archive, ScheduleSpec(cron, "Europe/Berlin", **plan), BEGIN)
     return archive
@@ -70,7 +70,7 @@ def at(text_: str) -> datetime:
 
 
 def nights_of(engine: Engine, archive: str) -> list[datetime]:
-    """The nights that the ledger has of an archive."""
+    """Return the nights of an archive in the ledger."""
     query = (
         "SELECT r.scheduled_for FROM geotag.run r JOIN geotag.archive a ON a.id = r.archive_id"
         " WHERE a.name = :archive AND r.scheduled_for IS NOT NULL ORDER BY r.scheduled_for"
@@ -85,7 +85,7 @@ def change_run(engine: Engine, run_id: int, change: str) -> None:
 
 
 class Planner:
-    """Says how often each run was planned to its end; what a planner does is tested elsewhere."""
+    """A planner that counts how often each run was planned to its end."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -101,7 +101,7 @@ class Planner:
 
 
 class Clients:
-    """A loop's clients, without a broker."""
+    """The clients of a control loop, without a broker."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -122,12 +122,12 @@ class Clients:
 
 
 class Crash(Exception):
-    """The machine was switched off at this moment."""
+    """Stands for the machine being switched off."""
 
 
 @contextmanager
 def crash_after(step: str) -> Iterator[None]:
-    """Have the next tick die before it commits: after it has looked, or after it made the night."""
+    """Let ticks crash before they commit, after the query or after the night was inserted."""
     with pytest.MonkeyPatch.context() as patch:
 
         def crash(*_arguments: object) -> None:
@@ -138,7 +138,7 @@ def crash_after(step: str) -> Iterator[None]:
 
 
 def clock_time(day: date, hour: int, minute: int) -> datetime:
-    """When clocks in Berlin show a time of day first, or go past it: minute by minute."""
+    """Return the first minute of a day at which clocks in Berlin show the time or a later one."""
     midnight = datetime.combine(day, time(0), BERLIN).astimezone(UTC)
     shown = (midnight + timedelta(minutes=passed) for passed in range(25 * 60))
     return next(
@@ -151,7 +151,7 @@ def clock_time(day: date, hour: int, minute: int) -> datetime:
 
 @dataclass
 class Expected:
-    """The nights that should be, by a calendar of its own."""
+    """The expected nights, from an independent calendar."""
 
     nights: list[datetime]
     due_from: datetime
@@ -174,7 +174,7 @@ class Expected:
 
 ACTIONS = ("tick", "tick", "tick", "plan", "plan", "pause", "resume", "crash: look", "crash: night")
 STEPS = st.lists(
-    # Minutes between two of them; or the machine is off for three days.
+    # Minutes until the action, or three days with the machine off.
     st.tuples(st.sampled_from(ACTIONS), st.integers(1, 16 * 60) | st.just(3 * 24 * 60)),
     min_size=30,
     max_size=90,
@@ -191,7 +191,7 @@ HOURS = st.sampled_from([(22, 0), (2, 30), (0, 0), (3, 0)])
 def test_two_beats_and_a_month_of_nights(
     engine: Engine, hour: tuple[int, int], steps: list[tuple[str, int]]
 ) -> None:
-    """With pauses, machines that are off, crashes, and 25 October, which has 02:30 twice."""
+    """With pauses, days without the machine, crashes, and 25 October, which has 02:30 twice."""
     forget_others(engine)
     archive = scheduled(engine, f"{hour[1]} {hour[0]} * * *")
     days = [(BEGIN + timedelta(days=n)).date() for n in range(33)]
@@ -201,7 +201,7 @@ def test_two_beats_and_a_month_of_nights(
     now = BEGIN
 
     def twice(do: Callable[[datetime], object]) -> None:
-        """As two beats at the same moment have it done."""
+        """Call it in two threads at once, as two beats would."""
         with ThreadPoolExecutor(2) as beats:
             for done in [beats.submit(do, now) for _ in range(2)]:
                 done.result()
@@ -235,7 +235,7 @@ def test_two_beats_and_a_month_of_nights(
     assert set(clients.plans.planned.values()) <= {1}
 
 
-def test_three_nights_that_were_missed_are_one(engine: Engine) -> None:
+def test_three_missed_nights_start_one_run(engine: Engine) -> None:
     archive = scheduled(engine)
     now = at("2026-10-13 09:00+02:00")
     (night,) = schedules.start_due(engine, now)
@@ -277,7 +277,7 @@ def test_night_without_a_limit_has_none(engine: Engine) -> None:
     assert planned(engine, archive, night) == list("abcdef")
 
 
-def test_night_that_is_still_planned_holds_the_next_one_back(engine: Engine) -> None:
+def test_next_night_waits_until_the_previous_one_is_planned(engine: Engine) -> None:
     archive = scheduled(engine)
     (first,) = schedules.start_due(engine, at("2026-10-10 22:00+02:00"))
     assert schedules.start_due(engine, at("2026-10-12 12:00+02:00")) == []
@@ -289,17 +289,17 @@ def test_night_that_is_still_planned_holds_the_next_one_back(engine: Engine) -> 
     assert len(nights_of(engine, archive)) == 3
 
 
-def test_cancelled_run_is_not_planned_and_holds_no_night_back(engine: Engine) -> None:
+def test_cancelled_run_is_not_planned_and_delays_no_night(engine: Engine) -> None:
     archive = scheduled(engine)
     (first,) = schedules.start_due(engine, at("2026-10-10 22:00+02:00"))
-    # As it was left by a planner that began anew while the run was cancelled.
+    # As if a planner had reset the run while it was cancelled.
     change_run(engine, first.run_id, "cancelled_at = now(), planned_at = NULL")
     assert runs.next_plan(engine, at("2026-10-10 23:00+02:00")) is None
     assert len(schedules.start_due(engine, at("2026-10-11 22:00+02:00"))) == 1
     assert len(nights_of(engine, archive)) == 2
 
 
-def test_who_asks_by_day_does_not_join_a_night(engine: Engine) -> None:
+def test_run_of_a_user_does_not_join_a_night(engine: Engine) -> None:
     archive = scheduled(engine, opens=time(22), closes=time(6), most=2)
     (night,) = schedules.start_due(engine, at("2026-10-10 22:00+02:00"))
     assert planned(engine, archive, night) == ["a", "b"]
@@ -309,7 +309,7 @@ def test_who_asks_by_day_does_not_join_a_night(engine: Engine) -> None:
     assert run.id != night.run_id
     assert runs.room(engine, run.id) is None
 
-    # What both hold is done once: the night ends with the outcomes that the other run has written.
+    # Objects of both runs are done once: the night ends with the outcomes that the other run wrote.
     objects = ListedPage(listed(archive_id, "abcdef"))
     page = planning.plan_page(engine, run, objects, chunk_size=8)
     planning.close_plan(engine, page.run)
@@ -329,7 +329,7 @@ def test_who_asks_by_day_does_not_join_a_night(engine: Engine) -> None:
     assert [(progress.finished, progress.failed) for progress in ended] == [(True, 2), (True, 6)]
 
 
-def test_night_holds_what_only_one_of_another_release_holds(engine: Engine) -> None:
+def test_night_plans_objects_that_only_a_night_of_another_release_has(engine: Engine) -> None:
     archive = scheduled(engine)
     (first,) = schedules.start_due(engine, at("2026-10-10 22:00+02:00"))
     assert planned(engine, archive, first) == list("abcdef")
@@ -353,7 +353,7 @@ def test_night_holds_what_only_one_of_another_release_holds(engine: Engine) -> N
             connection.execute(text("DELETE FROM geotag.release WHERE id = :id"), {"id": former})
 
 
-def test_night_holds_what_is_to_be_tried_again_of_an_earlier_nights_finished_chunk(
+def test_night_plans_objects_to_retry_from_a_finished_chunk_of_an_earlier_night(
     engine: Engine,
 ) -> None:
     archive = scheduled(engine)
@@ -369,7 +369,7 @@ def test_night_holds_what_is_to_be_tried_again_of_an_earlier_nights_finished_chu
 
 
 def planned(engine: Engine, archive: str, night: schedules.Night) -> list[str]:
-    """Plan a night over six objects, as `Planner` does; return the keys that it holds."""
+    """Plan a night over six objects, as `Planner` does; return the keys of its objects."""
     run = runs.run_to_plan(engine, night.run_id)
     room = runs.room(engine, night.run_id)
     with engine.connect() as connection:
@@ -386,13 +386,13 @@ def planned(engine: Engine, archive: str, night: schedules.Night) -> list[str]:
         return list(connection.execute(query, {"run": night.run_id}).scalars())
 
 
-def test_a_night_takes_no_more_than_its_limit_and_nothing_that_another_still_holds(
+def test_night_keeps_its_limit_and_leaves_out_objects_of_unfinished_nights(
     engine: Engine,
 ) -> None:
     archive = scheduled(engine, most=4)
     (first,) = schedules.start_due(engine, at("2026-10-10 22:00+02:00"))
     assert planned(engine, archive, first) == ["a", "b", "c", "d"]
-    finish_one_chunk(engine, first.run_id)  # two objects are left, and stay with this night
+    finish_one_chunk(engine, first.run_id)  # two objects are unfinished and stay in this night
     (second,) = schedules.start_due(engine, at("2026-10-11 22:00+02:00"))
     assert planned(engine, archive, second) == ["e", "f"]
     control.cancel_run(engine, second.run_id, at("2026-10-12 06:00+02:00"))
@@ -405,7 +405,7 @@ def test_a_night_takes_no_more_than_its_limit_and_nothing_that_another_still_hol
 
 
 def finish_one_chunk(engine: Engine, run_id: int) -> None:
-    """As a worker does."""
+    """Finish the oldest chunk of a run, as a worker does."""
     sent: list[planning.PlannedChunk] = []
     dispatch.publish_waiting(engine, "backfill", BEGIN, sent.append, 1000)
     with engine.connect() as connection:
@@ -425,14 +425,14 @@ def finish_one_chunk(engine: Engine, run_id: int) -> None:
         "UPDATE geotag.schedule SET paused_at = now()",
     ],
 )
-def test_nothing_is_due_that_is_paused_or_removed(engine: Engine, change: str) -> None:
+def test_paused_and_removed_schedules_are_not_due(engine: Engine, change: str) -> None:
     archive = scheduled(engine)
     with engine.begin() as connection:
         connection.execute(text(change), {"name": archive})
     assert schedules.start_due(engine, at("2026-10-20 22:00+02:00")) == []
 
 
-def test_no_release_no_night(engine: Engine) -> None:
+def test_no_night_starts_without_an_active_release(engine: Engine) -> None:
     archive = scheduled(engine)
     now = at("2026-10-10 22:00+02:00")
     with engine.begin() as connection:
@@ -456,9 +456,7 @@ def test_resumed_schedule_does_not_catch_up(engine: Engine) -> None:
     assert schedules.start_due(engine, now) == []
 
 
-def test_schedule_that_is_not_paused_keeps_the_night_that_is_due(
-    running: Context, engine: Engine
-) -> None:
+def test_resuming_a_running_schedule_keeps_the_due_night(running: Context, engine: Engine) -> None:
     archive = scheduled(engine)
     now = at("2026-10-10 23:00+02:00")
     with pytest.raises(NotPaused):
@@ -468,7 +466,7 @@ def test_schedule_that_is_not_paused_keeps_the_night_that_is_due(
     assert len(schedules.start_due(engine, now)) == 1
 
 
-def test_archive_that_is_removed_at_this_moment_is_not_scheduled(engine: Engine) -> None:
+def test_archive_removed_concurrently_is_not_scheduled(engine: Engine) -> None:
     archive = archive_of(engine)
     with ThreadPoolExecutor(1) as threads:
         with engine.begin() as removing:
@@ -481,7 +479,7 @@ def test_archive_that_is_removed_at_this_moment_is_not_scheduled(engine: Engine)
             adding.result(60)
 
 
-def test_archive_that_is_removed_and_added_again_has_no_schedule(engine: Engine) -> None:
+def test_readded_archive_has_no_schedule(engine: Engine) -> None:
     archive = scheduled(engine)
     archives.remove(engine, archive)
     assert schedules.schedules(engine, archive) == []
@@ -490,12 +488,12 @@ def test_archive_that_is_removed_and_added_again_has_no_schedule(engine: Engine)
 
 
 def due_nights(engine: Engine) -> float:
-    """As Prometheus is told."""
+    """Return the number of due schedules, as Prometheus scrapes it."""
     (due,) = [s.value for s in ledger_samples(engine) if s.metric == "geotag_due_schedules"]
     return due
 
 
-def test_night_that_is_held_back_is_no_alarm(engine: Engine) -> None:
+def test_delayed_night_does_not_count_as_due(engine: Engine) -> None:
     scheduled(engine)
     with engine.begin() as connection:
         connection.execute(text("UPDATE geotag.schedule SET next_at = now() - interval '2 days'"))
@@ -511,12 +509,12 @@ def test_night_that_is_held_back_is_no_alarm(engine: Engine) -> None:
     (night,) = schedules.start_due(engine, dispatch.clock(engine))
     with engine.begin() as connection:
         connection.execute(text("UPDATE geotag.schedule SET next_at = now() - interval '1 hour'"))
-    assert due_nights(engine) == 0  # that night is still being planned
+    assert due_nights(engine) == 0  # the previous night is still being planned
     change_run(engine, night.run_id, "planned_at = now()")
     assert due_nights(engine) == 1
 
 
-def test_what_cannot_be_scheduled_is_said(engine: Engine) -> None:
+def test_invalid_schedules_are_refused(engine: Engine) -> None:
     archive = scheduled(engine)
     other = archive_of(engine)
     for name, plan, said in (
@@ -536,7 +534,7 @@ def test_what_cannot_be_scheduled_is_said(engine: Engine) -> None:
     assert schedules.schedules(engine, archive) == []
 
 
-def test_planner_that_died_is_followed_by_another(engine: Engine) -> None:
+def test_run_of_a_dead_planner_is_planned_by_another(engine: Engine) -> None:
     scheduled(engine)
     now = at("2026-10-10 22:00+02:00")
     (night,) = schedules.start_due(engine, now)
@@ -550,7 +548,7 @@ def test_planner_that_died_is_followed_by_another(engine: Engine) -> None:
     assert ControlLoop(clients).plan(now) is None
 
 
-def test_who_looks_for_a_run_to_plan_is_in_no_planners_way(engine: Engine) -> None:
+def test_looking_for_a_run_to_plan_blocks_no_planner(engine: Engine) -> None:
     archive = archives.by_name(engine, archive_of(engine))
     run = runs.open_run(engine, archive.url, "backfill", archive.id)
     given = {"now": dispatch.clock(engine) + timedelta(hours=1)}
@@ -560,7 +558,7 @@ def test_who_looks_for_a_run_to_plan_is_in_no_planners_way(engine: Engine) -> No
             assert looking.execute(sql("next_plan"), given).scalar_one_or_none() is None
 
 
-def test_run_that_cannot_be_planned_says_why_and_lets_others_go_first(engine: Engine) -> None:
+def test_failed_planning_records_the_error_and_backs_off(engine: Engine) -> None:
     scheduled(engine)
     now = at("2026-10-10 22:00+02:00")
     (night,) = schedules.start_due(engine, now)
@@ -590,7 +588,7 @@ def test_run_that_cannot_be_planned_says_why_and_lets_others_go_first(engine: En
     assert until(lambda: loop.plan(now + timedelta(hours=1))) == night.run_id
 
 
-def test_planning_that_gets_on_forgets_its_failures(engine: Engine) -> None:
+def test_progress_in_planning_clears_its_failures(engine: Engine) -> None:
     scheduled(engine)
     now = at("2026-10-10 22:00+02:00")
     (night,) = schedules.start_due(engine, now)
@@ -616,7 +614,7 @@ def test_planning_that_gets_on_forgets_its_failures(engine: Engine) -> None:
         assert noted() == (0, None, None)
 
 
-def test_planning_process_that_is_told_to_stop_leaves_the_run_to_another(engine: Engine) -> None:
+def test_stopping_planner_leaves_the_run_to_another(engine: Engine) -> None:
     scheduled(engine)
     now = at("2026-10-10 22:00+02:00")
     (night,) = schedules.start_due(engine, now)
@@ -637,7 +635,7 @@ def test_planning_process_that_is_told_to_stop_leaves_the_run_to_another(engine:
 
 
 def two_pages(planner: Planner) -> Callable[..., None]:
-    """A planner that publishes after its first page, too."""
+    """Return a `resume` that also publishes after its first page."""
     resume = planner.resume
 
     def plan(run_id: int, *, publish: Callable[[], object]) -> None:
@@ -647,15 +645,15 @@ def two_pages(planner: Planner) -> Callable[..., None]:
     return plan
 
 
-def test_tick_starts_nights_even_if_the_broker_is_away(engine: Engine) -> None:
+def test_tick_starts_nights_while_the_broker_is_unavailable(engine: Engine) -> None:
     archive = scheduled(engine)
     clients = Clients(engine)
 
-    def away(_now: datetime) -> None:
+    def raise_unavailable(_now: datetime) -> None:
         raise BrokerUnavailable("gone")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clients, "round", away)
+        patch.setattr(clients, "round", raise_unavailable)
         with pytest.raises(BrokerUnavailable):
             ControlLoop(clients).tick(at("2026-10-10 22:00+02:00"))
     assert len(nights_of(engine, archive)) == 1
