@@ -76,6 +76,20 @@ def test_crops_are_averaged_as_probabilities(small: Hierarchy) -> None:
     np.testing.assert_allclose(p, [0.4, 0.2, 0.2, 0.2], rtol=1e-5)
 
 
+@pytest.mark.parametrize("crops", range(1, 21))
+def test_certain_heads_give_probabilities_of_one_at_most(small: Hierarchy, crops: int) -> None:
+    """A mean of ones over ten crops exceeds one in single precision; the ledger refuses that."""
+    certain = [np.array([[100.0, *[0.0] * n]] * crops, np.float32) for n in (1, 2, 3, 2)]
+    answer = small.decoder().decode(*certain)
+    for probabilities in (
+        answer.scene,
+        answer.cell_probabilities,
+        answer.candidate_probabilities,
+        answer.region_probabilities,
+    ):
+        assert probabilities.max() <= 1
+
+
 def test_a_missing_ancestor_is_an_uninformative_one(small: Hierarchy) -> None:
     decoder = Hierarchy(partition("c", "89c", "1"), small.middle, small.fine).decoder()
     p = decoder.distribution(logits([0.9, 0.1]), logits([1 / 3] * 3), logits([0.25] * 4))

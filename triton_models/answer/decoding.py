@@ -165,7 +165,8 @@ class Decoder:
             candidate_probabilities=candidate_probabilities,
             region_cells=region_cells,
             region_probabilities=region_probabilities,
-            scene=_softmax(scene, scene.shape[-1]).astype(np.float32),
+            # The mean of ones over ten crops exceeds one in single precision.
+            scene=np.minimum(_softmax(scene, scene.shape[-1]), 1.0).astype(np.float32),
             abstention=self._abstention(confidence, fine),
         )
 
