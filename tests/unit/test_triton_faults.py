@@ -266,3 +266,27 @@ def test_malformed_answer_is_the_services_fault(
 def test_a_good_answer_is_read(client: TritonClient) -> None:
     assert client.ready()
     assert client.locate(PICTURE).release_digest == "digest"
+
+
+def test_model_is_known_to_each_thread_while_another_asks_for_it_anew(
+    triton: ScriptedTriton, client: TritonClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refused picture makes the client ask anew, between any two steps of another thread."""
+
+    class Forgetful(TritonClient):
+        known: Any = None
+
+        @property
+        def _served(self) -> Any:
+            """Return what is known, once: then another thread forgets it."""
+            known, self.known = self.known, None
+            return known
+
+        @_served.setter
+        def _served(self, value: Any) -> None:
+            self.known = value
+
+    monkeypatch.setattr(client, "__class__", Forgetful)
+    served = client.served()
+    client._served = served
+    assert client.served() == served

@@ -79,7 +79,8 @@ class TritonClient:
             ReleaseNotServed: Triton does not know the model, or serves another build of it.
             InferenceMalformed: the model is not a release's.
         """
-        if self._served is None:
+        served = self._served  # another thread may reset it meanwhile
+        if served is None:
             try:
                 config = self._client.get_model_config(
                     self._model, client_timeout=self._timeout
@@ -93,7 +94,7 @@ class TritonClient:
                     f" is {str(self._digest)[:12]}"
                 )
             self._served = served
-        return self._served
+        return served
 
     def locate(self, pixels: NDArray[np.uint8]) -> Prediction:
         """Ask for one picture.
