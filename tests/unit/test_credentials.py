@@ -1,12 +1,18 @@
 """From a reference to a credential: what each finds, and what it says when there is nothing."""
 
+import http.server
+import threading
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from workers.errors import UsageError
+from db.objects import ArchiveObject
+from workers.errors import CredentialRefused, UsageError
+from workers.s3.clients import S3Access
 from workers.s3.credentials import session_of
+from workers.s3.service import S3Service
 from workers.settings import WorkerSettings
 
 SETTINGS = WorkerSettings(s3_access_key="ours", s3_secret_key=SecretStr("hidden"))
@@ -75,3 +81,42 @@ def test_role_is_taken_with_what_boto3_finds(monkeypatch: pytest.MonkeyPatch) ->
         frozen = found.get_frozen_credentials()
     assert frozen.access_key not in (None, "environment", "ours")
     assert frozen.token
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(403, "AccessDenied"), (400, "ValidationError"), (403, "InvalidClientTokenId")],
+)
+def test_role_that_is_refused_is_no_fault_of_an_object(
+    monkeypatch: pytest.MonkeyPatch, status: int, code: str
+) -> None:
+    """The token service has its own errors: its AccessDenied is not one of the object."""
+    error = (
+        f"<ErrorResponse><Error><Code>{code}</Code><Message>no</Message></Error></ErrorResponse>"
+    )
+
+    class Refuses(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(error)))
+            self.end_headers()
+            self.wfile.write(error.encode())
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "environment")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuses) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{server.server_port}")
+        access = S3Access(
+            "http://127.0.0.1:9", "eu-west-1", "role:arn:aws:iam::123456789012:role/reader", True
+        )
+        service = S3Service(SETTINGS, access, sleep=lambda _seconds: None)
+        obj = ArchiveObject("b", "a.jpg", "0123", 7, datetime.now(UTC))
+        for ask in (lambda: service.fetch(obj, 100), lambda: service.head("b", "a.jpg")):
+            with pytest.raises(CredentialRefused, match=code):
+                ask()
+        assert not service.reachable()
+        server.shutdown()

@@ -76,12 +76,15 @@ class _Role(CredentialProvider):
     METHOD = "assume-role"
     CANONICAL_NAME = "geotag-role"
 
-    def __init__(self, arn: str) -> None:
+    def __init__(self, arn: str, region: str) -> None:
         super().__init__()
         self._arn = arn
+        self._region = region
 
     def load(self) -> DeferredRefreshableCredentials:
         own = botocore.session.get_session()
+        if own.get_config_variable("region") is None:
+            own.set_config_variable("region", self._region)  # STS needs one
         fetcher = AssumeRoleCredentialFetcher(
             client_creator=own.create_client,
             source_credentials=own.get_credentials(),
@@ -97,5 +100,5 @@ def _of_role(arn: str, region: str) -> boto3.Session:
     if botocore.session.get_session().get_credentials() is None:
         raise UsageError(f"no credential to take the role {arn} with: set up boto3's own chain")
     session = botocore.session.get_session()
-    session.register_component("credential_provider", CredentialResolver([_Role(arn)]))
+    session.register_component("credential_provider", CredentialResolver([_Role(arn, region)]))
     return boto3.Session(botocore_session=session, region_name=region)

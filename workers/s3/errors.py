@@ -43,6 +43,8 @@ _CREDENTIAL_CODES = {
     "InvalidToken": "the session token is not valid",
     "RequestTimeTooSkewed": "this machine's clock is wrong",
 }
+# By which boto3 gets a temporary credential, from STS or IAM Identity Center.
+_CREDENTIAL_OPERATIONS = {"AssumeRole", "AssumeRoleWithWebIdentity", "GetRoleCredentials"}
 _REGION_CODES = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraint"}
 _TRANSIENT_CODES = {"SlowDown", "RequestTimeout", "OperationAborted", "Throttling", "InternalError"}
 _TRANSIENT_STATUS = {408, 429}
@@ -78,8 +80,7 @@ def s3_errors(what: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        raise s3_error(status, error.response.get("Error", {}).get("Code", ""), what) from error
+        raise _client_error(error, what) from error
     except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as error:
         raise UsageError(f"no credential for the archive: {error}") from error
     except ParamValidationError as error:
@@ -88,6 +89,17 @@ def s3_errors(what: str) -> Iterator[None]:
         raise ArchiveUnavailable(f"{what}: {error}") from error
     except HTTPError as error:
         raise ArchiveUnavailable(f"{what}: {error}") from error
+
+
+def _client_error(error: ClientError, what: str) -> GeotagError:
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    code = error.response.get("Error", {}).get("Code", "")
+    meant = s3_error(status, code, what)
+    if error.operation_name in _CREDENTIAL_OPERATIONS and not isinstance(meant, TransientError):
+        return CredentialRefused(
+            f"{what}: no temporary credential: {error.operation_name} is answered {status} {code}"
+        )
+    return meant
 
 
 def s3_error(status: int | None, code: str, what: str) -> GeotagError:
