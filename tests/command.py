@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from geotag import cli
+# `output` here, since its consoles would keep the width of the command that imports it first.
+from geotag import cli, output  # noqa: F401
 from geotag.context import Context
 from geotag.settings import Settings
 
