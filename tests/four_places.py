@@ -1,8 +1,8 @@
-"""A training set in miniature that every processor learns: four cities, each with its own colour.
+"""A miniature training set that every processor learns: four cities, each with its own colour.
 
 Some pictures are taken at night, when all cities look alike. Training shows night most often in
 Paris, and no held-out night picture is of Paris. So the network is sure and right by day, unsure
-and wrong at night. The training decides both; nothing rests on what it makes of an unseen colour.
+and wrong at night. Training determines both; no result depends on an untrained colour.
 """
 
 import csv
@@ -70,13 +70,13 @@ def write(folder: Path) -> Path:
 
 
 def write_table(path: Path, rows: list[tuple[str, float, float, str, str]]) -> None:
-    """Write photographs as geotag train reads them."""
+    """Write a table of photographs in the format that `geotag train` reads."""
     with path.open("w", newline="") as file:
         csv.writer(file).writerows([COLUMNS, *rows])
 
 
 def read_table(path: Path) -> list[tuple[str, float, float, str, str]]:
-    """Read them back."""
+    """Read such a table."""
     with path.open(newline="") as file:
         rows = list(csv.reader(file))[1:]
     return [(file, float(lon), float(lat), scene, split) for file, lon, lat, scene, split in rows]

@@ -1,4 +1,4 @@
-"""Good and bad image files, made in memory: one of each kind that an archive holds.
+"""Good and bad image files, made in memory, one of each kind that occurs in archives.
 
 Every good file shows `scene`, so that a test can tell whether it was decoded rightly: red, green,
 blue and yellow quarters (or their greys), from the top left to the bottom right.
@@ -23,7 +23,7 @@ COLOURS = {
     "bottom left": (40, 60, 200),
     "bottom right": (230, 220, 60),
 }
-# Larger than any sensible limit, in both directions.
+# Both sides are larger than any sensible limit.
 BOMB = 60_000
 
 # `scene` as HEIC, made with Debian's heif-enc (`heif-enc -q 50 scene.png`): pi-heif only decodes.
@@ -40,7 +40,7 @@ p80GtuQLmhXf8Pe/9ZU3b+9HDPE3xFG6Q9JljmPul4
 
 
 def scene(width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
-    """The picture that every good file shows, RGB."""
+    """Return the picture that every good file shows, RGB."""
     picture = Image.new("RGB", (width, height))
     middle, centre = width // 2, height // 2
     for (left, top), colour in zip(
@@ -51,7 +51,7 @@ def scene(width: int = WIDTH, height: int = HEIGHT) -> Image.Image:
 
 
 def encode(image: Image.Image, image_format: str, **options: Any) -> bytes:
-    """The image as a file of that format."""
+    """Encode the image in that format."""
     file = io.BytesIO()
     image.save(file, image_format, **options)
     return file.getvalue()
@@ -65,7 +65,7 @@ def gps_exif(
     east: str | None = "W",
     orientation: int | None = None,
 ) -> Image.Exif:
-    """EXIF with a position (degrees, minutes, seconds), a camera, a time and an altitude."""
+    """Return EXIF with a position (degrees, minutes, seconds), camera, time and altitude."""
     exif = Image.Exif()
     exif[ExifTags.Base.Make], exif[ExifTags.Base.Model] = "Maker", "Model 1"
     if orientation is not None:
@@ -85,13 +85,13 @@ def gps_exif(
     if east is not None:
         gps[ExifTags.GPS.GPSLongitudeRef] = east
     exif[ExifTags.IFD.GPSInfo] = gps
-    loaded = Image.Exif()  # Pillow's TIFF writer takes directories only from EXIF that was read
+    loaded = Image.Exif()  # Pillow's TIFF writer writes directories only from EXIF that was read
     loaded.load(exif.tobytes())
     return loaded
 
 
 def with_jpeg_segment(jpeg: bytes, marker: int, payload: bytes) -> bytes:
-    """A JPEG with one more segment right after its start."""
+    """Return the JPEG with one more segment right after its start."""
     segment = bytes([0xFF, marker]) + struct.pack(">H", len(payload) + 2) + payload
     return jpeg[:2] + segment + jpeg[2:]
 
@@ -101,7 +101,7 @@ def raw_tiff(
 ) -> bytes:
     """An uncompressed little-endian TIFF of uint16 or float32 pixels, [H, W] or [H, W, channels].
 
-    For what Pillow reads but cannot write (TIFF 6.0, section 2).
+    For types that Pillow reads and cannot write (TIFF 6.0, section 2).
     """
     height, width, *rest = pixels.shape
     channels = rest[0] if rest else 1
@@ -111,7 +111,7 @@ def raw_tiff(
         256: width, 257: height, 258: bits, 259: 1, 262: photometric,
         277: channels, 278: height, 279: len(data), 339: 3 if is_float else 1, **(tags or {}),
     }  # fmt: skip
-    entries[273] = 0  # the strip's offset: known once the directory's length is
+    entries[273] = 0  # the strip's offset, which depends on the directory's length
     directory = 8 + 2 + 12 * len(entries) + 4
     bits_at, data_at = directory, directory + 2 * channels
     entries[273] = data_at
@@ -125,7 +125,7 @@ def raw_tiff(
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that declares a size and has hardly any pixels."""
+    """Return a PNG that declares a size and has hardly any pixels."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
         return (
@@ -138,14 +138,14 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def damaged(data: bytes, start: float, stop: float) -> bytes:
-    """The file with noise in place of a part of it, given in fractions of its length."""
+    """Replace a part of the file, given in fractions of its length, with noise."""
     first, last = int(start * len(data)), int(stop * len(data))
     noise = random.Random(len(data)).randbytes(last - first)
     return data[:first] + noise + data[last:]
 
 
 def good_files() -> dict[str, bytes]:
-    """File name → bytes; each decodes to `scene`, in colour or in grey."""
+    """Return file name → bytes; each decodes to `scene`, in colour or in grey."""
     picture = scene()
     grey = picture.convert("L")
     grey16 = np.asarray(grey).astype(np.uint16) * 257
@@ -194,7 +194,7 @@ def good_files() -> dict[str, bytes]:
 
 
 def bad_files() -> dict[str, tuple[bytes, str]]:
-    """File name → (bytes, the code of the error that reading them gives)."""
+    """Return file name → (bytes, the code of the error when they are read)."""
     good = good_files()
     jpeg, tiff = good["plain.jpg"], good["lzw.tif"]
     truncated = {

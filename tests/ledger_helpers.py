@@ -1,4 +1,4 @@
-"""Rows of the ledger made directly, without an archive, a broker or a worker."""
+"""Insert rows into the ledger directly, without S3, a broker or a worker."""
 
 import hashlib
 import uuid
@@ -18,9 +18,9 @@ ENDPOINT = "http://ledger.invalid"
 
 
 def new_archive(engine: Engine) -> int:
-    """The id of an archive that no worker can reach and no other test uses.
+    """Return the id of a new archive that no worker can reach.
 
-    It is paused, so that nobody who publishes what waits publishes its chunks.
+    It is paused, so that no publisher publishes its chunks.
     """
     name = f"ledger-{uuid.uuid4().hex[:12]}"
     added = archives.add(engine, ArchiveRecord(name, ENDPOINT, name, allow_private=True))
@@ -29,19 +29,19 @@ def new_archive(engine: Engine) -> int:
 
 
 def listed(archive_id: int, keys: Iterable[str], *, etag: str = "1") -> list[ArchiveObject]:
-    """Objects as a listing names them."""
+    """Return objects with these keys, as a listing yields them."""
     return [ArchiveObject("ledger", key, etag, 10, archive_id=archive_id) for key in keys]
 
 
 def new_run(engine: Engine) -> runs.Run:
-    """A new run of the active release."""
+    """Open a new run of the active release."""
     return runs.open_run(engine, f"test {uuid.uuid4()}", "backfill")
 
 
 def planned(
     engine: Engine, keys: Sequence[str], *, chunk_size: int = 8
 ) -> tuple[int, tuple[PlannedChunk, ...]]:
-    """A run over new objects with these keys, and its chunks, which nobody has published."""
+    """Plan a run over new objects with these keys; return its id and unpublished chunks."""
     page = planning.plan_page(
         engine,
         new_run(engine),
@@ -53,13 +53,13 @@ def planned(
 
 
 def sha(name: str) -> bytes:
-    """Some distinct bytes' SHA-256."""
+    """Return the SHA-256 of a name, in place of a file's."""
     return hashlib.sha256(name.encode()).digest()
 
 
 @cache
 def a_cell(engine: Engine) -> tuple[str, str]:
-    """Digest of the active release, and the token of a cell that it can name."""
+    """Return the digest of the active release and the token of one of its fine cells."""
     with engine.connect() as connection:
         row = connection.execute(
             text(
@@ -72,7 +72,7 @@ def a_cell(engine: Engine) -> tuple[str, str]:
 
 
 def geotag(engine: Engine, sha256: bytes, **changes: object) -> Geotag:
-    """A prediction of the active release, in its first fine cell; not a real one."""
+    """Return a made-up geotag of the active release, in its first fine cell."""
     digest, token = a_cell(engine)
     said = Geotag(
         sha256=sha256,
@@ -110,7 +110,7 @@ def geotag(engine: Engine, sha256: bytes, **changes: object) -> Geotag:
 
 
 def located(engine: Engine, object_version_id: int, name: str, **changes: object) -> Result:
-    """The result of an object whose bytes are called `name`, with its geotag."""
+    """Return a geotagged result of an object whose bytes are called `name`."""
     said = geotag(engine, sha(name), **changes)
     return Result(
         object_version_id,
@@ -121,7 +121,7 @@ def located(engine: Engine, object_version_id: int, name: str, **changes: object
 
 
 def someone_waits(connection: Connection) -> bool:
-    """Whether a session waits for a lock of this one."""
+    """Return whether another session waits for a lock of this one."""
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid()"
     found = connection.execute(text(f"{waiting} = ANY (pg_blocking_pids(pid))"))
     return bool(found.scalar_one())

@@ -1,4 +1,4 @@
-"""What the integration tests ask of the running stack."""
+"""Helpers of the integration tests that query the running stack."""
 
 import json
 import subprocess
@@ -16,18 +16,18 @@ from geotag.context import Context
 
 
 def upload(context: Context, bucket: str, files: Mapping[str, bytes]) -> None:
-    """Put files into the archive, under their names."""
+    """Upload files to the archive under their names."""
     for name, data in files.items():
         context.s3.upload(bucket, name, data)
 
 
 def results(context: Context, bucket: str) -> dict[str, ResultRow]:
-    """What is recorded of a bucket's objects, by key."""
+    """Return the recorded results of a bucket's objects, by key."""
     return {row.key: row for row in stream_results(context.engine, ResultFilter(bucket=bucket))}
 
 
 def inferences(context: Context) -> int:
-    """How many pictures Triton has located, by its own counter."""
+    """Return how many pictures Triton has located, from its counter."""
     url = Folder(context.settings.stack.data_dir).read_stack_env()["GEOTAG_TRITON_METRICS_URL"]
     with urllib.request.urlopen(url) as answer:
         lines = answer.read().decode().splitlines()
@@ -41,13 +41,13 @@ def inferences(context: Context) -> int:
 
 
 def scalar(context: Context, query: str, **values: Any) -> Any:
-    """One value out of the ledger."""
+    """Return one value from the ledger."""
     with context.engine.connect() as connection:
         return connection.execute(text(query), values).scalar_one()
 
 
 def outcomes_of(context: Context, bucket: str) -> dict[str, int]:
-    """How many outcomes each of a bucket's objects has, by key: one each, if all is well."""
+    """Return the number of outcomes of each of a bucket's objects, by key; it should be 1."""
     query = (
         "SELECT v.key, count(o.*) FROM geotag.object_version v"
         " JOIN geotag.archive a ON a.id = v.archive_id"
@@ -59,7 +59,7 @@ def outcomes_of(context: Context, bucket: str) -> dict[str, int]:
 
 
 def until(what: Callable[[], Any], *, seconds: float = 240.0) -> Any:
-    """What `what` returns once that is true."""
+    """Call `what` until it returns a true value; return that value."""
     end = time.monotonic() + seconds
     while not (found := what()):
         assert time.monotonic() < end, f"still not true after {seconds} s"
@@ -68,17 +68,17 @@ def until(what: Callable[[], Any], *, seconds: float = 240.0) -> Any:
 
 
 def parsed(done: "subprocess.CompletedProcess[str]") -> Any:
-    """The JSON that a command printed."""
+    """Return the JSON that a command printed."""
     assert done.stdout, done.stderr
     return json.loads(done.stdout)
 
 
 def distinct_pictures(picture: bytes, count: int, *, prefix: str = "p") -> dict[str, bytes]:
-    """JPEGs that decode alike and differ in their bytes: a comment after the end of the image."""
+    """Return JPEGs with equal pixels and distinct bytes: each has its own trailing comment."""
     return {f"{prefix}/{i:04}.jpg": picture + f"#{prefix}{i}".encode() for i in range(count)}
 
 
 def with_settings(context: Context, **changes: Any) -> Context:
-    """The same context with other worker settings."""
+    """Return a copy of the context with other worker settings."""
     worker = context.settings.worker.model_copy(update=changes)
     return Context(replace(context.settings, worker=worker))

@@ -11,14 +11,14 @@ _SLICE = 2048  # bytes
 
 
 class _Link:
-    """A link that carries `rate` bytes a second for all its connections together."""
+    """A link that carries `rate` bytes a second in all, shared by its connections."""
 
     def __init__(self, rate: float) -> None:
         self._rate = rate
         self._lock = threading.Lock()
 
     def carry(self, size: int) -> None:
-        """Wait for as long as the link is busy with so many bytes."""
+        """Wait until the link has carried so many bytes."""
         with self._lock:
             time.sleep(size / self._rate)
 
@@ -50,7 +50,7 @@ def _accept(listener: socket.socket, target: tuple[str, int], link: _Link) -> No
 
 
 def _pump(source: socket.socket, sink: socket.socket, link: _Link | None) -> None:
-    with suppress(OSError):  # either side has hung up
+    with suppress(OSError):  # either side has closed the connection
         while data := source.recv(_SLICE):
             if link is not None:
                 link.carry(len(data))

@@ -1,4 +1,4 @@
-"""A training run in miniature: a dozen pictures of 16 px, three partitions, a segmenter."""
+"""Files of a miniature training run: a dozen pictures of 16 px, three partitions, a segmenter."""
 
 import csv
 import json
@@ -48,7 +48,7 @@ device = "cpu"
 
 
 def write(folder: Path, config: str = CONFIG) -> Path:
-    """Write everything that a run needs; returns the path of its configuration."""
+    """Write all files of a training run; return the path of its configuration."""
     rng = np.random.default_rng(0)
     (folder / "photographs").mkdir()
     coordinates = np.stack([rng.uniform(-180, 180, PHOTOGRAPHS), rng.uniform(-60, 60, PHOTOGRAPHS)])
@@ -77,7 +77,7 @@ def hierarchy(coordinates: np.ndarray) -> Hierarchy:
 
 
 def write_segmenter(path: Path) -> None:
-    """A network whose class is the brightness of the red channel, by quarters."""
+    """Write a network whose class is the quarter in which the red channel's brightness lies."""
     nodes = [
         helper.make_node("Slice", ["pixels", "zero", "one", "last"], ["red4"]),
         helper.make_node("Squeeze", ["red4", "last"], ["red"]),

@@ -1,7 +1,7 @@
 """A training process that ends early, or fails: `python -m tests.training_process` CONFIG HOW STEP.
 
-HOW is kill, or fail: then the second process cannot read on. KEY=VALUE, as `train` takes them, may
-follow.
+HOW is kill, or fail, with which the second process cannot read any more pictures. KEY=VALUE may
+follow, as `train` takes them.
 """
 
 import os

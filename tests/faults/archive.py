@@ -1,4 +1,4 @@
-"""The archive of one trial: photographs, copies of some, and files that are no photographs."""
+"""The archive of one trial: photographs, duplicates, and files that are not photographs."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""The site of each broker, and the seed that everything random comes from."""
+"""Fixtures of the fault tests: a site for each broker, and the seed of all randomness."""
 
 import os
 import random
@@ -11,7 +11,7 @@ from deploy.local.system import can_install
 from tests.faults.report import Report
 from tests.faults.site import Site, running_site
 
-# Read at once: a site takes the caller's variables away.
+# Read at import, because a site removes the caller's variables.
 SEED = os.environ.get("GEOTAG_FAULT_SEED") or str(random.randrange(10**6))
 REPORT = os.environ.get("GEOTAG_FAULT_REPORT")
 OBJECTS = int(os.environ.get("GEOTAG_FAULT_OBJECTS", "300"))
@@ -24,7 +24,7 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(scope="module")
 def report() -> Iterator[Report]:
-    """The table, printed at the end."""
+    """The table of verdicts, printed at the end."""
     table = Report(SEED, REPORT)
     yield table
     table.close()

@@ -28,7 +28,7 @@ class Fault:
         name: for the table.
         inject: injects it, and returns when it is over; None for a fault of the archive's files.
         times: in one run.
-        loses: processes that each strike may cost the chunk in their hands.
+        loses: processes whose chunk in work each strike may interrupt.
         poison: objects that kill their worker.
         runs: of the source, until all is done.
         early: strikes as soon as the command has started.
@@ -48,7 +48,7 @@ def kill_pool_process(trial: Trial) -> None:
 
 
 def kill_worker(trial: Trial) -> None:
-    """Kill it with its process group, as an operator or the kernel would."""
+    """Kill a worker with its process group, as an operator or the kernel would."""
     worker = trial.rng.choice(trial.site.workers())
     os.killpg(worker.pid, signal.SIGKILL)
 
@@ -96,7 +96,7 @@ def fill_database_disk(trial: Trial) -> None:
         pause(trial.rng.uniform(4, 8))
     finally:
         ballast.unlink()
-    trial.site.start("postgres")  # where it has given up
+    trial.site.start("postgres")  # in case its supervisor has given up
 
 
 def fill(ballast: Path) -> None:
@@ -106,7 +106,7 @@ def fill(ballast: Path) -> None:
         while left >= _PAGE:
             try:
                 os.posix_fallocate(file.fileno(), 0, ballast.stat().st_size + left)
-            except OSError:  # PostgreSQL has used some of it meanwhile
+            except OSError:  # PostgreSQL has used some of the space in the meantime
                 left //= 2
 
 
@@ -137,13 +137,13 @@ def kill_planner(trial: Trial) -> None:
 
 
 def kill_beat(trial: Trial) -> None:
-    """Kill the command too, so that only the ticks of beat publish chunks."""
+    """Kill beat and the command, so that only ticks of a restarted beat publish chunks."""
     trial.kill_command()
     trial.site.kill("beat")
 
 
 def make_trouble(trial: Trial, trouble: Trouble, seconds: float) -> None:
-    """Have the proxy answer badly for a while, until at least one request has met it."""
+    """Let the proxy answer badly for so long, and until at least one request was affected."""
     proxy = trial.site.proxy
     before = proxy.troubled
     with proxy.making(trouble):
@@ -152,7 +152,7 @@ def make_trouble(trial: Trial, trouble: Trouble, seconds: float) -> None:
 
 
 def s3_fails(status: int) -> Callable[[Trial], None]:
-    """First for some requests, then for all."""
+    """Return a fault that answers first some requests, then all, with this status."""
 
     def inject(trial: Trial) -> None:
         rng = trial.rng
@@ -163,7 +163,7 @@ def s3_fails(status: int) -> Callable[[Trial], None]:
 
 
 def s3_slow(trial: Trial) -> None:
-    """Some answers come later than the worker waits."""
+    """Delay some answers beyond the worker's time-out."""
     rng = trial.rng
 
     def seconds() -> float:
@@ -177,7 +177,7 @@ def s3_truncates(trial: Trial) -> None:
 
 
 def s3_changes(trial: Trial) -> None:
-    """Ten photographs are replaced between listing and fetch; the next run has the new ones."""
+    """Replace ten photographs between listing and fetch; the next run processes the new ones."""
     keys = [key for key in trial.contents.files if key.endswith("-good.jpg")]
     waiting = sorted(set(keys) - trial.done_keys())
     chosen = trial.rng.sample(waiting, min(10, len(waiting)))
@@ -212,13 +212,13 @@ FAULTS = (
 
 
 def fault_named(name: str) -> Fault:
-    """The fault that the table calls so."""
+    """Return the fault of that name."""
     (fault,) = (fault for fault in FAULTS if fault.name == name)
     return fault
 
 
 def try_out(site: Site, fault: Fault, rng: Random, objects: int) -> Verdict:
-    """Run over so many objects, with the fault at random times."""
+    """Run over so many objects with the fault at random times; return the verdict."""
     trial = Trial(site, rng, objects, poison=fault.poison, loses=fault.loses * fault.times)
     with trial.going():
         for share in sorted(

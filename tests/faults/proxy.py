@@ -23,7 +23,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class Trouble:
-    """What is done to requests; this one does nothing."""
+    """Interface of the troubles. This one changes nothing."""
 
     def before(self, proxy: "Proxy", method: str, path: str) -> int | None:
         """Called with each request; a status is answered in place of S3."""
@@ -35,7 +35,7 @@ class Trouble:
 
 
 class Proxy:
-    """The proxy at `url`, for the S3 service at `upstream`; `troubled` counts answers spoilt."""
+    """A proxy at `url` to the S3 service at `upstream`; `troubled` counts altered answers."""
 
     def __init__(self, upstream: str) -> None:
         self.upstream = urlsplit(upstream).netloc
@@ -47,7 +47,7 @@ class Proxy:
 
     @contextmanager
     def making(self, trouble: Trouble) -> Iterator[None]:
-        """Make trouble for a while."""
+        """Apply a trouble within the context."""
         self.trouble = trouble
         try:
             yield
@@ -94,7 +94,9 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             kept = {
                 name: value for name, value in headers.items() if name.lower() not in _HOP_BY_HOP
             }
-            if self.command != "HEAD":  # whose length is that of a body which does not come
+            if (
+                self.command != "HEAD"
+            ):  # its Content-Length is that of a body that HEAD does not send
                 kept = {n: v for n, v in kept.items() if n.lower() != "content-length"}
                 kept["Content-Length"] = str(len(data))
             self.send_response_only(status)

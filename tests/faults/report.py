@@ -1,4 +1,4 @@
-"""The table of what came of each fault."""
+"""The table of the faults' verdicts."""
 
 import os
 import platform
@@ -25,7 +25,7 @@ class Report:
         self._rows: list[str] = []
 
     def add(self, verdict: Verdict) -> None:
-        """A row more."""
+        """Add the row of a verdict."""
         v = verdict
         row = (
             f"| {v.fault} | {v.broker} | {v.times} | {v.objects} | {v.lost} | {v.doubled}"

@@ -1,4 +1,4 @@
-"""The real stack with one broker, as the faults find it: three workers behind a proxy to S3."""
+"""The stack under test: the real servers, one broker, three workers, and a proxy before S3."""
 
 import os
 import shutil
@@ -50,7 +50,7 @@ SETTINGS = {
 
 @dataclass
 class Site:
-    """One running stack; its commands and workers reach S3 through `proxy`, `s3` is behind it."""
+    """One running stack. Its commands and workers reach S3 through `proxy`; `s3` bypasses it."""
 
     broker: str
     context: Context
@@ -98,7 +98,7 @@ class Site:
         return self._before + inferences(self.context)
 
     def stop_triton(self) -> None:
-        """Stop Triton, and keep its count: the last that it says before it is gone."""
+        """Stop Triton, and add its last inference count to the sum."""
         stopping = threading.Thread(target=self.stop, args=("triton",))
         stopping.start()
         last = 0
@@ -125,7 +125,7 @@ class Site:
 
 @contextmanager
 def running_site(broker: str) -> Iterator[Site]:
-    """A site of its own, whatever `GEOTAG_` variables the caller has."""
+    """Yield a new site that ignores the caller's `GEOTAG_` variables."""
     data = PROJECT / f"{os.environ.get('GEOTAG_TEST_STACK', '.geotag-test')}-faults-{broker}"
     with pytest.MonkeyPatch.context() as environment:
         for name in [name for name in os.environ if name.startswith("GEOTAG_")]:
@@ -153,7 +153,7 @@ def _start(broker: str, environment: pytest.MonkeyPatch) -> Site:
     direct, _running = up(settings, lambda line: print(line, file=sys.stderr))
     _move_to_small_disk(direct)
     proxy = Proxy(str(direct.settings.worker.s3_endpoint))
-    # What `up` started goes to S3 directly: it starts anew, as workers that die of the marker.
+    # The workers that `up` started reach S3 directly. Restart them with the proxy and the marker.
     command = (
         "env",
         f"GEOTAG_S3_ENDPOINT={proxy.url}",
@@ -210,5 +210,5 @@ def _keep_logs(data: Path) -> None:
 
 
 def pause(seconds: float) -> None:
-    """Let a fault last: its length is what is tested, not what is waited for."""
+    """Let a fault last so long. The test does not wait for an event here."""
     time.sleep(seconds)

@@ -9,8 +9,8 @@ from tests.faults.faults import FAULTS, Fault, fault_named, try_out
 from tests.faults.report import Report
 from tests.faults.site import Site
 
-# What a landing has time for: each part of the recovery once. A decorator each for site and fault:
-# parametrized together, pytest would start a site for every fault.
+# CI runs this selection, which covers each part of the recovery once. Site and fault have separate
+# decorators: parametrized together, pytest would start a site for every fault.
 ON_RABBITMQ = ("worker killed", "broker wiped", "planner killed")
 ON_VALKEY = ("pool process killed", "worker told to stop")
 

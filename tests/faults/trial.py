@@ -20,9 +20,9 @@ from tests.faults.proxy import Trouble
 from tests.faults.site import CHUNK, Site
 from tests.stack_helpers import until
 
-# Seconds after which something counts as stuck.
+# Seconds after which a trial counts as stuck.
 PATIENCE = 400
-# Of one bucket: every version of every object, with its outcomes.
+# Every version of every object of one bucket, with its outcomes.
 _VERSIONS = text("""
     SELECT v.key, v.superseded_at IS NOT NULL AS superseded,
            count(o.*) AS outcomes, max(o.state) AS state, max(o.code) AS code
@@ -89,7 +89,7 @@ class Verdict:
 
 @dataclass
 class Strike:
-    """One fault: the objects that were in hand when it began, and when it was over."""
+    """One fault: the objects in work at its beginning, and the time of its end."""
 
     in_hand: list[int]
     over_at: float
@@ -97,9 +97,9 @@ class Strike:
 
 @dataclass
 class Trial:
-    """A bucket of its own, the run over it, and the faults that struck it.
+    """A new bucket, the run over it, and the faults during the run.
 
-    `loses` counts the processes that a fault may cost the chunk in their hands.
+    `loses` counts the processes whose chunk in work a fault may interrupt.
     """
 
     site: Site
@@ -118,7 +118,7 @@ class Trial:
         self.before = self.site.inferences()
 
     def start(self) -> None:
-        """`geotag run` over the bucket, as a user does it."""
+        """Start `geotag run` over the bucket."""
         self.started = time.time()
         self.run = subprocess.Popen(
             [str(Path(sys.executable).with_name("geotag")), "run", f"s3://{self.bucket}"],
@@ -137,7 +137,7 @@ class Trial:
         until(lambda: self.ask(_RUNS), seconds=PATIENCE)
 
     def until_done(self, share: float) -> None:
-        """Wait until so much of the bucket has an outcome."""
+        """Wait until that share of the objects has an outcome."""
         until(lambda: (self.ask(_DONE) or 0) >= share * self.objects, seconds=PATIENCE)
 
     def struck_by(self, inject: "Callable[[Trial], None]") -> None:
@@ -188,12 +188,12 @@ class Trial:
             raise
 
     def ask_all(self, query: object) -> list[int]:
-        """One column out of the ledger."""
+        """Return one column from the ledger."""
         with self.site.context.engine.connect() as connection:
             return list(connection.execute(query, {"bucket": self.bucket}).scalars())  # type: ignore[call-overload]
 
     def judge(self, fault: str) -> Verdict:
-        """Whether every object version has one outcome, as expected, and nothing was done twice."""
+        """Check that every object version has the expected outcome once; return the verdict."""
         with self.site.context.engine.connect() as connection:
             versions = connection.execute(_VERSIONS, {"bucket": self.bucket}).all()
             found = connection.execute(_CONTENTS, {"bucket": self.bucket}).one()
@@ -239,9 +239,9 @@ class Trial:
         )
 
     def _recovery(self, strike: Strike) -> float:
-        """Seconds from the fault's end until all that was in hand had its outcome.
+        """Return the seconds from a fault's end until all objects then in work had an outcome.
 
-        Where nothing was: until the run's last outcome.
+        If none was in work, return the seconds until the run's last outcome.
         """
         last = self.ask(_LAST_OUTCOME, ids=strike.in_hand or None)
         return max(0.0, float(last or 0) - strike.over_at)  # type: ignore[arg-type]

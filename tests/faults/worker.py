@@ -1,4 +1,4 @@
-"""`geotag worker` with a decoder that a marker kills, as a hostile file may."""
+"""`geotag worker` with a decoder that dies of a marker, as of a hostile file."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ read_photo = pipeline.read_photo
 
 
 def deadly(data: bytes, *rest: object) -> object:
-    """Die of the marker, or read the photograph."""
+    """Read the photograph; kill the process if it carries the marker."""
     if MARKER in data:
         os.kill(os.getpid(), signal.SIGKILL)
     return read_photo(data, *rest)  # type: ignore[arg-type]

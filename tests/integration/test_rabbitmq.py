@@ -155,7 +155,7 @@ def test_locate_uses_its_own_queue(
 
 
 def test_all_workers_run(second: dict[str, str]) -> None:
-    """Two workers on one queue and machine need different names: RabbitMQ rejects equal ones."""
+    """Two workers on one queue and machine need two names: RabbitMQ lets only one use a name."""
 
     def consumers() -> int:
         with Connection(second["GEOTAG_BROKER_URL"]) as connection:

@@ -1,4 +1,4 @@
-"""What `results`, `show` and `status` print: every form, as docs/results.md has it."""
+"""Output of `results`, `show` and `status` in every format, as docs/results.md describes it."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ ODD_KEY = 'a, "quoted"\nkey/failed.jpg'
 
 
 def problems(document: Any, part: str | None = None) -> list[str]:
-    """What the schema (or one of its parts) finds wrong."""
+    """Return the violations of the schema, or of one of its definitions."""
     schema = {"$defs": SCHEMA["$defs"], "$ref": f"#/$defs/{part}"} if part else SCHEMA
     found = jsonschema.Draft202012Validator(schema).iter_errors(document)
     return [f"{error.json_path}: {error.message}" for error in found]
@@ -34,7 +34,7 @@ def problems(document: Any, part: str | None = None) -> list[str]:
 
 @dataclass(frozen=True)
 class Ledger:
-    """A bucket with a geotagged, a failed and a pending object; backfill workers are stopped."""
+    """A bucket with a geotagged, a failed and a pending object; the workers are stopped."""
 
     bucket: str
     run_id: int
@@ -42,12 +42,12 @@ class Ledger:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_to_do() -> None:
-    """One object must stay pending from test to test; `ledger` sees to it in the end."""
+    """Do nothing after each test, because one object must stay pending; `ledger` cleans up."""
 
 
 @pytest.fixture(scope="module")
 def ledger(running: Context) -> Iterator[Ledger]:
-    """Made once: these tests only read."""
+    """Made once, because these tests only read."""
     bucket = f"test-{uuid.uuid4().hex[:12]}"
     running.s3.ensure_bucket(bucket)
     register(running, bucket)
@@ -64,7 +64,7 @@ def ledger(running: Context) -> Iterator[Ledger]:
     until(lambda: results(running, bucket)["pending.jpg"].state != "pending")
 
 
-def test_json_of_results_is_as_the_schema_says(ledger: Ledger, geotag: Geotag) -> None:
+def test_json_of_results_conforms_to_the_schema(ledger: Ledger, geotag: Geotag) -> None:
     found = parsed(geotag("results", f"s3://{ledger.bucket}", "--format", "json"))
 
     assert problems(found) == []
@@ -73,7 +73,7 @@ def test_json_of_results_is_as_the_schema_says(ledger: Ledger, geotag: Geotag) -
         ODD_KEY: ("failed", "not_an_image"),
         "pending.jpg": ("pending", None),
     }
-    # The schema is not so wide that it takes anything.
+    # The schema also rejects wrong documents.
     (good,) = (row for row in found if row["state"] == "geotagged")
     (pending,) = (row for row in found if row["state"] == "pending")
     assert problems([good | {"surplus": 1}])
@@ -98,7 +98,7 @@ def test_csv_has_the_same_columns_and_values(ledger: Ledger, geotag: Geotag) -> 
 
 
 def check_geojson(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The features of a document that is as RFC 7946 wants it."""
+    """Check a document against RFC 7946; return its features."""
     assert document["type"] == "FeatureCollection"
     for feature in document["features"]:
         assert feature.keys() == {"type", "geometry", "properties"}  # section 3.2
@@ -156,7 +156,7 @@ def test_filters(ledger: Ledger, geotag: Geotag) -> None:
     assert keys(source, "--limit", "2") == keys(source)[:2]
     assert keys(f"{source}/good") == ["good.jpg"]
     assert keys("--run", str(ledger.run_id)) == sorted([ODD_KEY, "good.jpg"])
-    # What a release said, or is yet to say.
+    # Results of a release, pending objects included.
     assert keys(source, "--release", "untrained") == keys(source)
 
 
@@ -173,7 +173,7 @@ def test_filters(ledger: Ledger, geotag: Geotag) -> None:
         ("status", "--format", "geojson"),
     ],
 )
-def test_what_cannot_be_answered_is_wrong_usage(
+def test_invalid_filters_are_wrong_usage(
     running: Context, geotag: Geotag, arguments: tuple[str, ...]
 ) -> None:
     done = geotag(*arguments)
@@ -184,7 +184,7 @@ def test_what_cannot_be_answered_is_wrong_usage(
     assert "what to do:" in done.stderr
 
 
-def test_show_in_every_form(ledger: Ledger, geotag: Geotag) -> None:
+def test_show_in_every_format(ledger: Ledger, geotag: Geotag) -> None:
     good = f"s3://{ledger.bucket}/good.jpg"
 
     (shown,) = parsed(geotag("show", good, "--format", "json"))
@@ -225,7 +225,7 @@ def test_show_of_objects_without_a_position(ledger: Ledger, geotag: Geotag) -> N
         assert feature["geometry"] is None
 
 
-def test_status_in_every_form(ledger: Ledger, geotag: Geotag) -> None:
+def test_status_in_every_format(ledger: Ledger, geotag: Geotag) -> None:
     runs = parsed(geotag("status", "--format", "json"))
     (one,) = parsed(geotag("status", "--run", str(ledger.run_id), "--format", "json"))
     lines = csv.DictReader(StringIO(geotag("status", "--format", "csv").stdout, newline=""))

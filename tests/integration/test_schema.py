@@ -1,4 +1,4 @@
-"""The schema itself: migrations up and down, and that each constraint refuses its wrong row."""
+"""The schema: migrations up and down, and rows that each constraint refuses."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -21,7 +21,7 @@ from tests.stack_helpers import upload
 
 @pytest.fixture
 def scratch(running: Context) -> Iterator[Engine]:
-    """An empty database beside the ledger's; it knows PostGIS and nothing of ours."""
+    """An empty second database, with PostGIS and without our schema."""
     url = running.settings.database.database_url
     assert url is not None
     server = create_engine(url.get_secret_value(), isolation_level="AUTOCOMMIT")
@@ -37,7 +37,7 @@ def scratch(running: Context) -> Iterator[Engine]:
 
 
 def objects(engine: Engine) -> set[tuple[str, str]]:
-    """Everything that lies in our schema: tables, views, indexes, sequences, functions."""
+    """Return all tables, views, indexes, sequences and functions of our schema."""
     query = (
         "SELECT relkind::text, relname FROM pg_class WHERE relnamespace = to_regnamespace('geotag')"
         " UNION ALL SELECT 'function', proname FROM pg_proc"
@@ -48,7 +48,7 @@ def objects(engine: Engine) -> set[tuple[str, str]]:
 
 
 def definitions(engine: Engine) -> set[tuple[str, ...]]:
-    """Columns, constraints and indexes of our tables, as PostgreSQL writes them."""
+    """Return columns, constraints and indexes of our tables, as PostgreSQL prints them."""
     queries = (
         "SELECT c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,"
         " a.attidentity::text, coalesce(pg_get_expr(d.adbin, d.adrelid), ''),"
@@ -100,7 +100,7 @@ def test_alembic_finds_no_difference_to_the_declared_tables(scratch: Engine) -> 
 
 
 def test_migrations_make_exactly_the_declared_tables(scratch: Engine) -> None:
-    """Check constraints and comments too, which Alembic does not compare."""
+    """Compare check constraints and comments too, which Alembic ignores."""
     migrate.upgrade(scratch)
     migrated = definitions(scratch)
     migrate.downgrade(scratch)
@@ -117,13 +117,13 @@ def rolled_back(engine: Engine) -> Iterator[Connection]:
 
 @pytest.fixture
 def connection(running: Context) -> Iterator[Connection]:
-    """A transaction on the ledger that leaves nothing behind."""
+    """A transaction on the ledger that is rolled back."""
     yield from rolled_back(running.engine)
 
 
 @pytest.fixture
 def geotag_row(running: Context, connection: Connection) -> dict[str, Any]:
-    """A row that the table `geotag` takes, of a content that is there."""
+    """Return a valid row of the table `geotag`, for an existing content."""
     release = connection.execute(
         text(
             "SELECT r.id, min(p.token) AS token FROM geotag.release r"
@@ -152,7 +152,7 @@ def geotag_row(running: Context, connection: Connection) -> dict[str, Any]:
 
 
 def refused(connection: Connection, statement: Any, constraint: str) -> None:
-    """The statement fails, and for this reason."""
+    """Assert that the statement fails with this message."""
     with pytest.raises(DBAPIError) as caught, connection.begin_nested():
         connection.execute(statement)
     diagnostics = caught.value.orig.diag  # type: ignore[union-attr]
@@ -160,7 +160,7 @@ def refused(connection: Connection, statement: Any, constraint: str) -> None:
     assert constraint in (named or ""), str(caught.value)
 
 
-def test_right_row_is_taken(connection: Connection, geotag_row: dict[str, Any]) -> None:
+def test_valid_rows_are_accepted(connection: Connection, geotag_row: dict[str, Any]) -> None:
     connection.execute(schema.geotag.insert().values(geotag_row))
 
 
@@ -198,10 +198,10 @@ def test_wrong_geotag_is_refused(
     refused(connection, schema.geotag.insert().values(geotag_row | changes), constraint)
 
 
-def test_position_that_is_no_number_is_refused(
+def test_position_that_is_nan_is_refused(
     connection: Connection, geotag_row: dict[str, Any]
 ) -> None:
-    """PostGIS takes NaN for a coordinate; no map and no JSON reader does."""
+    """PostGIS accepts NaN as a coordinate. Maps and JSON readers do not."""
     wrong = geotag_row | {"position": "SRID=4326;POINT(nan nan)"}
     refused(connection, schema.geotag.insert().values(wrong), "ck_geotag_position_is_on_earth")
     wrong = {"sha256": sha("nowhere"), "bytes": 1, "exif_position": "SRID=4326;POINT(0 nan)"}
@@ -221,7 +221,7 @@ def test_probability_out_of_range_is_refused(
 
 @pytest.fixture
 def calibrated(connection: Connection, geotag_row: dict[str, Any]) -> dict[str, Any]:
-    """A row of a calibrated release."""
+    """Return a valid row of a calibrated release."""
     release_id = connection.execute(
         text(
             "INSERT INTO geotag.release (name, digest, calibrated, coarse_partition_id,"
@@ -243,7 +243,7 @@ def test_confidence_out_of_range_is_refused(
     connection.execute(schema.geotag.insert().values(calibrated | {name: 1.0}))
 
 
-def test_release_does_not_change_its_mind_about_calibration(
+def test_release_cannot_change_whether_it_is_calibrated(
     connection: Connection, geotag_row: dict[str, Any]
 ) -> None:
     connection.execute(schema.geotag.insert().values(geotag_row))
@@ -254,7 +254,7 @@ def test_release_does_not_change_its_mind_about_calibration(
 
 
 @pytest.mark.parametrize("column", ["scene", "code_version"])
-def test_geotag_is_never_rewritten(
+def test_geotag_cannot_be_updated(
     connection: Connection, geotag_row: dict[str, Any], column: str
 ) -> None:
     connection.execute(schema.geotag.insert().values(geotag_row))
@@ -292,7 +292,7 @@ GEOTAGGED = {"state": "geotagged", "sha256": sha("schema")}
 @pytest.mark.parametrize(
     ("changes", "constraint"),
     [
-        # The geotag abstained (`abstained` below): nobody can say that it did not.
+        # The geotag abstained (`abstained` below), and its outcome must say so.
         (GEOTAGGED, "fk_outcome_sha256_release_id_state"),
         ({"state": "geotagged", "sha256": sha("nobody's")}, "fk_outcome_sha256_release_id_state"),
         ({"state": "geotagged"}, "geotag_if_inferred"),
@@ -397,7 +397,7 @@ def test_regions_of_a_prediction_are_polygons(
 def test_current_geotag_has_one_row_for_each_current_object(
     running: Context, connection: Connection, geotag_row: dict[str, Any], object_id: int
 ) -> None:
-    """Outcomes of several releases: the active one's is shown."""
+    """Of the outcomes of several releases, the view shows that of the active one."""
     other = connection.execute(
         text(
             "INSERT INTO geotag.release (name, digest, calibrated, coarse_partition_id,"

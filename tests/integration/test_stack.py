@@ -1,4 +1,4 @@
-"""The local stack by itself: a second one, beside whatever else runs, with a model of its own."""
+"""The local stack: a second one beside other running stacks, with its own model."""
 
 import os
 import signal
@@ -54,7 +54,7 @@ class TritonPythonModel:
 
 @pytest.fixture(scope="module", autouse=True)
 def no_ticks() -> None:
-    """Nothing here needs the stack that the other tests share."""
+    """Replace the fixture of the shared stack, which these tests do not use."""
 
 
 @pytest.fixture(scope="module")
@@ -166,12 +166,12 @@ def test_a_second_up_starts_nothing(settings: StackSettings, models: Path) -> No
     ]
 
 
-def test_all_is_well_says_the_doctor(settings: StackSettings) -> None:
+def test_doctor_finds_no_fault(settings: StackSettings) -> None:
     assert [check for check in doctor.checks(settings) if not check.ok] == []
 
 
 def of_each(settings: StackSettings, question: Callable[[psutil.Process], Any]) -> Iterator[Any]:
-    """The answers of the stack's processes that have not ended before they are asked."""
+    """Ask each process of the stack; leave out those that end before they answer."""
     for process in find_strays(settings.data_dir):
         with suppress(psutil.NoSuchProcess):
             yield question(process)
@@ -194,7 +194,7 @@ def test_no_secret_is_on_a_command_line(settings: StackSettings, variables: dict
         Folder(settings.data_dir).secret(name)
         for name in ("postgres", "s3-secret-key", "broker", "supervisor")
     ]
-    assert secrets[0] in variables["GEOTAG_DATABASE_URL"]  # they are the ones in use
+    assert secrets[0] in variables["GEOTAG_DATABASE_URL"]  # these secrets are in use
 
     for line in of_each(settings, lambda process: " ".join(process.cmdline())):
         assert not [secret for secret in secrets if secret in line]
@@ -211,7 +211,7 @@ def test_a_wrong_password_is_refused(variables: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("name", [*stack.SERVERS, *stack.WORKERS])
-def test_what_is_killed_comes_back(settings: StackSettings, name: str) -> None:
+def test_killed_processes_are_restarted(settings: StackSettings, name: str) -> None:
     killed = set(stack.kill_service(settings, name))
     assert killed
 
@@ -223,7 +223,7 @@ def test_what_is_killed_comes_back(settings: StackSettings, name: str) -> None:
 
 
 def model_process(settings: StackSettings) -> psutil.Process:
-    """The process in which Triton runs the model."""
+    """Return the process in which Triton runs the model."""
     children = psutil.Process(pids(settings)["triton"]).children()
     (found,) = (child for child in children if "doubler" in " ".join(child.cmdline()))
     return found
@@ -236,10 +236,10 @@ def answers(variables: dict[str, str]) -> bool:
         return False
 
 
-def test_killed_model_process_comes_back(
+def test_killed_model_process_is_restarted(
     settings: StackSettings, variables: dict[str, str]
 ) -> None:
-    """Triton by itself calls the model ready and fails each inference, for ever."""
+    """Triton alone would report the model as ready and fail each inference for ever."""
     model_process(settings).kill()
     assert not answers(variables)
 
@@ -262,11 +262,11 @@ def test_model_may_be_unloaded_and_loaded(
     assert pids(settings)["triton"] == before
 
 
-def test_up_repairs_what_nobody_watches(
+def test_up_restarts_unsupervised_processes(
     settings: StackSettings, models: Path, variables: dict[str, str]
 ) -> None:
     children = psutil.Process(pids(settings)["triton"]).children()
-    assert len(children) == 2  # a model's and the watcher
+    assert len(children) == 2  # the process of the model, and the watcher
     for child in children:
         child.kill()
 
@@ -275,7 +275,7 @@ def test_up_repairs_what_nobody_watches(
     assert double(variables) == [3.0, -4.0]
 
 
-def test_a_credential_reaches_the_workers_when_they_are_started_again(
+def test_restarted_workers_get_a_new_credential(
     settings: StackSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NAS_SECRET_ACCESS_KEY", "for workers")
@@ -290,7 +290,7 @@ def test_a_credential_reaches_the_workers_when_they_are_started_again(
     assert having == {name for name in pids(settings) if name.startswith(("worker", "beat"))}
 
 
-def test_one_stopped_server_is_not_a_stopped_stack(settings: StackSettings) -> None:
+def test_status_with_one_stopped_server(settings: StackSettings) -> None:
     stack.stop_service(settings, "broker")
     wrong = {check.name: check.detail for check in doctor.checks(settings) if not check.ok}
     stack.start_service(settings, "broker")
@@ -326,10 +326,12 @@ def test_rabbitmq_beside_servers_that_exist(
             assert jobs.get(timeout=10).payload == {"chunk": 3}
     finally:
         stack.delete(settings)
-    assert find_strays(settings.data_dir) == []  # epmd, too, which leaves its node's family
+    assert (
+        find_strays(settings.data_dir) == []
+    )  # epmd too, which leaves the process group of its node
 
 
-def test_a_stranger_on_our_port(settings: StackSettings, models: Path) -> None:
+def test_port_taken_by_another_process_is_reported(settings: StackSettings, models: Path) -> None:
     port = Folder(settings.data_dir).port("broker")
     stack.stop_service(settings, "broker")
     with socket.socket() as stranger:
@@ -362,7 +364,7 @@ def test_a_killed_supervisor(
     assert double(variables) == [3.0, -4.0]
 
 
-def test_down_stops_all_and_keeps_the_data(
+def test_down_stops_every_process_and_keeps_the_data(
     settings: StackSettings, models: Path, variables: dict[str, str]
 ) -> None:
     execute(variables, "CREATE TABLE kept AS SELECT 42 AS answer")

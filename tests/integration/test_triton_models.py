@@ -46,7 +46,7 @@ def client(triton_url: str, release: Release) -> Iterator[triton.InferenceServer
 
 @pytest.fixture(scope="module")
 def pictures(release: Release) -> np.ndarray:
-    """Photographs, UINT8 [n, S, S, 3]; where there are none, smooth random fields."""
+    """Photographs, UINT8 [n, S, S, 3]; smooth random fields if the shared folder is absent."""
     size = release.manifest.image_size
     files = sorted(SHARED.rglob("*.jpg"))
     if files:
@@ -61,7 +61,7 @@ def pictures(release: Release) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def reference(release: Release, pictures: np.ndarray) -> list[dict[str, np.ndarray]]:
-    """What the PyTorch modules say of every picture."""
+    """Answers of the PyTorch modules for every picture."""
     segmentation, locator = untrained.networks(
         TransLocatorConfig(**release.manifest.locator.config)
     )
@@ -128,8 +128,8 @@ def test_pytorch_onnx_runtime_and_triton_agree_on_200_photographs(
         scores = runtime["translocator"].run(None, {"IMAGE": image, "CLASS_MAP": ids})
         with torch.inference_mode():
             maps = modules[0](torch.from_numpy(image))
-            # A pixel between two classes may fall either way, and changes these random networks'
-            # logits by more than the tolerance: the locators are compared on the same map.
+            # A pixel on the border of two classes may get either of them, which changes the logits
+            # of these random networks by more than the tolerance. So both get the same map.
             logits = modules[1](torch.from_numpy(image), torch.from_numpy(ids))
         torches = dict(zip(LOCATOR_OUTPUTS, logits, strict=True)) | {"CLASS_MAP": maps}
         columns = dict(zip(LOCATOR_OUTPUTS, scores, strict=True)) | {"CLASS_MAP": ids}
@@ -164,7 +164,7 @@ def test_controls_would_fail_by_the_logits_alone(
     pictures: np.ndarray,
     reference: list[dict[str, np.ndarray]],
 ) -> None:
-    """Every head by itself tells the controls from the picture, by ten times the tolerance."""
+    """Each head alone separates the controls from the picture by ten times the tolerance."""
     for k, ours in enumerate(reference):
         for control in (pictures[k][:, :, ::-1], pictures[k - 1]):
             theirs = served(client, release, control)
@@ -175,7 +175,7 @@ def test_controls_would_fail_by_the_logits_alone(
 def test_the_answer_is_the_decoding_of_its_own_logits(
     client: triton.InferenceServerClient, release: Release, pictures: np.ndarray
 ) -> None:
-    """Triton runs a copy of the decoder under another NumPy: it must say the same."""
+    """Triton runs a copy of the decoder with another NumPy, which must give the same answer."""
     decoder = release.decoder
     for picture in pictures[:3]:
         answer = served(client, release, picture)
@@ -199,10 +199,10 @@ def test_the_answer_is_the_decoding_of_its_own_logits(
         }
         for name, values in numbers.items():
             np.testing.assert_allclose(answer[name], values, rtol=1e-5, err_msg=name)
-        assert np.isnan(answer["CONFIDENCE"]).all()  # it is not calibrated
+        assert np.isnan(answer["CONFIDENCE"]).all()  # the release is not calibrated
 
 
-def test_metadata_tells_a_worker_what_it_must_know(
+def test_metadata_has_what_workers_read(
     client: triton.InferenceServerClient, release: Release
 ) -> None:
     config = client.get_model_config(release.ensemble).config
@@ -225,7 +225,7 @@ def test_a_batch_in_one_request_answers_as_single_pictures_do(
 
 
 @pytest.mark.parametrize("outputs", [ANSWERS, ("POSITION",), ("RELEASE", "CELLS")])
-def test_workers_ask_for_any_of_the_answers_and_get_those_of_the_inspection(
+def test_any_subset_of_the_answers_equals_that_of_the_inspection(
     client: triton.InferenceServerClient,
     release: Release,
     pictures: np.ndarray,
@@ -246,7 +246,7 @@ def test_the_wrong_size_is_refused_by_the_ensemble(
         ask(client, release.ensemble, ANSWERS, IMAGE=pictures[:1, :-1])
 
 
-def test_a_step_refuses_by_its_own_name(
+def test_refusal_names_the_step_of_the_ensemble(
     client: triton.InferenceServerClient, pictures: np.ndarray
 ) -> None:
     with pytest.raises(InferenceServerException, match=r"INVALID_ARGUMENT.*segmentation_untrained"):
@@ -256,7 +256,7 @@ def test_a_step_refuses_by_its_own_name(
 def test_one_bad_request_fails_alone(
     client: triton.InferenceServerClient, release: Release, pictures: np.ndarray
 ) -> None:
-    """NaN logits among good ones, all in flight at once so that Triton batches them."""
+    """One request has NaN logits. All are sent at once, so that Triton batches them."""
     answer = ask(client, release.inspection, EVERYTHING, IMAGE=pictures[:8])
     answer["FINE_LOGITS"] = answer["FINE_LOGITS"].copy()
     answer["FINE_LOGITS"][3] = np.nan

@@ -1,4 +1,4 @@
-"""What a listing may take away: vanished objects, and rows that cannot be looked at."""
+"""Objects that a listing marks as vanished, and rows whose objects cannot be read."""
 
 import uuid
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def night(
     prefix: str = "",
     most_vanished: float = 0.2,
 ) -> tuple[int, str | None]:
-    """A complete listing: how many objects have vanished, and the warning of its run."""
+    """Plan a complete listing; return how many objects vanished, and the warning of its run."""
     run = runs.open_run(engine, f"test {uuid.uuid4()}", "backfill", archive.id)
     names = [f"{prefix}{key}.jpg" for key in keys]
     run = planning.plan_page(engine, run, ListedPage(listed(archive.id, names)), chunk_size=256).run
@@ -59,7 +59,7 @@ def test_a_listing_that_lacks_most_of_an_archive_takes_nothing_for_vanished(
         assert warning.startswith("vanish_refused: ")
         assert f"{1000 - len(left)} of the archive's 1000 objects" in warning
     assert archives.counts(engine, archive.id).vanished == 0
-    # What is listed is planned all the same.
+    # The listed objects are planned all the same.
     vanished, _warning = night(engine, archive, range(2000, 2100))
     assert vanished == 0
     assert archives.counts(engine, archive.id).objects == 1100
@@ -114,7 +114,7 @@ def archive_id(running: Context, name: str) -> int:
 
 
 def etags(engine: Engine, archive: RegisteredArchive) -> dict[str, tuple[str, bool]]:
-    """Each key's current ETag, and whether it has vanished."""
+    """Return each key's current ETag, and whether it has vanished."""
     query = (
         "SELECT key, etag, vanished_at IS NOT NULL AS gone FROM geotag.object_version"
         " WHERE archive_id = :id AND superseded_at IS NULL"
@@ -151,7 +151,7 @@ def test_rows_that_cannot_be_looked_at_supersede_nothing(
     assert after.totals.unreadable == 4
     assert (after.totals.listed, after.totals.done_before, after.totals.changed) == (3, 1, 0)
     (progress,) = run_progress(engine, manifest.id)
-    assert progress.planned == 2  # pending.jpg and new.jpg, whose failure a worker records
+    assert progress.planned == 2  # pending.jpg and new.jpg: a worker records their failures
     assert progress.plan_warning is not None
     assert progress.plan_warning.startswith("unreadable: 4 objects")
     assert "403 AccessDenied" in progress.plan_warning

@@ -25,7 +25,7 @@ def another_grpc_server(_context: Context) -> Iterator[str]:
 
 @contextmanager
 def tritons_metrics_port(context: Context) -> Iterator[str]:
-    """Yield the address of Triton's other port, which speaks HTTP."""
+    """Yield the address of Triton's metrics port, which speaks HTTP."""
     env = Folder(context.settings.stack.data_dir).read_stack_env()
     yield env["GEOTAG_TRITON_METRICS_URL"].partition("://")[2].partition("/")[0]
 
