@@ -173,10 +173,20 @@ def stream_results(engine: Engine, which: ResultFilter) -> Iterator[ResultRow]:
             yield ResultRow(**row._mapping)
 
 
-def show(engine: Engine, bucket: str | None, key: str) -> list[Shown]:
-    """Return all that is known of the current objects of a key, in one bucket or in all."""
+def show(
+    engine: Engine, bucket: str | None, key: str, *, release: str | None = None
+) -> list[Shown]:
+    """Return all that is known of the current objects of a key.
+
+    Args:
+        engine: the ledger.
+        bucket: the key's bucket; None is all buckets.
+        key: the objects' key.
+        release: whose answers are meant; None is the active release, or else the newest answer.
+    """
+    asked = {"bucket": bucket, "key": key, "release": release}
     with engine.connect() as connection:
-        rows = connection.execute(sql("show"), {"bucket": bucket, "key": key}).all()
+        rows = connection.execute(sql("show"), asked).all()
         found = []
         for row in rows:
             given = {"id": row.object_version_id, "release": row.result["release"]}

@@ -7,6 +7,7 @@ Output that is not a terminal, and `--wide`, show every text in full.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -28,7 +29,7 @@ GAP = 2
 
 
 class Shorten(Enum):
-    """How a column gives way in a narrow terminal."""
+    """How a text is shortened in a narrow terminal."""
 
     NEVER = "never"
     MIDDLE = "middle"
@@ -41,9 +42,9 @@ class Column:
 
     Args:
         name: its heading.
-        shorten: how it gives way; columns that never do only give way if nothing else is left.
+        shorten: how its texts are shortened; NEVER means only if nothing else is left.
         right: whether it is aligned to the right.
-        least: cells that it keeps when shortened, if the terminal has room for that.
+        least: cells that it keeps when shortened, if the terminal has room.
     """
 
     name: str
@@ -71,6 +72,14 @@ Cell = Text | str
 Row = Sequence[Cell]
 
 
+class Fact(NamedTuple):
+    """A name and a value. The value is prose, shortened at its end, unless it is said otherwise."""
+
+    name: str
+    value: Cell
+    shorten: Shorten = Shorten.END
+
+
 def width_of(terminal: Console, wide: bool = False) -> int | None:
     """Return the cells in a line of the terminal; None if nothing is to be shortened."""
     return None if wide or not terminal.is_terminal else terminal.width
@@ -83,6 +92,7 @@ def print_table(
     wide: bool = False,
     title: str = "",
     header: bool = True,
+    labels: int = 0,
     to: Console | None = None,
 ) -> None:
     """Print a table to standard output, or to another console.
@@ -93,14 +103,81 @@ def print_table(
         wide: show every text in full, however wide the table becomes.
         title: a line above it.
         header: whether to print the headings.
+        labels: columns that the table repeats on the left of each block if its other columns do
+            not fit beside each other; 0 means one block.
         to: another console than that of standard output.
     """
     out = to or console
+    width = width_of(out, wide)
     if title:
-        out.print(Text(title, "italic"), soft_wrap=True)
-    for line in lines(columns, rows, width_of(out, wide), header=header):
+        named = shortened(plain(title), width, Shorten.END) if width else plain(title)
+        named.stylize("italic")
+        _print_lines([named], out)
+    if not labels:
+        _print_lines(lines(columns, rows, width, header=header), out)
+        return
+    table = [_texts(row) for row in rows]
+    for block in _blocks(columns, table, width, labels):
+        of_block = [[row[k] for k in block] for row in table]
+        _print_lines(lines([columns[k] for k in block], of_block, width, header=header), out)
+
+
+def print_facts(facts: Iterable[Fact], *, wide: bool = False, to: Console | None = None) -> None:
+    """Print a name and a value in each line, without headings; the arguments are print_table's."""
+    out = to or console
+    width = width_of(out, wide)
+    given = list(facts)
+    rows = [_texts((fact.name, fact.value)) for fact in given]
+    if width is not None:
+        names = max((cell_len(name.plain) for name, _value in rows), default=0)
+        room = max(width - names - GAP, width // 2)
+        for fact, row in zip(given, rows, strict=True):
+            row[1] = shortened(row[1], room, fact.shorten)
+    columns = (prose_column("name"), prose_column("value"))
+    _print_lines(lines(columns, rows, width, header=False), out)
+
+
+def _print_lines(printed: Iterable[Text], out: Console) -> None:
+    for line in printed:
         # Not wrapped and not cropped: the line fits, or is to be whole.
         out.print(line, no_wrap=True, overflow="ignore", crop=False, soft_wrap=True)
+
+
+def _texts(row: Row) -> list[Text]:
+    return [cell if isinstance(cell, Text) else plain(cell) for cell in row]
+
+
+def _blocks(
+    columns: Sequence[Column], table: Sequence[Sequence[Text]], width: int | None, labels: int
+) -> list[list[int]]:
+    """Return the columns of each block: the labels, and as many of the others as fit."""
+    first = list(range(labels))
+    others = range(labels, len(columns))
+    if width is None:
+        return [[*first, *others]]
+    widths = _widths(columns, table)
+    needed = [
+        min(w, c.least) if c.shorten is not Shorten.NEVER else w
+        for w, c in zip(widths, columns, strict=True)
+    ]
+    used = sum(needed[k] + GAP for k in first) - GAP
+    blocks: list[list[int]] = []
+    room = 0
+    for k in others:
+        room -= needed[k] + GAP
+        if room < 0:
+            blocks.append(list(first))
+            room = width - used - needed[k] - GAP
+        blocks[-1].append(k)
+    return blocks
+
+
+def _widths(columns: Sequence[Column], table: Sequence[Sequence[Text]]) -> list[int]:
+    """Return the cells that each column needs, its heading included."""
+    return [
+        max([cell_len(column.name), *(cell_len(row[k].plain) for row in table)])
+        for k, column in enumerate(columns)
+    ]
 
 
 def lines(
@@ -114,7 +191,7 @@ def lines(
         width: cells in a line at most; None is no limit.
         header: whether the headings are among them.
     """
-    table = [[c if isinstance(c, Text) else plain(c) for c in row] for row in rows]
+    table = [_texts(row) for row in rows]
     if header:
         table.insert(0, [Text(column.name, "bold") for column in columns])
     widths = [

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from geotag.formats import ReportFormat
+from geotag.options import WideOption
 
 app = typer.Typer(no_args_is_help=True, help="Evaluation.")
 
@@ -29,8 +30,9 @@ def evaluate(
     output: Annotated[Path | None, typer.Option(help="Write to this file.")] = None,
     benchmark: Annotated[
         str | None,
-        typer.Option(help="Im2GPS, Im2GPS3k, YFCC4k or YFCC26k, where the ids do not tell."),
+        typer.Option(help="Im2GPS, Im2GPS3k, YFCC4k or YFCC26k, if the ids do not tell."),
     ] = None,
+    wide: WideOption = False,
 ) -> None:
     """Score one or more systems against ground truth; see docs/evaluation.md."""
     from geotag.evaluation.evaluate import run_evaluation
@@ -44,6 +46,7 @@ def evaluate(
         form=form,
         output=output,
         benchmark=benchmark,
+        wide=wide,
         results_for_folder=results_of_folder,
         results_for_run=results_of_run,
     )

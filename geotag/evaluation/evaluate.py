@@ -1,4 +1,4 @@
-"""`geotag evaluate`: how good are these predictions, and beside others?"""
+"""`geotag evaluate`: score predictions against ground truth, beside published results."""
 
 import json
 import sys
@@ -27,8 +27,6 @@ from triton_models.evaluation.truth import Truths, read_truths, with_pictures
 from workers.errors import UsageError
 
 FORMATS = ("table", "json", "html")
-_TABLE_WIDTH = 120
-"""Of a table that goes to a file, whatever the terminal's width."""
 
 
 def run_evaluation(
@@ -40,22 +38,24 @@ def run_evaluation(
     form: str = "table",
     output: Path | None = None,
     benchmark: str | None = None,
+    wide: bool = False,
     results_for_folder: Callable[[Path], Iterable[ResultRow]],
     results_for_run: Callable[[int], Iterable[ResultRow]],
 ) -> None:
-    """Evaluate one or several systems and print or write the outcome.
+    """Evaluate one or several systems, and print or write the scores.
 
     Args:
-        images: a folder; `results_for_folder` geotags it, and truths without a file there are
-            left out.
-        run: a run in the ledger, whose results `results_for_run` reads.
-        predictions: files of predictions, a system each.
-        truth: a CSV; not needed where every photograph's truth is in a file of predictions.
+        images: a folder, geotagged by `results_for_folder`. Truths without a file there are left
+            out.
+        run: a run in the ledger, read by `results_for_run`.
+        predictions: files of predictions, one system each.
+        truth: a CSV; not needed if the files of predictions have the truth of every photograph.
         form: one of FORMATS.
-        output: the file to write; standard output where none is given.
-        benchmark: its published results stand beside; without a name it is recognised by its ids.
-        results_for_folder: the way through the running system.
-        results_for_run: the way to the ledger.
+        output: the file to write; None is standard output.
+        benchmark: its published results are printed too; None means recognised by its ids.
+        wide: show names in full, however wide the tables become.
+        results_for_folder: geotag a folder; return its results.
+        results_for_run: read a run's results.
 
     Raises:
         UsageError: nothing to evaluate, a file that cannot be read, or nothing that matches.
@@ -69,7 +69,7 @@ def run_evaluation(
     if images is not None and not images.is_dir():
         raise UsageError(f"{images}: no such folder")
     try:
-        # What can be refused is read before a folder is geotagged for an hour.
+        # Read all files first: geotagging a folder takes long.
         named = benchmark_named(benchmark) if benchmark else None
         truths = read_truths(truth) if truth else None
         systems = [read_predictions(p, name) for p, name in _names(predictions)]
@@ -80,7 +80,13 @@ def run_evaluation(
         document, matched = _evaluate(truths, systems, images, named)
     except EvaluationError as error:
         raise UsageError(str(error)) from error
-    _write(_rendered(document, matched, form, to_file=output is not None), output)
+    if form == "table":
+        text = _tables(document, terminal=output is None and sys.stdout.isatty(), wide=wide)
+    elif form == "json":
+        text = json.dumps(document, ensure_ascii=False, indent=2) + "\n"
+    else:
+        text = html_report(document, matched)
+    _write(text, output)
 
 
 def _evaluate(
@@ -101,7 +107,7 @@ def _evaluate(
 
 
 def _names(paths: Sequence[Path]) -> list[tuple[Path, str]]:
-    """A name for each file: its stem, or all of its path where two have the same stem."""
+    """Return a name for each file: its stem, or its path if two files have the same stem."""
     stems = [path.stem for path in paths]
     return [
         (path, stem if stems.count(stem) == 1 else str(path))
@@ -113,15 +119,10 @@ def _ours(name: str, rows: Iterable[ResultRow]) -> Predictions:
     return predictions_of(map(as_record, rows), name, name)
 
 
-def _rendered(document: Document, matched: Matched, form: str, *, to_file: bool) -> str:
-    if form == "json":
-        return json.dumps(document, ensure_ascii=False, indent=2) + "\n"
-    if form == "html":
-        return html_report(document, matched)
+def _tables(document: Document, *, terminal: bool, wide: bool) -> str:
+    """Return the tables as text; a width limits them only on a terminal."""
     out = StringIO()
-    on_terminal = sys.stdout.isatty() and not to_file
-    width = None if on_terminal else _TABLE_WIDTH
-    print_tables(document, Console(file=out, width=width, force_terminal=on_terminal))
+    print_tables(document, Console(file=out, force_terminal=terminal), wide=wide)
     return out.getvalue()
 
 

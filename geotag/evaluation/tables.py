@@ -1,38 +1,47 @@
-"""An evaluation as tables for people: the short form of what the JSON and the page say in full."""
+"""An evaluation as tables: the short form of what the JSON document and the page contain."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
+from geotag.output import plain
+from geotag.tables import (
+    Cell,
+    Column,
+    Row,
+    key_column,
+    number_column,
+    print_table,
+    prose_column,
+)
 from triton_models.evaluation.document import RADII, Document
 
+_RADII = tuple(number_column(f"{radius} km") for radius in RADII)
 
-def print_tables(document: Document, console: Console) -> None:
-    """The document as tables for people."""
-    console.print(_scores(document))
+
+def print_tables(document: Document, console: Console, *, wide: bool = False) -> None:
+    """Print a document as tables.
+
+    Args:
+        document: what was evaluated.
+        console: where to print.
+        wide: show every name in full, however wide the tables become.
+    """
+    _print_scores(document, console, wide)
     first, *_others = document["systems"]
     for title, groups in (("by continent", "by_continent"), ("by scene", "by_scene")):
         if first[groups]:
-            console.print(_groups(document["systems"], title, groups))
+            _print_groups(document["systems"], title, groups, console, wide)
     for system in document["systems"]:
         if system["calibration"]:
-            console.print(_calibration(system), highlight=False)
+            console.print(plain(_calibration(system)), soft_wrap=True)
     for comparison in document["comparisons"]:
-        console.print(_comparison(comparison))
+        _print_comparison(comparison, console, wide)
     for title, found in (("left out", document["left_out"]), ("noted", document["noted"])):
         if found["total"]:
-            console.print(_remarks(title, found))
-
-
-def _table(*names: str, title: str | None = None) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False, title=title, title_justify="left")
-    table.add_column(names[0], overflow="fold")
-    for name in names[1:]:
-        table.add_column(name, justify="right")
-    return table
+            _print_remarks(title, found, console, wide)
 
 
 def _fixed(value: float | None, digits: int = 1) -> str:
@@ -43,75 +52,96 @@ def _shares(accuracy: Document) -> list[str]:
     return [_fixed(accuracy[radius]) for radius in RADII]
 
 
-def _scores(document: Document) -> Table:
+def _print_scores(document: Document, console: Console, wide: bool) -> None:
     known = document["benchmark"]
-    title = f"{known['name']}, {known['scored']} of {known['photographs']}" if known else None
-    radii = [f"{radius} km" for radius in RADII]
-    table = _table("system", "n", *radii, "median km", "mean km", "GeoGuessr", title=title)
-    for s in document["systems"]:
-        others = [_fixed(s["median_km"]), _fixed(s["mean_km"], 0), _fixed(s["geoguessr"], 0)]
-        table.add_row(escape(s["name"]), f"{s['n']:,}", *_shares(s["accuracy"]), *others)
-        spans = [_span(s["intervals"]["accuracy"][radius]) for radius in RADII]
-        spans += [_span(s["intervals"]["median_km"]), _span(s["intervals"]["mean_km"], 0)]
-        spans.append(_span(s["intervals"]["geoguessr"], 0))
-        answered = f"  {100 * s['answered'] / s['n']:.1f} % answered"
-        table.add_row(answered, "", *spans, style="dim")
+    title = f"{known['name']}, {known['scored']} of {known['photographs']}" if known else ""
+    others = ("median km", "mean km", "GeoGuessr")
+    columns = (key_column("system"), number_column("n"), *_RADII, *map(number_column, others))
+    rows = [row for system in document["systems"] for row in _scores(system)]
     if document["published"]:
-        table.add_row("[bold]published, not run here[/bold]")
-    for row in document["published"]:
-        table.add_row(
-            f"{escape(row['method'])} [dim](published)[/dim]", "", *_shares(row["accuracy"])
-        )
-    return table
+        rows.append((Text("published, not run here", "bold"), *[""] * (len(columns) - 1)))
+    for published in document["published"]:
+        method = Text.assemble(plain(published["method"]), (" (published)", "dim"))
+        rows.append((method, "", *_shares(published["accuracy"]), *[""] * len(others)))
+    print_table(columns, rows, wide=wide, title=title, labels=1, to=console)
+
+
+def _scores(system: Document) -> list[Row]:
+    """Return a system's figures, and its intervals below them."""
+    s, intervals = system, system["intervals"]
+    figures: Row = (
+        s["name"],
+        f"{s['n']:,}",
+        *_shares(s["accuracy"]),
+        _fixed(s["median_km"]),
+        _fixed(s["mean_km"], 0),
+        _fixed(s["geoguessr"], 0),
+    )
+    spans = (
+        f"  {100 * s['answered'] / s['n']:.1f} % answered",
+        "",
+        *(_span(intervals["accuracy"][radius]) for radius in RADII),
+        _span(intervals["median_km"]),
+        _span(intervals["mean_km"], 0),
+        _span(intervals["geoguessr"], 0),
+    )
+    return [figures, [Text(cell, "dim") for cell in spans]]
 
 
 def _span(interval: Sequence[float | None], digits: int = 1) -> str:
     return "–".join(_fixed(end, digits) for end in interval)
 
 
-def _groups(systems: Sequence[Document], title: str, groups: str) -> Table:
-    table = _table("system", title, "n", *(f"{radius} km" for radius in RADII), "median km")
-    for s in systems:
-        for name, g in s[groups].items():
-            cells = [f"{g['n']:,}", *_shares(g["accuracy"]), _fixed(g["median_km"])]
-            table.add_row(escape(s["name"]), escape(name), *cells)
-    return table
+def _print_groups(
+    systems: Sequence[Document], title: str, groups: str, console: Console, wide: bool
+) -> None:
+    columns = (
+        key_column("system"),
+        Column(title),
+        number_column("n"),
+        *_RADII,
+        number_column("median km"),
+    )
+    rows = [
+        (s["name"], name, f"{g['n']:,}", *_shares(g["accuracy"]), _fixed(g["median_km"]))
+        for s in systems
+        for name, g in s[groups].items()
+    ]
+    print_table(columns, rows, wide=wide, labels=2, to=console)
 
 
 def _calibration(system: Document) -> str:
     c: dict[str, Any] = system["calibration"]
     return (
-        f"{escape(system['name'])}: confidence within {c['radius_km']:g} km, {c['n']:,} answers:"
+        f"{system['name']}: confidence within {c['radius_km']:g} km, {c['n']:,} answers:"
         f" calibration error {c['ece']:.3f},"
         f" Brier {c['brier']:.4f} (best constant {c['brier_constant']:.4f}),"
         f" NLL {c['nll']:.4f} (best constant {c['nll_constant']:.4f})"
     )
 
 
-def _comparison(pair: Document) -> Table:
-    title = f"{escape(pair['first'])} − {escape(pair['second'])}, on the same photographs"
-    table = _table("within", "points", "95 % interval", "McNemar p", "bootstrap p", title=title)
+def _print_comparison(pair: Document, console: Console, wide: bool) -> None:
+    title = f"{pair['first']} − {pair['second']}, on the same photographs"
+    names = ("within", "points", "95 % interval", "McNemar p", "bootstrap p")
+    rows: list[Row] = []
     for radius in RADII:
         c = pair["accuracy"][radius]
         low, high = c["interval"]
-        ends = f"{low:+.1f} to {high:+.1f}"
         p = (f"{c['mcnemar_p']:.2g}", f"{c['bootstrap_p']:.2g}")
-        table.add_row(f"{radius} km", f"{c['difference']:+.1f}", ends, *p)
-    return table
+        rows.append((f"{radius} km", f"{c['difference']:+.1f}", f"{low:+.1f} to {high:+.1f}", *p))
+    print_table([*map(number_column, names)], rows, wide=wide, title=title, labels=1, to=console)
 
 
-def _remarks(title: str, found: Document) -> Table:
-    table = Table(
-        box=None,
-        header_style="bold",
-        pad_edge=False,
-        title=f"{title}: {found['total']:,} rows",
-        title_justify="left",
+def _print_remarks(title: str, found: Document, console: Console, wide: bool) -> None:
+    columns = (
+        key_column("file"),
+        Column("why"),
+        number_column("rows"),
+        prose_column("for example"),
     )
-    for name in ("file", "why", "rows", "for example"):
-        table.add_column(name, justify="right" if name == "rows" else "left", overflow="fold")
+    rows: list[Sequence[Cell]] = []
     for group in found["reasons"]:
         named = (f"line {r['line']}" if r["line"] else r["id"] or "" for r in group["sample"][:5])
-        cells = (group["source"], group["reason"], f"{group['count']:,}", ", ".join(named))
-        table.add_row(*map(escape, cells))
-    return table
+        count = f"{group['count']:,}"
+        rows.append((group["source"], group["reason"], count, ", ".join(named)))
+    print_table(columns, rows, wide=wide, title=f"{title}: {found['total']:,} rows", to=console)

@@ -1,36 +1,52 @@
 """`geotag doctor`: every check of the machine, the settings and the services, and what to do."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from rich.table import Table
+from rich.text import Text
 
 from deploy.local.doctor import Check, checks
 from geotag import exits
 from geotag.context import Context, make_context
-from geotag.output import console
+from geotag.output import console, plain
+from geotag.tables import Column, key_column, print_table, prose_column
 
 if TYPE_CHECKING:
     from db.archives import ArchiveRecord
 
+_COLUMNS = (Column("state"), key_column("check"), prose_column("detail"))
 
-def diagnose() -> int:
+
+def diagnose(*, wide: bool = False) -> int:
     """Print every check, with advice where it fails; return 0 if all pass, else 4.
+
+    Args:
+        wide: show every detail in full, however wide the table becomes.
 
     Raises:
         UsageError: a setting is wrong.
     """
     context = make_context()
     found = [*checks(context.settings.stack), *_ledger(context)]
-    table = Table(box=None, show_header=False, pad_edge=False)
+    print_checks(found, wide=wide)
     for check in found:
-        mark = "[green]ok[/green]" if check.ok else "[red]no[/red]"
-        table.add_row(mark, check.name, check.detail)
         if not check.ok:
-            table.add_row("", "", f"[dim]what to do:[/dim] {check.advice}")
-    console.print(table)
-    return exits.OK if all(check.ok for check in found) else exits.SERVICE_AWAY
+            said = f"{check.name}: {check.detail}"
+            console.print(Text.assemble("\n", plain(said)), soft_wrap=True)
+            console.print(
+                Text.assemble(("what to do: ", "dim"), plain(check.advice)), soft_wrap=True
+            )
+    return exits.OK if all(check.ok for check in found) else exits.SERVICE_UNAVAILABLE
+
+
+def print_checks(found: Iterable[Check], *, wide: bool = False) -> None:
+    """Print one line for each check."""
+    rows = [
+        (Text("ok", "green") if check.ok else Text("no", "red"), check.name, check.detail)
+        for check in found
+    ]
+    print_table(_COLUMNS, rows, wide=wide, header=False)
 
 
 def _ledger(context: Context) -> Iterator[Check]:

@@ -7,10 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from rich.table import Table
 
-from geotag.output import console, errors
+from geotag.output import errors
 from geotag.partitions.coordinates import BadRows, is_parquet, read_coordinates
+from geotag.tables import Column, Row, number_column, print_table
 from triton_models.cells import published
 from triton_models.cells.geocells import LEVELS, write_tables
 from triton_models.cells.partitioning import BuildReport, Limits, Small, build_hierarchy
@@ -71,23 +71,21 @@ def build(
         raise UsageError(f"{coordinates}: {error}") from error
     out.mkdir(parents=True, exist_ok=True)
     write_tables(hierarchy, out)
-    console.print(_table(reports, small))
+    print_reports(reports, small)
     _say_bad(coordinates, bad)
     _say(f"written: {out / 'partitions.parquet'}, {out / 'cells.parquet'}")
 
 
-def _table(reports: Sequence[BuildReport], small: Small) -> Table:
+def print_reports(reports: Sequence[BuildReport], small: Small) -> None:
+    """Print one line for each partition; `small` is what became of its small cells."""
     lost = "dropped" if small == "drop" else "merged"
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("partition")
-    names = ("cells", "photographs", f"small cells {lost}", f"photographs {lost}", "above maximum")
-    for name in names:
-        table.add_column(name, justify="right")
+    names = ("cells", "photographs", "small cells", f"{lost} photographs", "above maximum")
+    rows: list[Row] = []
     for r in reports:
         used = r.coordinates - r.invalid - (r.small_photographs if small == "drop" else 0)
         counts = (r.cells, used, r.small_cells, r.small_photographs, r.oversized_cells)
-        table.add_row(r.name, *(f"{count:,}" for count in counts))
-    return table
+        rows.append((r.name, *(f"{count:,}" for count in counts)))
+    print_table((Column("partition"), *map(number_column, names)), rows, labels=1)
 
 
 def _say_bad(path: Path, bad: BadRows) -> None:

@@ -58,6 +58,7 @@ def results(
 def show(
     key: Annotated[str, typer.Argument(help="An object's key, or its s3:// URL.")],
     form: FormatOption = Format.TABLE,
+    wide: WideOption = False,
 ) -> None:
     """Everything that is known of one object: result, candidates, regions, facts, attempts."""
     from geotag.context import make_context
@@ -65,4 +66,4 @@ def show(
     from workers.s3.service import parse_s3_url
 
     bucket, name = parse_s3_url(key) if key.startswith("s3://") else (None, key)
-    print_shown(make_context(), bucket, name, form)
+    print_shown(make_context(), bucket, name, form, wide=wide)

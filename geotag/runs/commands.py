@@ -50,7 +50,7 @@ def run(
 
     Ctrl-C does not stop the work: `geotag status --watch` follows it, and the same command again
     resumes it. Exit code 0: every object is geotagged or abstained; 3: some failed; 2: wrong usage
-    or settings; 4: a service stayed away.
+    or settings; 4: a service did not answer.
     """
     from geotag.context import make_context
     from geotag.runs import run as jobs
@@ -69,6 +69,7 @@ def locate(
         typer.Argument(help="A file, an s3:// URL, or an https:// URL of a registered endpoint."),
     ],
     form: FormatOption = Format.TABLE,
+    wide: WideOption = False,
 ) -> None:
     """Geotag one picture now, ahead of any backfill, and show what came out."""
     from geotag.context import make_context
@@ -77,7 +78,8 @@ def locate(
 
     context = make_context()
     progress, bucket, key = jobs.locate(context, what)
-    print_shown(context, bucket, key, form)
+    # Another release may have been activated meanwhile.
+    print_shown(context, bucket, key, form, release=progress.release, wide=wide)
     failed = progress.failed + progress.quarantined + progress.failed_before
     raise typer.Exit(exits.SOME_FAILED if failed else exits.OK)
 

@@ -15,12 +15,12 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 from geotag.archives import registry
 from geotag.context import Context, make_context
 from geotag.exits import INTERRUPTED, OK
 from geotag.output import console, errors
+from geotag.tables import Fact, Shorten, print_facts
 from triton_models.networks.pretrained import WeightsError
 from triton_models.training import checkpoint, config, distributed
 from triton_models.training.loop import Diverged, Report, Stopped
@@ -49,7 +49,7 @@ def dry(path: Path, changes: Sequence[str], *, resume: bool = False) -> None:
         chosen = config.load(path, changes)
         planned = plan(chosen, int(os.environ.get("WORLD_SIZE", "1")))
         check(planned, resume=resume)
-        console.print(_table(planned))
+        print_facts(facts_of(planned))
 
 
 def run(path: Path, changes: Sequence[str], *, resume: bool) -> int:
@@ -226,34 +226,37 @@ class _Bars:
         self._progress.update(self._steps, completed=report.step, note=note)
 
 
-def _table(planned: TrainingPlan) -> Table:
+def facts_of(planned: TrainingPlan) -> list[Fact]:
+    """Return what `geotag train --dry-run` prints; each line fits 80 columns."""
     config, schedule, takes = planned.config, planned.schedule, cost(planned)
     labels = (planned.training.labels >= 0).sum(axis=0).tolist()
     heads = ("coarse", "middle", "fine", "scene")
     cells = "/".join(f"{len(p):,}" for p in planned.hierarchy.partitions)
-    rows = {
-        "photographs": f"{len(planned.training):,} to train on, {len(planned.validation):,} to"
-        " validate on",
-        "of these with a label": ", ".join(
-            f"{head} {n:,}" for head, n in zip(heads, labels, strict=True)
+    maps = planned.segmenter
+    return [
+        Fact("to train on", f"{len(planned.training):,} photographs"),
+        *(
+            Fact(f"with a {head} label", f"{count:,}")
+            for head, count in zip(heads, labels, strict=True)
         ),
-        "cells": f"{cells} (coarse, middle, fine)",
-        "network": f"{config.network.preset}, {planned.network.branches},"
-        f" {planned.network.crop_size} px of {planned.network.image_size} px",
-        "class maps": "none"
-        if planned.segmenter is None
-        else f"{len(planned.segmenter.classes)} classes, network {planned.segmenter.sha256[:12]}",
-        "parameters": f"{takes.parameters:,}, of which {takes.learning:,} learn",
-        "steps": f"{schedule.steps:,} of {config.training.batch} photographs"
-        f" ({schedule.accumulate} micro-batches of {schedule.micro_batch} in each process)",
-        "memory of a process": f"{_size(takes.state_bytes)} for weights, gradients, optimiser;"
-        f" about {_size(takes.activation_bytes)} for a micro-batch in fp32",
-        "out": str(config.out),
-    }
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in rows.items():
-        table.add_row(name, value)
-    return table
+        Fact("to validate on", f"{len(planned.validation):,} photographs"),
+        Fact("cells", f"{cells} (coarse, middle, fine)"),
+        Fact("network", f"{config.network.preset}, {planned.network.branches}"),
+        Fact("crops", f"{planned.network.crop_size} px of {planned.network.image_size} px"),
+        Fact(
+            "class maps",
+            f"{len(maps.classes)} classes, network {maps.sha256[:12]}" if maps else "none",
+        ),
+        Fact("parameters", f"{takes.parameters:,}, of which {takes.learning:,} learn"),
+        Fact("steps", f"{schedule.steps:,} of {config.training.batch} photographs"),
+        Fact(
+            "in each process",
+            f"{schedule.accumulate} micro-batches of {schedule.micro_batch} a step",
+        ),
+        Fact("its memory", f"{_size(takes.state_bytes)} for weights, gradients and optimiser"),
+        Fact("", f"about {_size(takes.activation_bytes)} for a micro-batch in fp32"),
+        Fact("out", str(config.out), Shorten.MIDDLE),
+    ]
 
 
 def _size(count: float) -> str:

@@ -42,10 +42,10 @@ def test_a_release_made_of_a_run_answers(
     assert geotag_process("train", str(four_places.write(tmp_path))).returncode == 0
     out = tmp_path / "releases"
     made = geotag_process(
-        "models", "make", str(tmp_path / "run"), "--name", "mine", "--out", str(out)
+        "releases", "make", str(tmp_path / "run"), "--name", "mine", "--out", str(out)
     )
     assert made.returncode == 0, made.stderr
-    assert geotag("models", "register", str(out / "mine")).returncode == 0
+    assert geotag("releases", "register", str(out / "mine")).returncode == 0
     places = dict(
         zip(("paris", "london", "sydney", "buenos-aires"), four_places.PLACES, strict=True)
     )
@@ -55,12 +55,12 @@ def test_a_release_made_of_a_run_answers(
     }
     upload(running, bucket, pictures)
     try:
-        activated = geotag("models", "activate", "mine")
+        activated = geotag("releases", "activate", "mine")
         assert activated.returncode == 0, activated.stderr
         assert geotag("run", f"s3://{bucket}/").returncode == 0
         rows = json.loads(geotag("results", f"s3://{bucket}/", "-f", "json").stdout)
     finally:
-        geotag("models", "activate", "untrained")
+        geotag("releases", "activate", "untrained")
     assert {row["release"] for row in rows} == {"mine"}
     for row in rows:
         place = places[row["key"].removesuffix(".png")]

@@ -84,6 +84,40 @@ def test_any_other_header_ends_the_table(tmp_path: Path, end: str) -> None:
     assert {reason for reason, _line in said(path)} <= {"other_table", "blank_line"}
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        FIGURES.splitlines()[0],
+        f"{FIGURES.splitlines()[0]}\n\n",
+        "metric,value",
+        "street,city,region,country,continent,median,mean\n",
+        "img_id,truth_lat,our_lat,truth_long,our_long,distance\n",
+    ],
+)
+def test_a_header_that_is_the_last_line_ends_the_table(tmp_path: Path, end: str) -> None:
+    path = written(tmp_path, f"{COLUMNS}\na.jpg,0,0,10,10,0\nb.jpg,0,0,10,10.1,11.1\n{end}")
+    predictions = read_predictions(path)
+    assert list(predictions.rows) == ["a.jpg", "b.jpg"]
+    document = evaluate(match(known_truths(None, [predictions]), [predictions]))
+    assert document["n"] == 2
+    assert said(path)[0] == ("other_table", 4)
+
+
+@pytest.mark.parametrize("last", ["x.jpg,unknown,unknown", "x.jpg,north", "x.jpg,?,?", "x.jpg"])
+def test_a_last_row_of_words_is_no_header(tmp_path: Path, last: str) -> None:
+    path = written(tmp_path, f"file,lat,lon\na.jpg,1,2\nb.jpg,3,4\n{last}\n")
+    assert ("other_table", 4) not in said(path)
+
+
+def test_our_last_failed_result_is_no_header(tmp_path: Path) -> None:
+    text = (
+        "archive,bucket,key,state,code,longitude,latitude,confidence\n"
+        "a,b,1.jpg,geotagged,,1,2,0.5\na,b,2.jpg,failed,corrupt,,,\n"
+    )
+    rows = read_predictions(written(tmp_path, text)).rows
+    assert list(rows) == ["1.jpg", "2.jpg"]
+
+
 @pytest.mark.parametrize("wrong", ["x.jpg,unknown,unknown", "x.jpg,north", "x.jpg,?,?", "x.jpg"])
 def test_a_row_of_words_between_rows_is_no_header(tmp_path: Path, wrong: str) -> None:
     path = written(tmp_path, f"file,lat,lon\na.jpg,1,2\n{wrong}\nb.jpg,3,4\nc.jpg,5,6\n")

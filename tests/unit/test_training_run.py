@@ -381,9 +381,10 @@ def test_the_dry_run_tells_the_plan(tmp_path: Path, capsys: pytest.CaptureFixtur
     path = training_files.write(tmp_path)
     command.dry(path, ["training.micro_batch=2"])
     said = " ".join(capsys.readouterr().out.split())
-    assert "10 to train on, 2 to validate on" in said
+    assert "to train on 10 photographs" in said
+    assert "to validate on 2 photographs" in said
     assert "4 classes" in said
-    assert "10 of 4 photographs (2 micro-batches of 2 in each process)" in said
+    assert "steps 10 of 4 photographs in each process 2 micro-batches of 2 a step" in said
     assert not (tmp_path / "run").exists()
 
 

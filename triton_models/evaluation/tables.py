@@ -1,7 +1,7 @@
-"""Tables as other people write them.
+"""Read CSV tables as other projects write them.
 
-This module knows which columns are meant, which lines are no rows, and which numbers are no
-position. What is not used is never dropped silently: it becomes a `Remark`.
+This module finds the columns, and the lines and numbers that cannot be used. Each of those becomes
+a `Remark`; nothing is dropped silently.
 """
 
 import csv
@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from triton_models.evaluation.spreadsheet import unescape_formula
 
@@ -22,7 +22,7 @@ _BLANK = {"", "nan", "none", "null", "na"}
 
 
 class EvaluationError(ValueError):
-    """What was given cannot be evaluated; the message says why, and where."""
+    """The input cannot be evaluated; the message says why, and where."""
 
 
 class Effect(StrEnum):
@@ -30,17 +30,17 @@ class Effect(StrEnum):
 
     LEFT_OUT = "left_out"
     MISS = "miss"
-    """The photograph counts, and as a miss."""
+    """The photograph is counted as a miss."""
     USED = "used"
 
 
 @dataclass(frozen=True)
 class Remark:
-    """Something in a file that is not as it should be: where, which photograph, and what."""
+    """An irregularity in a file: its line, the photograph, and the reason."""
 
     source: str
     line: int | None
-    """Line in the file, the header being line 1; None where there is no file."""
+    """Line in the file, the header being line 1; None without a file."""
     id: str | None
     reason: str
     """Stable word, such as ``out_of_range`` (docs/evaluation.md)."""
@@ -50,7 +50,7 @@ class Remark:
 
 @dataclass(frozen=True)
 class Row:
-    """A row that may be data: where it is, and its cells by lower-case column name."""
+    """A row of data: its line, and its cells by lower-case column name."""
 
     line: int
     values: Mapping[str, str]
@@ -58,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file: its rows, and remarks on the lines that are none."""
+    """The rows of a CSV file, and remarks on its other lines."""
 
     source: str
     columns: tuple[str, ...]
@@ -66,9 +66,10 @@ class Table:
     remarks: tuple[Remark, ...]
 
     def column(self, names: Sequence[str]) -> str:
-        """The one column that is called one of these.
+        """Return the one column that has one of these names.
 
-        Raises EvaluationError where none is, or several are.
+        Raises:
+            EvaluationError: none or several have.
         """
         found = self.optional(names)
         if found is None:
@@ -78,9 +79,10 @@ class Table:
         return found
 
     def optional(self, names: Sequence[str]) -> str | None:
-        """The one column that is called one of these, or None.
+        """Return the one column that has one of these names, or None.
 
-        Raises EvaluationError where several are: which is meant is not ours to guess.
+        Raises:
+            EvaluationError: several have, so the meant one is unknown.
         """
         found = [column for column in self.columns if column in names]
         if len(found) > 1:
@@ -168,45 +170,77 @@ def _other_table(source: str, lines: Sequence[Line]) -> Iterator[Remark]:
 
 
 class _Shape:
-    """Which columns of a table have had numbers only, and which words only."""
+    """Which columns of a table have had numbers only, and which words only.
+
+    Of columns with words it keeps the file name endings, `""` for words without one.
+    """
 
     def __init__(self) -> None:
         self._numbers: set[int] = set()
         self._words: set[int] = set()
+        self._endings: dict[int, set[str]] = {}
 
     def add(self, cells: Sequence[str]) -> None:
         """Take a row into account."""
         for k, cell in enumerate(cells):
-            if not is_blank(cell):
-                (self._words if number(cell) is None else self._numbers).add(k)
+            if is_blank(cell):
+                continue
+            if number(cell) is not None:
+                self._numbers.add(k)
+                continue
+            self._words.add(k)
+            self._endings.setdefault(k, set()).add(_ending(cell))
 
     def ends_at(self, cells: Sequence[str], following: Sequence[str], width: int) -> bool:
         """Return whether a line is the header of another table.
 
         A header is a line of distinct words, also in the columns that have had numbers only. The
         line after it has the cells of that header and does not continue this table: a single row
-        of words between rows is a bad row.
+        of words between rows is a bad row. The last line of a file is a header unless it may be a
+        bad row.
+
+        Args:
+            cells: of the line, without blanks at the end.
+            following: the cells of the next line; none if this is the last line.
+            width: how many columns this table has.
         """
         numbers = self._numbers - self._words
         words = self._words - self._numbers
         named = len(cells) > 1 and len({cell.casefold() for cell in cells}) == len(cells)
         if not named or any(is_blank(c) or number(c) is not None for c in cells):
             return False
-        if not any(k < len(cells) for k in numbers) or len(following) != len(cells):
+        if not any(k < len(cells) for k in numbers):
+            return False
+        if not following:
+            return not self._may_be_row(cells)
+        if len(following) != len(cells):
             return False
         if len(cells) != width:
             return True
         kinds = [(k, number(cell) is not None) for k, cell in enumerate(following)]
         return any(is_number and k in words for k, is_number in kinds)
 
+    def _may_be_row(self, cells: Sequence[str]) -> bool:
+        """Return whether a line's words can continue the columns that have had words.
+
+        File names are followed by file names of the same kind: `metric` does not follow `a.jpg`.
+        """
+        continued = [k for k in self._words if k < len(cells)]
+        return bool(continued) and all(_ending(cells[k]) in self._endings[k] for k in continued)
+
+
+def _ending(word: str) -> str:
+    """Return the file name ending of a word: `.jpg`, or `""`."""
+    return PurePath(word).suffix.casefold()
+
 
 def is_blank(text: str) -> bool:
-    """Whether a cell says nothing: empty, or one of the words that programs write for that."""
+    """Return whether a cell is empty, or a word that programs write for an empty cell."""
     return text.casefold() in _BLANK
 
 
 def number(text: str) -> float | None:
-    """The finite number in a cell, or None."""
+    """Return the finite number in a cell, or None."""
     try:
         value = float(text)
     except ValueError:
@@ -216,14 +250,14 @@ def number(text: str) -> float | None:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why two cells are no position: a stable word, and what is there."""
+    """Why two cells are no position: a stable word, and the cells."""
 
     reason: str
     detail: str
 
 
 def position(longitude: str, latitude: str) -> tuple[float, float] | Problem:
-    """Longitude and latitude in degrees, or what is wrong with them."""
+    """Return longitude and latitude in degrees, or why they are no position."""
     written = f"longitude {longitude or 'blank'}, latitude {latitude or 'blank'}"
     if is_blank(longitude) or is_blank(latitude):
         return Problem("missing_coordinates", written)
