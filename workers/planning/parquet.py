@@ -146,16 +146,27 @@ def _headers(
         at = chunk.dictionary_page_offset
     end = at + chunk.total_compressed_size
     while at < end:
-        data.seek(at)
         try:
+            data.seek(at)
             header, length = read_struct(data.read(_LONGEST_HEADER))
-            sizes = header[_TYPE], header[_UNPACKED], header[_PACKED]
-        except (ValueError, KeyError) as error:
+            sizes = [_integer(header, number) for number in (_TYPE, _UNPACKED, _PACKED)]
+            for part in _ENCODING.keys() & header.keys():
+                _integer(header[part], _VALUES)
+                _integer(header[part], _ENCODING[part])
+        except (ValueError, OverflowError) as error:
             raise UsageError(f"{name} has an unreadable page at byte {at}: {error}") from None
         if min(sizes) < 0:
             raise UsageError(f"{name} has a page of negative size at byte {at}")
         yield header
         at += length + header[_PACKED]
+
+
+def _integer(fields: Any, number: int) -> int:
+    """Return a field of a Thrift structure; ValueError if it is not there or is no integer."""
+    value = fields.get(number) if isinstance(fields, dict) else None
+    if not isinstance(value, int):
+        raise ValueError(f"its field {number} is no integer")
+    return value
 
 
 def _rows_at_once(batch: pyarrow.RecordBatch, name: str) -> int:
