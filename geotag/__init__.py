@@ -1,1 +1,1 @@
-"""The command line: the composition root, the only package that imports all the others."""
+"""The command line and composition root: the only package that imports all others."""

@@ -1,6 +1,6 @@
-"""The command line: composes the commands of each subject, and explains what went wrong.
+"""The command line: compose the command groups, and print errors with advice.
 
-Commands import what they need when they run, so that `--help` is instant.
+Commands import their dependencies when they run, so that `--help` is fast.
 """
 
 import os
@@ -23,7 +23,7 @@ from geotag.training import commands as training
 
 app = typer.Typer(
     name="geotag",
-    help="Where was each photograph of an archive taken, and how sure are we?",
+    help="Estimate where each photograph of an archive was taken, with a confidence.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -32,20 +32,20 @@ app.add_typer(partitions.app, name="partition")
 app.add_typer(archives.app, name="archive")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(releases.app, name="releases")
-app.add_typer(releases.app, name="models", hidden=True)  # the name until 0.1
+app.add_typer(releases.app, name="models", hidden=True)  # the command's name before 0.2
 for group in (machine, runs, results, failures, evaluation, training):
-    app.add_typer(group.app)  # without a name: their commands stand at the top level
+    app.add_typer(group.app)  # no name: top-level commands
 _errors = Console(stderr=True)
 
 
 def main() -> None:
-    """Run a command; print an error that has an explanation, and raise any other."""
+    """Run a command. Print errors that have an explanation, and raise all others."""
     try:
         sys.exit(app(standalone_mode=False))
     except typer.Abort:
         sys.exit(exits.INTERRUPTED)
     except typer.TyperException as error:
-        if error.format_message():  # none where only the help was printed
+        if error.format_message():  # empty if only the help was printed
             _explain(error.format_message(), "geotag --help shows the commands")
         sys.exit(exits.USAGE)
     except KeyboardInterrupt:

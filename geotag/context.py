@@ -1,4 +1,4 @@
-"""What the commands share: settings and clients, made when they are first asked for."""
+"""Settings and clients that the commands share. Clients are created on first use."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,47 +17,47 @@ if TYPE_CHECKING:
 
 @dataclass
 class Context:
-    """The clients of one command; nothing is imported or connected before it is needed."""
+    """The settings and clients of one command. Clients are imported and created on first use."""
 
     settings: Settings
 
     @cached_property
     def engine(self) -> "Engine":
-        """The ledger."""
+        """Return the engine of the ledger."""
         from db.engine import make_engine
 
         return make_engine(self.settings.database)
 
     @cached_property
     def app(self) -> "Celery":
-        """The broker."""
+        """Return the Celery application of the broker."""
         from workers.broker.app import make_app
 
         return make_app(self.settings.worker)
 
     @cached_property
     def s3(self) -> "S3Service":
-        """The S3 service that the settings name: what is uploaded goes there."""
+        """Return the S3 service of the settings, which receives uploads."""
         from workers.s3.service import S3Service
 
         return S3Service(self.settings.worker)
 
     @cached_property
     def s3_services(self) -> "S3Services":
-        """The S3 services of the registered archives."""
+        """Return the S3 services of the registered archives."""
         from workers.s3.service import S3Services
 
         return S3Services(self.settings.worker)
 
     def publisher(self) -> "Publisher":
-        """Moves what is planned to the broker."""
+        """Return a publisher, which sends planned chunks to the broker."""
         from workers.broker.publisher import Publisher
 
         worker = self.settings.worker
         return Publisher(self.engine, self.app, worker.most_queued, worker.lost_after)
 
     def planner(self) -> "Planner":
-        """Plans runs into the ledger."""
+        """Return a planner, which writes the objects of a run into the ledger."""
         from workers.planning.planner import Planner
 
         worker = self.settings.worker
@@ -65,5 +65,5 @@ class Context:
 
 
 def make_context() -> Context:
-    """A context with the settings of this process."""
+    """Return a context with the settings of this process."""
     return Context(gather())

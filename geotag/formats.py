@@ -1,10 +1,10 @@
-"""The forms that results can take; apart from the writers, which are slow to import."""
+"""Choices of options such as `--format`. Kept apart from the writers, which import slowly."""
 
 from enum import StrEnum
 
 
 class Format(StrEnum):
-    """What `--format` takes."""
+    """Formats of results."""
 
     TABLE = "table"
     JSON = "json"
@@ -13,7 +13,7 @@ class Format(StrEnum):
 
 
 class ListFormat(StrEnum):
-    """What `--format` of lists without positions takes."""
+    """Formats of lists without positions."""
 
     TABLE = "table"
     JSON = "json"
@@ -21,7 +21,7 @@ class ListFormat(StrEnum):
 
 
 class ReportFormat(StrEnum):
-    """What `--format` of `geotag evaluate` takes."""
+    """Formats of `geotag evaluate`."""
 
     TABLE = "table"
     JSON = "json"
@@ -29,7 +29,7 @@ class ReportFormat(StrEnum):
 
 
 class Small(StrEnum):
-    """What becomes of a cell with too few photographs."""
+    """Treatment of cells with too few photographs."""
 
     DROP = "drop"
     MERGE = "merge"

@@ -1,4 +1,4 @@
-"""SIGTERM as Ctrl-C, for commands that clear away what is half made."""
+"""Treat SIGTERM as Ctrl-C, so that commands clean up unfinished output."""
 
 import signal
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from types import FrameType
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt; without this it ends Python before anything is cleared."""
+    """Raise KeyboardInterrupt at SIGTERM, which otherwise ends Python without any cleanup."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The consoles, other people's text as it can be printed, and writers of JSON and CSV."""
+"""Consoles, writers of JSON and CSV, and escaping of untrusted text."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from triton_models.evaluation.spreadsheet import escape_formula
 
 
 class _Tables(Console):
-    """A console that raises BrokenPipeError if its reader has gone (`| head`)."""
+    """A console that raises BrokenPipeError if its reader has closed the pipe (`| head`)."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
@@ -23,7 +23,7 @@ errors = Console(stderr=True)
 
 
 def progress_line(line: str) -> None:
-    """Print a line about long work to standard error."""
+    """Print a line of progress to standard error."""
     errors.print(f"[dim]{line}[/dim]", highlight=False)
 
 
@@ -56,10 +56,10 @@ def write_csv(records: Iterable[dict[str, Any]], names: Iterable[str], out: Text
 
 
 def no_formula(value: Any) -> Any:
-    """Return a value that a spreadsheet does not run as a formula; only texts can be formulas."""
+    """Return a value that no spreadsheet evaluates as a formula. Only texts are escaped."""
     return escape_formula(value) if isinstance(value, str) else value
 
 
 def plain(text: str) -> Text:
-    """Return somebody else's text without markup; control characters are printed as `\\x1b`."""
+    """Return untrusted text without markup, with control characters escaped as `\\x1b`."""
     return Text("".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text))

@@ -25,22 +25,22 @@ class CommandSettings(BaseSettings):
     )
     release: str = Field(
         "landmarks",
-        description="Release that `geotag up` registers, and makes active unless somebody chose"
-        " another (`geotag releases activate`).",
+        description="Release that `geotag up` registers. It is also activated, unless a user has"
+        " activated another (`geotag releases activate`).",
     )
     wait_seconds: float = Field(
         180.0,
         gt=0,
         description="Seconds without any progress after which `geotag run` and `geotag locate`"
-        " report that a service is unavailable (exit 4); ten times as many while a worker sends"
-        " heartbeats and every service answers. The work stays queued. Longer than the"
-        " wait of a killed worker's chunk: see GEOTAG_VISIBILITY_TIMEOUT.",
+        " report that a service is unavailable (exit 4). Ten times as many if a worker sends"
+        " heartbeats and every service answers. The work stays queued. Set it longer than"
+        " GEOTAG_VISIBILITY_TIMEOUT, after which a dead worker's chunk is delivered again.",
     )
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of every package; each declares its own."""
+    """The settings of every package. Each package declares its own."""
 
     database: DatabaseSettings
     worker: WorkerSettings
@@ -49,7 +49,7 @@ class Settings:
 
 
 def secrets_of(settings: Settings) -> set[str]:
-    """Return the secrets among the settings, and the passwords in URLs, to be masked in logs."""
+    """Return the secret settings and the passwords in URLs, for masking in logs."""
     found = set()
     for group in (settings.database, settings.worker, settings.stack):
         for value in dict(group).values():
@@ -93,8 +93,8 @@ def gather() -> Settings:
             f"GEOTAG_{str(problem['loc'][0]).upper()}: {problem['msg']}"
             for problem in error.errors(include_input=False)
         )
-        raise UsageError(f"a setting is wrong: {wrong}") from None
+        raise UsageError(f"invalid setting: {wrong}") from None
     except UnicodeDecodeError:
-        raise UsageError(f"{ENV_FILE} (or the data folder's stack.env) is no UTF-8 text") from None
+        raise UsageError(f"{ENV_FILE} (or the data folder's stack.env) is not UTF-8 text") from None
     except OSError as error:
         raise UsageError(f"{error.filename}: {error.strerror}") from error

@@ -1,1 +1,1 @@
-"""Registered archives: add, list, pause, remove."""
+"""Commands that register, list, pause and remove archives."""

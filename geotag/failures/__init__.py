@@ -1,1 +1,1 @@
-"""What failed, and trying it again."""
+"""Commands that list failed objects and retry them."""

@@ -1,4 +1,4 @@
-"""`geotag failures` and `geotag retry`: what failed, why, and doing it again."""
+"""Commands on failed objects: `geotag failures` and `geotag retry`."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -9,17 +9,17 @@ import typer
 from geotag.formats import ListFormat
 from geotag.options import WideOption
 
-app = typer.Typer(no_args_is_help=True, help="What failed, and doing it again.")
+app = typer.Typer(no_args_is_help=True, help="List failed objects and retry them.")
 
 _LANGUAGE = (
     "A filter, such as \"code = 's3_unavailable' and archive = 'x' and day >= 2026-11-01\";"
-    " docs/failures.md has the language."
+    " docs/failures.md describes the language."
 )
 WhereOption = Annotated[str | None, typer.Option(help=_LANGUAGE)]
 
 
 class By(StrEnum):
-    """What failures are counted by."""
+    """Group failures are counted by."""
 
     CODE = "code"
     ARCHIVE = "archive"
@@ -31,11 +31,14 @@ def failures_(
     by: Annotated[By, typer.Option(help="Count by code, or by code within archives or days.")] = (
         By.CODE
     ),
-    keys: Annotated[bool, typer.Option("--keys", help="List each object instead.")] = False,
-    run: Annotated[int | None, typer.Option(help="Only those that this run recorded.")] = None,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="List each object instead of counts.")
+    ] = False,
+    run: Annotated[int | None, typer.Option(help="Only failures that this run recorded.")] = None,
     archive: Annotated[str | None, typer.Option(help="Only in this archive.")] = None,
     since: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Only from this day on (UTC).")
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="Only failures since this day (UTC)."),
     ] = None,
     where: WhereOption = None,
     form: Annotated[ListFormat, typer.Option("--format", "-f", help="How to print it.")] = (
@@ -43,9 +46,9 @@ def failures_(
     ),
     wide: WideOption = False,
 ) -> None:
-    """What failed or is in quarantine now, how often, an example of each, and what to do about it.
+    """Count failed and quarantined objects by code, with an example and advice for each.
 
-    Under the active release; with --run, under that run's.
+    Counts those under the active release, or with --run those under the run's release.
     """
     from geotag.context import make_context
     from geotag.failures.failed_objects import asked_for, print_counts, print_keys
@@ -61,16 +64,18 @@ def failures_(
 @app.command()
 def retry(
     where: WhereOption = None,
-    run: Annotated[int | None, typer.Option(help="What this run recorded as failed.")] = None,
+    run: Annotated[
+        int | None, typer.Option(help="Objects that this run recorded as failed.")
+    ] = None,
     key: Annotated[str | None, typer.Option(help="One object: s3://bucket/key.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say how many, by code; change nothing.")
+        bool, typer.Option("--dry-run", help="Only print how many, by code; change nothing.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Try again exactly what failed, as a run of its own; the old outcomes are kept as history.
+    """Retry the failed objects that match, as a new run. Old outcomes are kept as history.
 
-    What is given together must all be true. Asking twice does it once.
+    An object must match all given options. A second, concurrent retry finds nothing to do.
     """
     from geotag.context import make_context
     from geotag.failures.failed_objects import asked_for, try_again

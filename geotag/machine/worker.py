@@ -1,4 +1,4 @@
-"""`geotag worker`: one Celery worker on one queue. `geotag beat`: the ticks of the control loop."""
+"""Run a Celery worker on one queue (`geotag worker`), or the ticks of the control loop (`beat`)."""
 
 import ctypes
 import logging
@@ -25,7 +25,7 @@ def work(
     metrics_port: int | None = None,
     metrics_host: str = LOOPBACK,
 ) -> None:
-    """Work on a queue until a signal ends it.
+    """Work on a queue until a signal ends the process.
 
     Raises:
         UsageError: no such queue or level, or the port for metrics cannot be bound.
@@ -39,20 +39,20 @@ def work(
         exporter.share_counters(counters)
         exporter.serve(counters, metrics_host, metrics_port)
     app = make_app(settings.worker)
-    # These imports create counters, which must come after `share_counters`.
+    # Imported here: these modules create counters, which must come after `share_counters`.
     from workers.chunks import tasks
     from workers.planning import control_loop
 
     if queue in (CONTROL, PLANNING):
         control_loop.register(app, control_loop.ControlLoop(Context(settings)))
-        for name in ("celery.worker.strategy", "celery.app.trace"):  # four lines a tick
+        for name in ("celery.worker.strategy", "celery.app.trace"):  # else four lines per tick
             logging.getLogger(name).setLevel(logging.WARNING)
     else:
         tasks.register(app, WorkerContext(settings.worker, settings.database))
     pass_sigterm_on()
     app.worker_main(
         [
-            "--quiet",  # no banner: every line of the log is one of ours
+            "--quiet",  # no banner: it is not in the log format
             "worker",
             "--pool=prefork",
             f"--concurrency={processes}",
@@ -66,9 +66,9 @@ def work(
 
 
 def beat(log_level: str) -> None:
-    """Send the messages of every tick until a signal ends it.
+    """Send the messages of every tick until a signal ends the process.
 
-    It has no state: nothing is lost when it dies.
+    It is stateless: nothing is lost if it dies.
 
     Raises:
         UsageError: no such level.
@@ -79,7 +79,7 @@ def beat(log_level: str) -> None:
             "--quiet",
             "beat",
             "--scheduler=workers.broker.beat:Scheduler",
-            "--pidfile=",  # two beats do what one does
+            "--pidfile=",  # none: several may run at once
             f"--loglevel={log_level.upper()}",
         ]
     )
@@ -94,10 +94,10 @@ def _start(log_level: str) -> Settings:
 
 
 def _few_arenas() -> None:
-    """Have glibc keep two heaps instead of eight a core (mallopt(3), M_ARENA_MAX).
+    """Limit glibc to two heaps instead of eight per core (mallopt(3), M_ARENA_MAX).
 
-    Each thread that decodes large pictures would fragment a heap of its own, and a worker's memory
-    would grow over thousands of photographs. Without glibc this does nothing.
+    Otherwise each thread that decodes large pictures fragments a heap of its own, and a worker's
+    memory grows over thousands of photographs. Without glibc this does nothing.
     """
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)

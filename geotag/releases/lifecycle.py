@@ -1,8 +1,8 @@
-"""Releases at hand, in the ledger and in Triton: which are served, and which one answers.
+"""Register, activate, serve and unload releases.
 
-A release lies in the package (those that ship) or in the data folder (those that were registered).
-Triton's repository holds those that are wanted now, so that a Triton that starts anew serves them
-too: the active release, the one before it, and those of unfinished runs and of schedules.
+Shipped releases are in the package, registered ones in the data folder. The local Triton's model
+repository contains the active release, the one before it, and those of unfinished runs and
+schedules. A restarted Triton serves them all.
 """
 
 import getpass
@@ -40,24 +40,24 @@ Report = Callable[[str], None]
 
 
 def say(line: str) -> None:
-    """Report on standard error."""
+    """Print a line to standard error."""
     errors.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def repository(settings: Settings) -> Path:
-    """The folder that the local Triton serves."""
+    """Return the model repository of the local Triton."""
     return settings.stack.data_dir / "models"
 
 
 def directories(settings: Settings) -> dict[str, Path]:
-    """Where each release lies that is at hand, by its name."""
+    """Return the directories of the releases on this machine, by name."""
     own = settings.stack.data_dir / "releases"
     manifests = [*RELEASES.glob("*/release.json"), *own.glob("*/release.json")]
     return {path.parent.name: path.parent for path in manifests}
 
 
 def find(settings: Settings, name: str) -> Release:
-    """The release of that name, or in that directory.
+    """Return the release of a name or in a directory.
 
     Raises:
         UsageError: there is none.
@@ -69,7 +69,7 @@ def find(settings: Settings, name: str) -> Release:
     if Path(name, "release.json").is_file():
         return Release.load(Path(name))
     raise UsageError(
-        f"no release {name} is at hand: {', '.join(sorted(known))}, or the directory of another one"
+        f"no release {name} on this machine: give one of {', '.join(sorted(known))}, or a directory"
     )
 
 
@@ -77,14 +77,16 @@ def register(context: Context, directory: Path) -> Release:
     """Check a release, keep a copy of it in the data folder, and record it in the ledger.
 
     Raises:
-        ReleaseError: it is no whole, consistent release, or has a shipped release's name.
+        ReleaseError: it is incomplete or inconsistent, or has a shipped release's name.
         ReleaseNameTaken: the ledger has another release of this name.
     """
     release = Release.load(directory)
     kept = directories(context.settings).get(release.name)
     if kept is not None and kept.parent == RELEASES:
         if Release.load(kept).digest != release.digest:
-            raise ReleaseError(f"{release.name} is the name of another release, which ships")
+            raise ReleaseError(
+                f"{release.name} is the name of a different release, which ships with geotag"
+            )
         record(context, release)
         return release
     record(context, release)
@@ -98,7 +100,7 @@ def register(context: Context, directory: Path) -> Release:
 
 
 def record(context: Context, release: Release) -> None:
-    """Write a release and its cells into the ledger, if they are not there."""
+    """Write a release and its cells into the ledger, unless they are recorded."""
     manifest = release.manifest
     register_release(
         context.engine,
@@ -120,17 +122,17 @@ def record(context: Context, release: Release) -> None:
 
 
 def activate(context: Context, name: str, report: Report = say) -> tuple[str | None, str]:
-    """Make a release the one that new runs ask for, once Triton has answered for it.
+    """Make a release the one that new runs use, after checking that Triton serves it.
 
-    Runs that are under way end with the release that they began with. What Triton does not unload
-    is reported: the activation stands.
+    Unfinished runs keep their release. A release that Triton fails to unload is reported; the
+    activation remains valid.
 
     Returns:
-        The release that was active before, if any, and the new one's digest.
+        The previously active release, if any, and the digest of the new one.
 
     Raises:
-        UsageError: no such release is registered or at hand.
-        ReleaseNotServed: Triton answers as another release.
+        UsageError: no such release is registered or on this machine.
+        ReleaseNotServed: Triton serves a different release under this name.
         ModelNotLoaded: Triton cannot load it.
     """
     with activation(context.engine):
@@ -138,7 +140,7 @@ def activate(context: Context, name: str, report: Report = say) -> tuple[str | N
 
 
 def _activate(context: Context, name: str, report: Report) -> tuple[str | None, str]:
-    """The same for who holds the choice of the active release (`db.releases.activation`)."""
+    """Activate a release. The caller has the lock `db.releases.activation`."""
     if name in directories(context.settings):
         record(context, find(context.settings, name))
     digests = {release.name: release.digest for release in registered_releases(context.engine)}
@@ -153,10 +155,10 @@ def _activate(context: Context, name: str, report: Report) -> tuple[str | None, 
 
 
 def rollback(context: Context, report: Report = say) -> tuple[str | None, str, str]:
-    """Activate the release that was active before this one; twice is back again.
+    """Activate the release that was active before. A second rollback undoes the first.
 
     Returns:
-        As `activate`, with the name of the release that is active now in the middle.
+        The previously active release, if any, and the name and digest of the new one.
 
     Raises:
         UsageError: no other release was ever active.
@@ -170,10 +172,11 @@ def rollback(context: Context, report: Report = say) -> tuple[str | None, str, s
 
 
 def serve(context: Context, name: str, digest: str) -> None:
-    """Have Triton serve a release, and see that it answers as the ledger's.
+    """Make Triton serve a release, and check that its digest is the ledger's.
 
     Raises:
-        ReleaseNotServed, InferenceUnavailable, InferenceTimeout: it does not answer, or as another.
+        ReleaseNotServed: Triton serves a different release under this name.
+        InferenceUnavailable, InferenceTimeout: Triton does not answer.
         ModelNotLoaded: Triton cannot load it.
     """
     with closing(TritonClient(context.settings.worker, name, digest)) as locator:
@@ -187,18 +190,18 @@ def serve(context: Context, name: str, digest: str) -> None:
 
 
 def _probe(locator: TritonClient) -> None:
-    """Ask for a blank picture: Triton calls a model ready whose process has died."""
+    """Infer a blank picture: Triton reports a model as ready even if its process has died."""
     spec = locator.served().spec
     locator.locate(np.zeros((spec.height, spec.width, 3), np.uint8))
 
 
 def retire(context: Context, report: Report = say) -> None:
-    """Unload what nobody needs any more, and take it out of the local repository.
+    """Unload the releases that are no longer needed, and delete them from the local repository.
 
-    What Triton does not unload is reported and stays: whoever retires next tries again.
+    A release that Triton fails to unload is reported and stays until the next call.
     """
     if context.settings.stack.triton_url is not None:
-        return  # somebody else's server: what it serves is theirs to say
+        return  # not our server: its operator decides what it serves
     wanted = needed(context)
     for name in built(repository(context.settings)):
         if name in wanted:
@@ -213,10 +216,10 @@ def retire(context: Context, report: Report = say) -> None:
 
 
 def needed(context: Context) -> dict[str, str]:
-    """Digests by name of the releases that must be served.
+    """Return the digests of the releases that must be served, by name.
 
-    The active one, the one before it (a run may just have begun with it), and those of unfinished
-    runs and of schedules.
+    These are the active one, the one before it (a run may just have begun with it), and those of
+    unfinished runs and schedules.
     """
     before = release_before(context.engine)
     return {
@@ -227,7 +230,7 @@ def needed(context: Context) -> dict[str, str]:
 
 
 def build_known(settings: Settings) -> bool:
-    """Build the settings' release and those that are served; whether one of these has changed."""
+    """Build the settings' release and the served ones; return whether a served one changed."""
     folder = repository(settings)
     before = built(folder)
     known = directories(settings)
@@ -237,9 +240,9 @@ def build_known(settings: Settings) -> bool:
 
 
 def settle(context: Context, report: Report) -> None:
-    """Make the settings' release active unless somebody chose another, and serve what is needed.
+    """Activate the settings' release unless a user activated another, and serve what is needed.
 
-    Raises as `activate`; a release that only older runs need is reported instead.
+    Raises the errors of `activate`. A release that cannot be served for older runs is reported.
     """
     release = find(context.settings, context.settings.command.release)
     with activation(context.engine):
@@ -250,12 +253,12 @@ def settle(context: Context, report: Report) -> None:
             activate_release(context.engine, release.name)
         elif active[0] != release.name:
             report(
-                f"the active release is {active[0]}, as {history[0].by} chose, and not"
+                f"the active release is {active[0]}, activated by {history[0].by}, not"
                 f" {release.name} (GEOTAG_RELEASE): geotag releases activate {release.name}"
             )
         for name, digest in needed(context).items():
             try:
                 serve(context, name, digest)
             except (GeotagError, StackError) as error:
-                report(f"release {name} is needed and not served: {error}")
+                report(f"release {name} is needed but cannot be served: {error}")
         retire(context, report)

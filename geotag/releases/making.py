@@ -1,4 +1,4 @@
-"""`geotag releases make`: gives it the workers' decoding, shows its progress, names its errors."""
+"""Make a release from a training run: `geotag releases make`."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,11 +35,11 @@ def run(
     attribution: Path | None,
     version: int,
 ) -> str:
-    """Make the release `out / name` from a run's folder; returns its digest.
+    """Make the release `out / name` from a run's folder, and return its digest.
 
     Raises:
-        UsageError: the run cannot become a release, the held-out photographs do not do, or the
-            release cannot be written under that name or there.
+        UsageError: the run cannot become a release, the held-out photographs do not suffice, or
+            the release cannot be written.
     """
     directory = _directory(name, out)
     try:
@@ -66,16 +66,16 @@ def run(
 
 
 def _directory(name: str, out: Path) -> Path:
-    """Where the release is to lie; asking a network takes long, so what can be refused is, first.
+    """Check the release's name and return its directory, before the long inference begins.
 
-    `out` is made where it is missing.
+    `out` is created if it is missing.
     """
     if not NAME.fullmatch(name):
-        raise UsageError(f"a release's name is of a-z, 0-9, . _ -, not {name!r}")
+        raise UsageError(f"--name {name!r} is invalid: use only a-z, 0-9, . _ -")
     if (RELEASES / name).exists():
-        raise UsageError(f"{name} is the name of a release that ships: choose another --name")
+        raise UsageError(f"{name} is the name of a shipped release: choose another --name")
     if (directory := out / name).exists():
-        raise UsageError(f"{directory} is there already: choose another --name or --out")
+        raise UsageError(f"{directory} exists already: choose another --name or --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -84,32 +84,32 @@ def _directory(name: str, out: Path) -> Path:
 
 
 def _held_out(trained: Trained, table: Path | None, photos: str | None) -> list[Row]:
-    """The photographs of a table, or those that the run was measured on, that it did not learn."""
+    """Return the rows of a table, or the run's validation rows, that it was not trained on."""
     rows = trained.rows(VALIDATION) if table is None else read_rows(table)
-    scene_classes(rows, SCENES)  # before the rows above a wrong one have cost minutes
+    scene_classes(rows, SCENES)  # a wrong class fails now, not after minutes
     kept = not_learnt(trained, rows, elsewhere=photos is not None)
     if len(kept) < len(rows):
-        say(f"{len(rows) - len(kept):,} photographs left out: the run learnt from them")
+        say(f"{len(rows) - len(kept):,} photographs left out: the run was trained on them")
     if not kept:
         raise UsageError(
-            f"{table or trained.folder}: no photograph that the run did not learn from: give a"
-            " --held-out table of others (file, latitude, longitude, and scene where it is known)"
+            f"{table or trained.folder}: the run was trained on every photograph: give a --held-out"
+            " table of others (file, latitude, longitude, and scene if known)"
         )
     return kept
 
 
 def _spread(rows: Sequence[Row], count: int) -> list[Row]:
-    """At most so many, evenly spread."""
+    """Return at most `count` rows, evenly spread."""
     return [rows[k] for k in np.linspace(0, len(rows) - 1, min(count, len(rows)), dtype=int)]
 
 
 def _with_progress(rows: Sequence[Row]) -> Iterator[Row]:
-    yield from track(rows, "asking about held-out photographs", console=errors, transient=True)
-    say("calibrating on the answers")
+    yield from track(rows, "inferring held-out photographs", console=errors, transient=True)
+    say("calibrating")
 
 
 def _pictures(trained: Trained, photos: str | None) -> Pictures:
-    """Decoded as the run decoded its own."""
+    """Return the pictures, decoded as those of the run."""
     data, size = trained.description["config"]["data"], trained.network.image_size
     return pictures_of(photos or data["folder"], InputSpec(size, size, data["fit"]), make_context())
 
@@ -135,6 +135,6 @@ def _report(made: Made) -> None:
             f" {found.raw.calibration_error:.3f} and {found.calibrated.calibration_error:.3f}"
         )
     if made.fit.calibration.abstain_below is None:
-        say("it always answers: --error-rate has it abstain")
+        say("it always answers: --error-rate makes it abstain")
     else:
         say(f"it answers {found.answered.n if found.answered else 0:,} of them")

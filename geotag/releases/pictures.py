@@ -1,4 +1,4 @@
-"""A folder of photographs as a release's networks see them."""
+"""Read photographs of a folder as input of a release's networks."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -18,21 +18,21 @@ from workers.settings import WorkerSettings
 def prepared(
     settings: WorkerSettings, release: Release, folder: Path, count: int
 ) -> tuple[list[Path], NDArray[np.uint8]]:
-    """Photographs out of a folder and those below it, evenly spread over their sorted names.
+    """Return photographs of a folder and its subfolders, evenly spread over their sorted names.
 
-    What is no photograph is passed over, and not replaced.
+    Files that are not photographs are skipped and not replaced.
 
     Args:
         settings: limits of decoding.
-        release: whose input they are prepared for, as a worker does it.
-        folder: with files at any depth.
-        count: at most so many.
+        release: the release whose input size and fit are used, as in a worker.
+        folder: searched at any depth.
+        count: the largest number of files to read.
 
     Returns:
-        Their paths, and UINT8 [n, S, S, 3].
+        The paths, and the pixels as UINT8 [n, S, S, 3].
 
     Raises:
-        UsageError: there is none.
+        UsageError: the folder has no photographs.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     spread = np.linspace(0, len(files) - 1, min(count, len(files)), dtype=int)
@@ -51,7 +51,7 @@ def prepared(
 def decoded(
     settings: WorkerSettings, release: Release, paths: Iterable[Path]
 ) -> Iterator[tuple[Path, NDArray[np.uint8]]]:
-    """Each photograph with its pixels as the release wants them; others are passed over."""
+    """Yield each photograph's path and pixels [S, S, 3]; skip files that are not photographs."""
     size = release.manifest.image_size
     spec = InputSpec(height=size, width=size, fit=release.manifest.fit)
     limits = PhotoLimits(settings.max_bytes, settings.max_pixels, settings.decode_seconds)

@@ -7,7 +7,7 @@ import typer
 from geotag.formats import ListFormat
 from geotag.options import WideOption
 
-app = typer.Typer(no_args_is_help=True, help="Backfill archives by themselves, every night.")
+app = typer.Typer(no_args_is_help=True, help="Schedule nightly backfills of archives.")
 
 ArchiveArgument = Annotated[str, typer.Argument(help="The archive's name.")]
 FormOption = Annotated[ListFormat, typer.Option("--format", "-f", help="How to print it.")]
@@ -19,24 +19,27 @@ def add(
     cron: Annotated[
         str,
         typer.Option(
-            help="When a night begins: minute, hour, day of the month, month, day of the week."
+            help="Start times as cron: minute, hour, day of the month, month, day of the week."
         ),
     ],
     timezone: Annotated[
-        str, typer.Option(help="Time zone of it and of the window, such as Europe/Berlin.")
+        str, typer.Option(help="Time zone of --cron and --window, such as Europe/Berlin.")
     ] = "UTC",
     window: Annotated[
         str | None,
-        typer.Option(help="Photographs are only sent to workers in it: 22:00-06:00, local time."),
+        typer.Option(help="Local time in which chunks are sent to workers, such as 22:00-06:00."),
     ] = None,
-    most: Annotated[int | None, typer.Option("--max", min=1, help="Objects a night.")] = None,
+    most: Annotated[
+        int | None, typer.Option("--max", min=1, help="Objects per night, at most.")
+    ] = None,
     release: Annotated[
-        str, typer.Option(help="Which is to answer; active: the one that is when the night comes.")
+        str,
+        typer.Option(help="Release to use; active: the one that is active when the night starts."),
     ] = "active",
 ) -> None:
     """Backfill an archive at the times of a cron expression.
 
-    Changes of the clock, and nights that were missed: docs/schedules.md.
+    docs/schedules.md explains daylight saving time and missed nights.
     """
     from db.schedules import ScheduleSpec
     from geotag.context import make_context
@@ -49,7 +52,7 @@ def add(
 
 @app.command("list")
 def list_(form: FormOption = ListFormat.TABLE, wide: WideOption = False) -> None:
-    """Every schedule, with its next night."""
+    """List the schedules, each with its next night."""
     from geotag.context import make_context
     from geotag.schedules import schedule
 
@@ -58,7 +61,7 @@ def list_(form: FormOption = ListFormat.TABLE, wide: WideOption = False) -> None
 
 @app.command()
 def show(archive: ArchiveArgument, form: FormOption = ListFormat.TABLE) -> None:
-    """An archive's schedule, its last nights with their runs, and its next ones."""
+    """Show an archive's schedule, its last nights with their runs, and its next nights."""
     from geotag.context import make_context
     from geotag.schedules import schedule
 
@@ -67,13 +70,13 @@ def show(archive: ArchiveArgument, form: FormOption = ListFormat.TABLE) -> None:
 
 @app.command()
 def pause(archive: ArchiveArgument) -> None:
-    """Skip nights until the schedule is resumed; they are not caught up."""
+    """Skip nights until the schedule is resumed. Skipped nights are not caught up."""
     _change(archive, "pause")
 
 
 @app.command()
 def resume(archive: ArchiveArgument) -> None:
-    """Go on with the next night."""
+    """Resume a paused schedule at its next night."""
     _change(archive, "resume")
 
 

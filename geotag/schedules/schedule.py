@@ -1,4 +1,4 @@
-"""`geotag schedule`: read what the user writes into a schedule, and print schedules."""
+"""Parse, change and print schedules: `geotag schedule`."""
 
 import re
 import sys
@@ -35,7 +35,7 @@ def window_of(text: str) -> tuple[time, time]:
     """Return both ends of a window such as `22:00-06:00`.
 
     Raises:
-        UsageError: the text is no window.
+        UsageError: the text is not a window.
     """
     match = _WINDOW.fullmatch(text.replace(" ", ""))
     try:
@@ -44,9 +44,9 @@ def window_of(text: str) -> tuple[time, time]:
         from_hour, from_minute, to_hour, to_minute = map(int, match.groups())
         opens, closes = time(from_hour, from_minute), time(to_hour, to_minute)
     except ValueError:
-        raise UsageError(f"{text} is no window: such as 22:00-06:00, in local time") from None
+        raise UsageError(f"{text} is not a window: give local times such as 22:00-06:00") from None
     if opens == closes:
-        raise UsageError("the window ends when it begins: leave it out for the whole day")
+        raise UsageError("the window is empty: leave --window out for the whole day")
     return opens, closes
 
 
@@ -58,7 +58,7 @@ def add(context: Context, archive: str, plan: ScheduleSpec) -> None:
     """
     now = dispatch.clock(context.engine)
     first = _or_usage_error(lambda: schedules.add(context.engine, archive, plan, now), archive)
-    errors.print(f"{archive}: first on {_local(first, plan.timezone)}", highlight=False)
+    errors.print(f"{archive}: first night {_local(first, plan.timezone)}", highlight=False)
 
 
 def change(context: Context, archive: str, what: str) -> None:
@@ -76,9 +76,9 @@ def change(context: Context, archive: str, what: str) -> None:
     }
     _or_usage_error(does[what], archive)
     says = {
-        "pause": "paused; a run of its last night goes on (geotag pause RUN)",
-        "resume": "goes on with the next night",
-        "remove": "removed; its nights' runs and results stay",
+        "pause": "paused; a run of an earlier night continues (geotag pause RUN stops it)",
+        "resume": "resumed at the next night",
+        "remove": "removed; the runs and results of its nights stay",
     }
     errors.print(f"{archive}: {says[what]}", highlight=False)
 
@@ -121,7 +121,7 @@ def print_schedules(context: Context, form: ListFormat, *, wide: bool = False) -
 
 
 def print_schedule(context: Context, archive: str, form: ListFormat) -> None:
-    """Print one archive's schedule, its next nights, and its last ones with their runs.
+    """Print an archive's schedule, its last nights with their runs, and its next nights.
 
     Raises:
         UsageError: the archive has no schedule.
@@ -143,7 +143,7 @@ def print_schedule(context: Context, archive: str, form: ListFormat) -> None:
     window, most = _window(one), one.most or "all"
     console.print(plain(f"{archive}: {one.cron} ({one.timezone}), window {window}, at most {most}"))
     if one.paused_at:
-        console.print("paused: no night comes until it is resumed")
+        console.print("paused: nights are skipped until it is resumed")
     _print_error(one)
     rows: list[Row] = []
     for night in past:
@@ -162,7 +162,7 @@ def _print_error(one: Schedule) -> None:
 
 
 def _upcoming(one: Schedule) -> list[datetime]:
-    """Return the next nights; none if the schedule is paused or cannot be read any more."""
+    """Return the next nights; none if the schedule is paused or no longer valid."""
     if one.paused_at:
         return []
     try:

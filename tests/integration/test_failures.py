@@ -397,7 +397,7 @@ def test_quarantine_ends_with_a_retry_once_the_cause_is_gone(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("retry",), "what is to be retried?"),
+        (("retry",), "nothing selected"),
         (("retry", "--where", "code = corrupt"), "expected a text in single quotes"),
         (("retry", "--key", "photo.jpg"), "not an S3 URL"),
         (("failures", "--where", "x"), "expected one of code"),

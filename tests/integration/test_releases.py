@@ -262,7 +262,7 @@ def test_a_shipped_releases_name_is_not_taken(context: Context, tmp_path: Path) 
     other = Path(shutil.copytree(RELEASES / NAME, tmp_path / "other"))
     manifest = json.loads((other / "release.json").read_text()) | {"provenance": {}}
     (other / "release.json").write_text(json.dumps(manifest))
-    with pytest.raises(ReleaseError, match="untrained is the name of another release, which ships"):
+    with pytest.raises(ReleaseError, match="untrained is the name of a different release"):
         lifecycle.register(context, other)
 
 

@@ -40,7 +40,7 @@ def test_options_are_all_true_together() -> None:
     [
         ({"where": "code = x"}, r"(?s)--where: expected a text.*\n  code = x\n         \^$"),
         ({"url": "photo.jpg"}, "not an S3 URL"),
-        ({"url": "s3://bucket"}, "names no object"),
+        ({"url": "s3://bucket"}, "has no key"),
     ],
 )
 def test_what_cannot_be_asked_is_wrong_usage(options: dict[str, Any], said: str) -> None:
@@ -99,7 +99,7 @@ def test_dry_run_says_how_many_and_what_to_do(
     said = capsys.readouterr().out
     assert ledger.retried == 0
     assert "2 corrupt: " in said
-    assert "1 left as they are" in said
+    assert "1 not retried" in said
 
 
 @pytest.mark.parametrize(("answer", "retried"), [(True, 1), (False, 0)])
@@ -125,8 +125,8 @@ def test_broker_that_is_away_does_not_lose_the_run(
     ledger.broker_away = True
     try_again(ledger.context, ASKED, dry_run=False, yes=True)
     said = capsys.readouterr()
-    assert "run 7: 2 objects are tried again" in said.out
-    assert "goes on when it is back" in said.err
+    assert "run 7: retrying 2 objects" in said.out
+    assert "starts when the broker is available" in said.err
 
 
 def test_nothing_that_matches_is_no_error(ledger: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,7 @@ def make(run: Path, out: Path, **values: object) -> str:
 
 def geotag(cwd: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [str(Path(sys.executable).with_name("geotag")), "models", *arguments],
+        [str(Path(sys.executable).with_name("geotag")), "releases", *arguments],
         cwd=cwd, env={"PATH": "", "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
         timeout=300, check=False,
     )  # fmt: skip
@@ -102,7 +102,7 @@ def test_told_to_end_it_leaves_nothing_behind(folder: Path, tmp_path: Path) -> N
     scratch.mkdir()
     os.mkfifo(pictures / "validation" / "0.png")
     with subprocess.Popen(
-        [str(Path(sys.executable).with_name("geotag")), "models", "make", "run", "--name", "mine",
+        [str(Path(sys.executable).with_name("geotag")), "releases", "make", "run", "--name", "mine",
          "--out", str(out), "--photos", str(pictures)],
         cwd=folder, env={"PATH": "", "OMP_NUM_THREADS": "1", "TMPDIR": str(scratch)},
         stderr=subprocess.PIPE, text=True,
@@ -139,11 +139,11 @@ def test_photographs_that_it_learnt_from_are_left_out(
     four_places.write_table(tmp_path / "all.csv", [*moved, *rows])  # type: ignore[list-item]
     make(folder / "run", tmp_path / "mine", held_out=tmp_path / "all.csv")
     said = capsys.readouterr().err
-    assert f"{2 * LEARNT} photographs left out: the run learnt from them" in said
+    assert f"{2 * LEARNT} photographs left out: the run was trained on them" in said
     assert f"of {HELD_OUT} placed" in said
     rounded = [(file, round(lon, 2), round(lat, 2), *others) for file, lon, lat, *others in rows]
     four_places.write_table(tmp_path / "learnt.csv", rounded[:LEARNT])  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"learnt\.csv: no photograph that the run did not learn"):
+    with pytest.raises(UsageError, match=r"learnt\.csv: the run was trained on every photograph"):
         make(folder / "run", tmp_path / "other", held_out=tmp_path / "learnt.csv")
 
 
@@ -286,13 +286,13 @@ def test_wrong_usage_is_a_sentence_and_exit_code_2(
     monkeypatch.chdir(folder)
     (folder / "taken").mkdir()
     for name, out, sentence in (
-        ("taken", ".", "taken is there already"),
-        ("No Name", ".", "name is of a-z, 0-9"),
-        ("../mine", ".", "name is of a-z, 0-9"),
-        ("landmarks", ".", "landmarks is the name of a release that ships"),
+        ("taken", ".", "taken exists already"),
+        ("No Name", ".", "use only a-z, 0-9"),
+        ("../mine", ".", "use only a-z, 0-9"),
+        ("landmarks", ".", "landmarks is the name of a shipped release"),
         ("mine", "config.toml", "--out config.toml: File exists"),
     ):
-        done = in_this_process("models", "make", "run", "--name", name, "--out", out)
+        done = in_this_process("releases", "make", "run", "--name", name, "--out", out)
         assert (done.returncode, done.stdout) == (2, "")
         assert sentence in done.stderr
         assert "Traceback" not in done.stderr

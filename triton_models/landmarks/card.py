@@ -1,4 +1,4 @@
-"""The model card: what the release knows, how well, and whose photographs it learnt from."""
+"""Text of the model card and the list of attributions of the release `landmarks`."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,17 +11,20 @@ if TYPE_CHECKING:
 
 
 AIM = (90.0, 92.0, 95.0, 96.0, 97.0)
-"""Accuracy in % at RADII_KM that was aimed at before anything was measured."""
+"""Target accuracies in % at RADII_KM, set before the first measurement."""
 AIM_STRANGERS = 0.15
-"""Mean confidence at 200 km on places that it does not know, likewise."""
+"""Target of the mean confidence at 200 km on unknown places, set before as well."""
 
 
 def text(study: "Study", figures: dict[str, Any], maps: dict[str, Any]) -> str:
-    """Markdown; `figures` as `evaluation.results` gives them, `maps` the segmentation's JSON.
+    """Return the model card as Markdown.
 
-    Once the release has been asked about pictures from cameras, `figures` also holds `camera` and
-    `camera_squashed` and `camera_at_known_places` (`benchmarks.landmarks`), and `camera_scenes`
-    (`benchmarks.landmark_scenes`).
+    Args:
+        study: the photographs and training settings of the release.
+        figures: the figures of `evaluation.results`. With answers for camera pictures they also
+            have `camera`, `camera_squashed` and `camera_at_known_places` (`benchmarks.landmarks`),
+            and `camera_scenes` (`benchmarks.landmark_scenes`).
+        maps: the JSON document of the segmentation's training.
     """
     photographs = study.photographs
     known, strangers = figures["known"], figures["strangers"]

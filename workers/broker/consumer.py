@@ -1,4 +1,4 @@
-"""Celery's consumer, as this application needs it at its broker."""
+"""Celery's consumer with declared queues, renewed visibility and no delayed delivery."""
 
 import random
 import time
@@ -14,33 +14,34 @@ _RECONNECT_WITHIN_SECONDS = 3.0
 
 
 class DeclareQueues(StartStopStep):
-    """Declares every queue at each (re)connection, also those that this worker does not read.
+    """Declare every queue at each (re)connection, including those that this worker does not read.
 
-    A dead-letter exchange that does not exist swallows what RabbitMQ sends there, in silence.
+    RabbitMQ silently drops messages to a dead-letter exchange that does not exist.
     """
 
     requires = (Connection,)
 
     def start(self, parent: consumer.Consumer) -> None:
-        """Declare them."""
+        """Declare the queues."""
         with parent.connection_for_write() as connection:
             for queue in parent.app.conf.task_queues:
                 queue.bind(connection.default_channel).declare()
 
 
 class Consumer(consumer.Consumer):
-    """With `DeclareQueues` and `RenewVisibility`, and without delayed delivery.
+    """Celery's consumer with `DeclareQueues` and `RenewVisibility`, without delayed delivery.
 
-    Beside quorum queues Celery would set up 28 more for messages with an ETA. We send none.
+    For quorum queues, Celery's delayed delivery declares 28 queues for messages with an ETA. This
+    application sends none.
     """
 
     connection_errors: tuple[type[Exception], ...]
 
     def update_strategies(self) -> None:
-        """Let an acknowledgement that fails end the connection.
+        """Let a failed acknowledgement end the connection.
 
-        Celery logs it and goes on. At Valkey the message then counts as in hand for ever, and a
-        worker that prefetches one asks for no other: it would be deaf until somebody restarts it.
+        Celery logs the error and continues. With Valkey the message then counts as unacknowledged
+        for ever, so a worker that prefetches one message receives no other until it is restarted.
         """
         kept, self.connection_errors = self.connection_errors, ()
         try:
@@ -49,12 +50,12 @@ class Consumer(consumer.Consumer):
             self.connection_errors = kept
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Wait a moment of its own: not every worker is to be back at the broker at once."""
+        """Wait a random time (jitter), so that not all workers reconnect at once."""
         super().on_connection_error_after_connected(exc)
         time.sleep(random.uniform(0, _RECONNECT_WITHIN_SECONDS))
 
     class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc, valid-type]
-        """The steps between a connection and its messages."""
+        """The start-up steps of the consumer."""
 
         default_steps = (
             *(s for s in consumer.Consumer.Blueprint.default_steps if s != _DELAYED_DELIVERY),

@@ -1,9 +1,9 @@
-"""Keep a chunk in hand from being delivered a second time, however long it takes.
+"""Renew the visibility timeout of messages in progress, so that Valkey delivers each only once.
 
-Valkey delivers a message again that is not acknowledged within the visibility timeout. A worker
-that is alive renews that time for the messages in its hands, so the timeout need only be longer
-than the renewal interval, not than the longest chunk. RabbitMQ has a time-out of its own, the
-server's `consumer_timeout`, which no client can renew.
+Valkey delivers a message again if it is not acknowledged within the visibility timeout. A live
+worker renews that time for its unacknowledged messages. So the timeout must exceed the renewal
+interval, not the duration of the longest chunk. RabbitMQ has the server's `consumer_timeout`
+instead, which no client can renew.
 """
 
 import logging
@@ -20,12 +20,12 @@ _RENEWALS_PER_TIMEOUT = 4
 
 
 class RenewVisibility(StartStopStep):
-    """Renews the visibility of unacknowledged messages from the worker's event loop."""
+    """Renew the visibility of unacknowledged messages from the worker's event loop."""
 
     requires = (Tasks,)
 
     def start(self, parent: Any) -> None:
-        """Begin, at a broker that has a visibility timeout. A lost connection ends it."""
+        """Start the renewal if the broker is Valkey. It ends with the connection."""
         channel = parent.task_consumer.channel
         if isinstance(channel, Channel):
             seconds = channel.visibility_timeout / _RENEWALS_PER_TIMEOUT
@@ -35,7 +35,7 @@ class RenewVisibility(StartStopStep):
 def renew(channel: Any) -> None:
     """Set the delivery time of a channel's unacknowledged messages to now.
 
-    Messages that were acknowledged or restored meanwhile stay gone.
+    `XX` updates only existing members: messages acknowledged or restored since are not added.
     """
     tags = list(channel.qos._delivered)
     if not tags:
@@ -44,5 +44,5 @@ def renew(channel: Any) -> None:
         with channel.conn_or_acquire() as client:
             client.zadd(channel.unacked_index_key, dict.fromkeys(tags, time.time()), xx=True)
     except Transport.connection_errors as error:
-        # The consumer notices as well, and reconnects; the next renewal comes in time.
-        log.warning("the visibility of %d messages is not renewed: %s", len(tags), error)
+        # The consumer sees the error too and reconnects. The next renewal is still in time.
+        log.warning("cannot renew the visibility of %d messages: %s", len(tags), error)
