@@ -13,7 +13,7 @@ import logging
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import wait
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -54,6 +54,8 @@ _LEASE_TRIES = 10
 _FIRST_BACKOFF = 0.5
 _FIRST_BUSY_BACKOFF = 0.2
 _LONGEST_BACKOFF = 8.0
+
+_TIMED_OUT = {"57014", "25P04"}  # SQLSTATEs: statement_timeout (or cancelled), transaction_timeout
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,18 @@ def retry_ledger(context: WorkerContext, ask: Callable[[], T]) -> T:
 def _ledger_unavailable(error: SQLAlchemyError) -> LedgerUnavailable:
     reason = str(getattr(error, "orig", error)).strip().partition("\n")[0]
     return LedgerUnavailable(f"the database is unavailable: {reason}")
+
+
+def _timed_out(error: LedgerUnavailable) -> bool:
+    """Return whether the database ended a statement that took too long."""
+    return getattr(getattr(error.__cause__, "orig", None), "pgcode", None) in _TIMED_OUT
+
+
+def _parts(results: Sequence[Result], size: int) -> Iterator[Sequence[Result]]:
+    """Yield the results in parts; geotags first, as the outcomes of duplicates need them."""
+    ordered = sorted(results, key=lambda result: result.geotag is None)
+    for start in range(0, len(ordered), size):
+        yield ordered[start : start + size]
 
 
 class _ChunkWork:
@@ -324,15 +338,25 @@ class _ChunkWork:
                 raise
 
     def _write(self, results: Sequence[Result]) -> None:
-        """Write results; one that the database refuses fails alone."""
+        """Write results, in halves where that takes the database too long.
+
+        A result that the database refuses fails alone.
+        """
         try:
             retry_ledger(self.context, lambda: self._write_together(results))
+        except LedgerUnavailable as error:
+            if len(results) < 2 or self.context.deadline.passed() or not _timed_out(error):
+                raise
+            log.warning(
+                "chunk %d: its results are written in halves: %s", self.lease.chunk_id, error
+            )
+            for half in _parts(results, (len(results) + 1) // 2):
+                self._write(half)
         except DBAPIError as error:
             log.exception("chunk %d: the database refused its results", self.lease.chunk_id)
             if len(results) > 1:
-                # First those that bring a geotag: the outcome of a duplicate needs it.
-                for result in sorted(results, key=lambda result: result.geotag is None):
-                    self._write([result])
+                for one in _parts(results, 1):
+                    self._write(one)
                 return
             refused = InternalError(f"the database refused it: {error.orig}")
             bare = replace(
