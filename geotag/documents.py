@@ -1,6 +1,6 @@
-"""`python -m geotag.documents`: writes docs/settings.md and docs/commands.md from the code.
+"""Generate docs/settings.md and docs/commands.md from the code: `python -m geotag.documents`.
 
-A test fails while a page differs from what this would write.
+A test checks that the pages are up to date.
 """
 
 import types
@@ -22,7 +22,7 @@ from workers.settings import WorkerSettings
 
 DOCS = Path(__file__).parents[1] / "docs"
 WIDTH = 90
-"""Columns of the help texts: what a code block on the web shows without scrolling."""
+"""Columns of the help texts: a code block on the web shows as many without scrolling."""
 
 _GENERATED = (
     "<!-- Written by `python -m geotag.documents` (`make docs`): edit the code instead. -->\n"
@@ -38,46 +38,46 @@ _TITLES: dict[type[BaseSettings], str] = {
 _SETTINGS = """
 # Settings
 
-Every setting is an environment variable. The first place that has it wins:
+Every setting is an environment variable. The first of these sources that has it wins:
 
 1. the environment;
-2. the file `.env` in the folder where `geotag` is started, a line `NAME=value` each;
+2. the file `.env` in the current folder, with lines `NAME=value`;
 3. `stack.env` in the data folder, where `geotag up` writes the addresses and credentials of the
    servers that it started.
 
-Empty means not set. A value that cannot be is refused by name, without repeating it (exit code 2).
-A name that is not listed here is not noticed: mind the spelling. Secrets are never printed or
-logged, and their defaults are not shown. Workers read their settings when they start: `geotag up`
-restarts its own where the environment has changed; after a change of `.env`, `geotag down` and
-`geotag up` do.
+An empty value means not set. An invalid value is refused with exit code 2; the error names the
+setting and does not repeat the value. Unknown names are ignored, so check the spelling. Secrets are
+never printed or logged, and their defaults are not shown. Workers read settings when they start.
+`geotag up` restarts the stack's workers if the environment has changed. After a change of `.env`,
+run `geotag down` and `geotag up`.
 
-Where `geotag up` reads a setting in another way than everything else, both ways are said: it starts
-a server unless that server's address is set.
+`geotag up` starts a server unless that server's address is set. If it uses a setting differently
+from the other commands, the table describes both uses.
 """
 
 _COMMANDS = f"""
 # Commands
 
-`geotag` is in `.venv/bin`. What follows is what `geotag COMMAND --help` says; results go to standard
-output, everything else to standard error. `make help` lists the few commands around it.
+`geotag` is in `.venv/bin`. This page is the output of `geotag COMMAND --help`. Results go to standard
+output, everything else to standard error. `make help` lists the `make` targets.
 
 ## Exit codes
 
 | code | meaning |
 |---|---|
-| {exits.OK} | done: of a run, every object is geotagged or abstained |
-| 1 | a fault of ours: the traceback is printed, please report it |
-| {exits.USAGE} | wrong usage, a wrong setting, or something named that is not there; nothing was geotagged |
-| {exits.SOME_FAILED} | every object has an outcome, and some failed or are in quarantine (now or in an earlier run) |
-| {exits.SERVICE_AWAY} | a service stayed away or cannot be started, or `geotag doctor` found something wrong; what was queued stays queued |
-| {exits.INTERRUPTED} | interrupted with Ctrl-C; a run that was queued goes on |
+| {exits.OK} | success; for a run: every object is geotagged or abstained |
+| 1 | a bug in geotag: the traceback is printed; please report it |
+| {exits.USAGE} | wrong usage, an invalid setting, or a named thing that does not exist; nothing was geotagged |
+| {exits.SOME_FAILED} | every object has an outcome; some failed or were quarantined, in this run or an earlier one |
+| {exits.SERVICE_UNAVAILABLE} | a service is unavailable or cannot be started, or `geotag doctor` found a problem; queued work stays queued |
+| {exits.INTERRUPTED} | interrupted with Ctrl-C; a queued run continues |
 
 The codes are in `geotag/exits.py`.
 """  # noqa: E501 - a table's row is one line
 
 
 def settings_page() -> str:
-    """docs/settings.md: each setting once, with the package that needs it first."""
+    """Return docs/settings.md: each setting once, under the first package that declares it."""
     declared: dict[str, list[tuple[type[BaseSettings], FieldInfo]]] = {}
     for group in DECLARED:
         for name, field in group.model_fields.items():
@@ -92,7 +92,7 @@ def settings_page() -> str:
 
 
 def _row(name: str, uses: list[tuple[type[BaseSettings], FieldInfo]]) -> str:
-    """A line of the table; where `geotag up` reads the setting too, what it takes it for."""
+    """Return a row of the table, with the description for `geotag up` if that differs."""
     (_group, field), *others = uses
     default, what = _default(field), field.description or ""
     for _other, again in others:
@@ -104,7 +104,7 @@ def _row(name: str, uses: list[tuple[type[BaseSettings], FieldInfo]]) -> str:
 
 
 def _type(field: FieldInfo) -> str:
-    """The type in words, with the bounds that pydantic checks."""
+    """Return the type in words, with the bounds that pydantic checks."""
     bounds = [
         f"{sign} {_plain(getattr(constraint, name))}"
         for constraint in field.metadata
@@ -138,23 +138,23 @@ def _in_table(text: str) -> str:
 
 
 def commands_page() -> str:
-    """docs/commands.md: the help of the program and of each of its commands."""
+    """Return docs/commands.md: the help of the program and of each command."""
     blocks = (f"## {name}\n\n```text\n{text}\n```\n" for name, text in help_texts())
     return "\n".join([_GENERATED + _COMMANDS, *blocks])
 
 
 def help_texts() -> Iterator[tuple[str, str]]:
-    """Each command as it is typed, and its help without boxes and colours."""
+    """Yield each command as it is typed, with its help without boxes and colours."""
     for path, command, context in commands():
-        # Rich's boxes depend on the terminal; plain help says the same in the same words.
+        # Rich's boxes depend on the terminal; the plain help has the same text.
         command.rich_markup_mode = None
         lines = command.get_help(context).splitlines()
         yield path, "\n".join(line.rstrip() for line in lines)
 
 
-# Any, because the classes of commands and contexts are Typer's private ones.
+# Any: Typer's classes of commands and contexts are private.
 def commands(parent: Any = None, name: str = "geotag") -> Iterator[tuple[str, Any, Any]]:
-    """The program, its commands and theirs: as typed, itself, and the context of its help."""
+    """Yield each command and subcommand: as typed, the command, and the context of its help."""
     command: Any = parent.command.commands[name] if parent else typer.main.get_command(app)
     context = command.context_class(
         command, info_name=name, parent=parent, terminal_width=WIDTH, color=False

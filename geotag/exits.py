@@ -6,11 +6,11 @@ from dataclasses import dataclass
 OK = 0
 USAGE = 2
 SOME_FAILED = 3
-SERVICE_AWAY = 4
+SERVICE_UNAVAILABLE = 4
 INTERRUPTED = 130
 
-# Errors of a path that a user named, or of its disk. Not ENOENT: commands check the files that they
-# read, so any other missing file is a fault of this program.
+# Errors of a path that a user gave, or of its disk. ENOENT is not one: commands check the files
+# that they read, so any other missing file is a bug.
 _PATH_ERRORS = {
     errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOSPC,
     errno.ENOTDIR, errno.EPERM, errno.EROFS,
@@ -19,7 +19,7 @@ _PATH_ERRORS = {
 
 @dataclass(frozen=True)
 class Explanation:
-    """What to print, what to do about it, and the process's exit code."""
+    """An error message, advice, and the process's exit code."""
 
     message: str
     advice: str
@@ -27,7 +27,7 @@ class Explanation:
 
 
 def explain(error: Exception) -> Explanation | None:
-    """Return the explanation of an exception; None for a fault of this program."""
+    """Return the explanation of an exception; None for a bug in this program."""
     from alembic.util.exc import CommandError
     from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -51,20 +51,24 @@ def explain(error: Exception) -> Explanation | None:
         )
     if isinstance(error, TransientError):
         return Explanation(
-            error.message, "geotag doctor says which service is unavailable", SERVICE_AWAY
+            error.message, "geotag doctor says which service is unavailable", SERVICE_UNAVAILABLE
         )
     if isinstance(error, GeotagError):
         return Explanation(
             f"{error.message} ({error.code})", "geotag doctor checks the set-up", USAGE
         )
     if isinstance(error, StackError):
-        return Explanation(error.message, error.advice, SERVICE_AWAY)
+        return Explanation(error.message, error.advice, SERVICE_UNAVAILABLE)
     if isinstance(error, DatabaseUrlMissing):
         return Explanation(
-            "no database is known", "geotag up starts one, or set GEOTAG_DATABASE_URL", USAGE
+            "no database is configured",
+            "run geotag up to start one, or set GEOTAG_DATABASE_URL",
+            USAGE,
         )
     if isinstance(error, NoActiveRelease):
-        return Explanation("no release is active", "geotag up registers one", USAGE)
+        return Explanation(
+            "no release is active", "run geotag up, or: geotag releases activate NAME", USAGE
+        )
     if isinstance(error, (ReleaseError, ReleaseNameTaken, CommandError)):
         return Explanation(str(error), "see docs/architecture.md", USAGE)
     if isinstance(error, SQLAlchemyError) and is_transient(error):
@@ -72,20 +76,20 @@ def explain(error: Exception) -> Explanation | None:
         # A refused login comes without a SQLSTATE, as psycopg2 was not connected yet.
         if "authentication failed" in cause or " does not exist" in cause:
             return Explanation(
-                f"the database refuses us: {cause}", "check GEOTAG_DATABASE_URL", USAGE
+                f"the database refuses the connection: {cause}", "check GEOTAG_DATABASE_URL", USAGE
             )
-        if getattr(getattr(error, "orig", None), "pgcode", None):  # the server did answer
+        if getattr(getattr(error, "orig", None), "pgcode", None):  # the server answered
             return Explanation(
                 f"the database cannot do this now: {cause}",
                 "try again in a moment; geotag doctor checks the database",
-                SERVICE_AWAY,
+                SERVICE_UNAVAILABLE,
             )
         return Explanation(
-            f"the database is not available: {cause}", "geotag up starts it", SERVICE_AWAY
+            f"the database is unavailable: {cause}", "geotag up starts it", SERVICE_UNAVAILABLE
         )
     if isinstance(error, ModuleNotFoundError) and error.name in ("torch", "onnx", "onnxruntime"):
         return Explanation(
-            f"{error.name} is not installed here",
+            f"the package {error.name} is not installed",
             "to train and to make releases, install the extra train: pip install '.[train]'",
             USAGE,
         )
@@ -94,6 +98,8 @@ def explain(error: Exception) -> Explanation | None:
     if isinstance(error, OSError) and error.errno in _PATH_ERRORS:
         path = error.filename or "the output"
         return Explanation(
-            f"{path}: {error.strerror}", "check the path, its rights, and the room on it", USAGE
+            f"{path}: {error.strerror}",
+            "check the path, its permissions, and the free space",
+            USAGE,
         )
     return None

@@ -1,4 +1,4 @@
-"""`geotag archive`: which archives may be read, and how."""
+"""Commands on archives: `geotag archive add`, `list`, `show`, `pause`, `resume`, `remove`."""
 
 from typing import Annotated
 
@@ -15,41 +15,43 @@ FormOption = Annotated[ListFormat, typer.Option("--format", "-f", help="How to p
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(help="What to call it: letters, digits, '.', '_', '-'.")],
+    name: Annotated[
+        str, typer.Argument(help="Name of the archive: letters, digits, '.', '_', '-'.")
+    ],
     url: Annotated[str, typer.Argument(help="s3://bucket or s3://bucket/prefix.")],
     endpoint: Annotated[
         str | None,
-        typer.Option(
-            help="URL of its S3 service, or 'aws'; without it, the one of GEOTAG_S3_ENDPOINT."
-        ),
+        typer.Option(help="URL of the S3 service, or 'aws'. Default: GEOTAG_S3_ENDPOINT."),
     ] = None,
     region: Annotated[str | None, typer.Option(help="Region that requests are signed for.")] = None,
-    profile: Annotated[str | None, typer.Option(help="Profile of boto3's files.")] = None,
-    role: Annotated[str | None, typer.Option(help="ARN of a role to take.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Profile in boto3's configuration files.")
+    ] = None,
+    role: Annotated[str | None, typer.Option(help="ARN of a role to assume.")] = None,
     credentials: Annotated[
         str | None,
         typer.Option(
-            help="Another reference to a credential: env:PREFIX (PREFIX_ACCESS_KEY_ID,"
-            " PREFIX_SECRET_ACCESS_KEY), chain (boto3's own) or settings."
+            help="Another credential reference: env:PREFIX (PREFIX_ACCESS_KEY_ID,"
+            " PREFIX_SECRET_ACCESS_KEY), chain (boto3's default chain) or settings."
         ),
     ] = None,
     include: Annotated[
         list[str] | None,
-        typer.Option(help="Only keys below the prefix that match this glob; may be given again."),
+        typer.Option(help="Read only keys below the prefix that match this glob. Repeatable."),
     ] = None,
     exclude: Annotated[
-        list[str] | None, typer.Option(help="No keys that match this glob; may be given again.")
+        list[str] | None, typer.Option(help="Skip keys that match this glob. Repeatable.")
     ] = None,
     allow_private: Annotated[
         bool,
         typer.Option(
-            "--allow-private", help="Its endpoint may be in a private network and speak plain HTTP."
+            "--allow-private", help="Allow an endpoint in a private network, and plain HTTP."
         ),
     ] = False,
 ) -> None:
-    """Register an archive, so that it may be read. No secret is stored, only where to find it.
+    """Register an archive. The database stores a credential reference, never a secret.
 
-    Adding an archive again that was removed brings it back with its results.
+    Re-registering a removed archive restores it with its results.
     """
     from geotag.archives import registry
     from geotag.context import make_context
@@ -73,13 +75,11 @@ def add(
 
 @app.command("list")
 def list_(
-    removed: Annotated[
-        bool, typer.Option("--removed", help="Those that were removed, too.")
-    ] = False,
+    removed: Annotated[bool, typer.Option("--removed", help="Include removed archives.")] = False,
     form: FormOption = ListFormat.TABLE,
     wide: WideOption = False,
 ) -> None:
-    """The registered archives, and how many of their objects are to be done or failed."""
+    """List the registered archives with their numbers of objects, pending and failed."""
     from geotag.archives import registry
     from geotag.context import make_context
 
@@ -87,18 +87,18 @@ def list_(
 
 
 @app.command()
-def show(name: NameArgument, form: FormOption = ListFormat.TABLE) -> None:
-    """Where an archive is, how it is read, and what is known of it."""
+def show(name: NameArgument, form: FormOption = ListFormat.TABLE, wide: WideOption = False) -> None:
+    """Show an archive's location, settings, state and counts."""
     from geotag.archives import registry
     from geotag.context import make_context
 
     context = make_context()
-    registry.print_one(context, registry.named(context, name), form)
+    registry.print_one(context, registry.named(context, name), form, wide=wide)
 
 
 @app.command()
 def pause(name: NameArgument) -> None:
-    """Plan and publish nothing more for an archive; what is in flight finishes."""
+    """Stop planning and publishing for an archive. Chunks in progress are finished."""
     from db.archives import pause as pause_archive
     from geotag.archives import registry
     from geotag.context import make_context
@@ -109,7 +109,7 @@ def pause(name: NameArgument) -> None:
 
 @app.command()
 def resume(name: NameArgument) -> None:
-    """Go on with a paused archive: its planned work, its nights, new runs."""
+    """Resume a paused archive: planned chunks, scheduled nights and new runs."""
     from db.archives import resume as resume_archive
     from geotag.archives import registry
     from geotag.context import make_context
@@ -120,7 +120,7 @@ def resume(name: NameArgument) -> None:
 
 @app.command()
 def remove(name: NameArgument) -> None:
-    """Never read an archive again. Its results stay, its schedule goes."""
+    """Remove an archive and its schedule. Its results stay. It is not read again."""
     from db.archives import remove as remove_archive
     from geotag.archives import registry
     from geotag.context import make_context

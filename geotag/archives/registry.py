@@ -1,13 +1,11 @@
-"""`geotag archive`: registering what may be read; and our own bucket, which the program registers.
+"""Register archives, resolve URLs to registered archives, and print archives.
 
-What is asked for by a URL belongs to the registered archive that covers it, or is refused.
+A URL outside every registered archive is refused. The program registers its upload bucket itself.
 """
 
 import re
 import sys
 from urllib.parse import unquote, urlsplit
-
-from rich.table import Table
 
 from db import archives
 from db.archives import (
@@ -19,8 +17,16 @@ from db.archives import (
 )
 from geotag.context import Context
 from geotag.formats import ListFormat
-from geotag.output import console, plain, write_csv, write_json
-from geotag.tables import Column, key_column, number_column, print_table
+from geotag.output import console, write_csv, write_json
+from geotag.tables import (
+    Column,
+    Fact,
+    Shorten,
+    key_column,
+    number_column,
+    print_facts,
+    print_table,
+)
 from workers.errors import UsageError
 from workers.planning.sources import archive_of
 from workers.s3.endpoints import check_endpoint
@@ -44,13 +50,16 @@ def record_of(
     exclude: list[str],
     allow_private: bool,
 ) -> ArchiveRecord:
-    """What `geotag archive add` was told, in full.
+    """Return the archive record that the options of `geotag archive add` describe.
 
     Raises:
-        UsageError: it cannot be; EndpointRefused, ArchiveUnavailable: its endpoint may not be used.
+        UsageError: an option is invalid, or two of them contradict each other.
+        EndpointRefused, ArchiveUnavailable: the endpoint may not be used.
     """
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is no name: letters, digits, '.', '_' and '-', 63 at most")
+        raise UsageError(
+            f"{name!r} is not a valid name: use letters, digits, '.', '_' and '-', at most 63"
+        )
     bucket, prefix = parse_s3_url(url)
     ours = context.settings.worker.s3_endpoint or ""
     where = _endpoint(endpoint, ours)
@@ -67,7 +76,7 @@ def record_of(
         ),
         include=tuple(include),
         exclude=tuple(exclude),
-        # Whoever set GEOTAG_S3_ENDPOINT meant its address.
+        # The operator chose the address of GEOTAG_S3_ENDPOINT: it needs no --allow-private.
         allow_private=allow_private or (where == ours and bool(where)),
     )
 
@@ -87,7 +96,7 @@ def _reference(
         *([credentials] if credentials else []),
     ]
     if len(given) > 1:
-        raise UsageError("one credential at most: --profile, --role or --credentials")
+        raise UsageError("give at most one of --profile, --role and --credentials")
     reference = given[0] if given else default
     kind, _colon, value = reference.partition(":")
     if reference not in ("settings", "chain") and (
@@ -98,7 +107,9 @@ def _reference(
             " role:ARN or env:PREFIX (PREFIX_ACCESS_KEY_ID, PREFIX_SECRET_ACCESS_KEY)"
         )
     if kind == "env" and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-        raise UsageError(f"{value!r} cannot begin the name of an environment variable")
+        raise UsageError(
+            f"--credentials env:PREFIX: {value!r} is not a valid prefix of an environment variable"
+        )
     return reference
 
 
@@ -106,7 +117,7 @@ def add(context: Context, record: ArchiveRecord) -> RegisteredArchive:
     """Register an archive.
 
     Raises:
-        UsageError: its name or its keys are another archive's.
+        UsageError: another archive has its name or some of its keys.
     """
     try:
         return archives.add(context.engine, record)
@@ -115,10 +126,10 @@ def add(context: Context, record: ArchiveRecord) -> RegisteredArchive:
 
 
 def named(context: Context, name: str) -> RegisteredArchive:
-    """The registered archive of that name.
+    """Return the registered archive of a name.
 
     Raises:
-        UsageError: there is none; the message lists those that there are.
+        UsageError: no archive has this name; the message lists the registered ones.
     """
     try:
         return archives.by_name(context.engine, name)
@@ -128,7 +139,7 @@ def named(context: Context, name: str) -> RegisteredArchive:
 
 
 def own(context: Context) -> RegisteredArchive:
-    """The archive of our own bucket, where local files go; registered where it is not yet."""
+    """Return the archive of the bucket for uploads; register or restore it if necessary."""
     endpoint = context.settings.worker.s3_endpoint or ""
     bucket = context.settings.command.bucket
     known = archives.registered(context.engine, removed=True)
@@ -141,14 +152,14 @@ def own(context: Context) -> RegisteredArchive:
 
 
 def of_url(context: Context, url: str) -> tuple[RegisteredArchive, str]:
-    """The registered archive that a URL lies in, and its key or prefix there.
+    """Return the registered archive that contains a URL, and the URL's key or prefix.
 
     Args:
         context: settings and clients.
-        url: `s3://bucket/key`, or path-style `https://endpoint/bucket/key` (its query is not used).
+        url: `s3://bucket/key`, or path-style `https://endpoint/bucket/key`; a query is ignored.
 
     Raises:
-        UsageError: it is no such URL, or lies in no registered archive, or in one that is paused.
+        UsageError: the URL is invalid, in no registered archive, or in a paused one.
     """
     registered = archives.registered(context.engine)
     if url.startswith("s3://"):
@@ -160,16 +171,16 @@ def of_url(context: Context, url: str) -> tuple[RegisteredArchive, str]:
     there = [archive for archive in registered if archive.endpoint == endpoint]
     if not there:
         raise UsageError(
-            f"{asked.scheme}://{asked.hostname} is no registered S3 endpoint (geotag archive list);"
-            " download the picture and give its file name"
+            f"no registered archive has the endpoint {asked.scheme}://{asked.hostname}"
+            " (geotag archive list); download the picture and give its file name"
         )
     if not bucket or not key:
-        raise UsageError("the URL names no object: it should read https://endpoint/bucket/key")
+        raise UsageError("the URL has no bucket or no key: give https://endpoint/bucket/key")
     return archive_of(there, bucket, unquote(key)), unquote(key)
 
 
 def print_list(context: Context, form: ListFormat, *, removed: bool, wide: bool = False) -> None:
-    """Print the archives with how many objects they have."""
+    """Print the registered archives with their counts of objects."""
     found = [
         (archive, archives.counts(context.engine, archive.id))
         for archive in archives.registered(context.engine, removed=removed)
@@ -196,23 +207,28 @@ def print_list(context: Context, form: ListFormat, *, removed: bool, wide: bool 
     ]
     print_table(columns, rows, wide=wide)
     if not found:
-        console.print("none yet: geotag archive add NAME s3://bucket/prefix", markup=False)
+        console.print(
+            "no archive is registered: geotag archive add NAME s3://bucket/prefix", markup=False
+        )
 
 
-def print_one(context: Context, archive: RegisteredArchive, form: ListFormat) -> None:
-    """Print everything that is known of an archive."""
+def print_one(
+    context: Context, archive: RegisteredArchive, form: ListFormat, *, wide: bool = False
+) -> None:
+    """Print an archive's settings, state and counts."""
     document = _document(archive, archives.counts(context.engine, archive.id))
     if form is not ListFormat.TABLE:
         _write([document], form)
         return
-    facts = Table.grid(padding=(0, 2))
-    for name, value in document.items():
-        facts.add_row(name, plain("–" if value in (None, "") else str(value)))
-    console.print(facts)
+    facts = (
+        Fact(name, "–" if value in (None, "") else str(value), Shorten.MIDDLE)
+        for name, value in document.items()
+    )
+    print_facts(facts, wide=wide)
 
 
 def state_of(archive: RegisteredArchive) -> str:
-    """`registered`, `paused` or `removed`."""
+    """Return `registered`, `paused` or `removed`."""
     if archive.removed_at:
         return "removed"
     return "paused" if archive.paused_at else "registered"

@@ -5,24 +5,26 @@ from typing import Annotated
 
 import typer
 
+from geotag.options import WideOption
+
 app = typer.Typer(no_args_is_help=True, help="The local stack and its processes.")
 
 
 @app.command()
 def up() -> None:
-    """Start the local stack: PostGIS, S3, broker, Triton, workers. Starts only what is missing."""
+    """Start the missing services of the local stack: PostGIS, S3, broker, Triton, workers."""
     from geotag.machine import stack
     from geotag.output import errors, progress_line
     from geotag.settings import gather
 
-    _now, running = stack.up(gather(), progress_line)
+    _context, running = stack.up(gather(), progress_line)
     for name, answer in running.answers.items():
         errors.print(f"[green]up[/green] {name}: {answer}", highlight=False)
 
 
 @app.command()
 def down() -> None:
-    """Stop the local stack. Its data stay; `geotag up` goes on where it was."""
+    """Stop the local stack. Its data are kept; `geotag up` continues unfinished work."""
     from deploy.local import stack
     from geotag.settings import gather
 
@@ -30,21 +32,21 @@ def down() -> None:
 
 
 @app.command()
-def doctor() -> None:
-    """Check the machine, the settings and every service, and say what to do about what is wrong."""
+def doctor(wide: WideOption = False) -> None:
+    """Check the machine, the settings and every service, and print advice for each problem."""
     from geotag.machine.doctor import diagnose
 
-    raise typer.Exit(diagnose())
+    raise typer.Exit(diagnose(wide=wide))
 
 
 @app.command()
 def demo(
     photos: Annotated[
         Path | None,
-        typer.Argument(help="Your own folder; without one, photographs that ship in packages."),
+        typer.Argument(help="Folder of photographs. Default: samples from Python packages."),
     ] = None,
 ) -> None:
-    """Start everything, geotag real photographs, and show where the results are."""
+    """Start the local stack, geotag sample photographs, and show the results."""
     from geotag.machine import demo as demonstration
     from geotag.machine import stack
     from geotag.output import progress_line
@@ -61,17 +63,17 @@ def worker(
         str, typer.Option(help="backfill, interactive, control or planning.")
     ] = "backfill",
     processes: Annotated[
-        int, typer.Option(min=1, help="Processes; each works on one chunk at a time.")
+        int, typer.Option(min=1, help="Number of processes; each works on one chunk at a time.")
     ] = 1,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
     metrics_port: Annotated[
         int | None, typer.Option(min=1, max=65535, help="Serve Prometheus metrics on this port.")
     ] = None,
     metrics_host: Annotated[
-        str, typer.Option(help="Address of that port; 0.0.0.0 is everybody's.")
+        str, typer.Option(help="Address of the metrics; 0.0.0.0 accepts all hosts.")
     ] = "127.0.0.1",
 ) -> None:
-    """Work on a queue until told to stop (SIGTERM finishes what is in flight)."""
+    """Work on a queue until SIGTERM, which finishes the chunks in progress."""
     from geotag.machine.worker import work
 
     work(queue, processes, log_level, metrics_port, metrics_host)
@@ -81,9 +83,9 @@ def worker(
 def beat(
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "WARNING",
 ) -> None:
-    """Have the workers of control and planning look for work, every few seconds (Celery beat).
+    """Send the ticks of the control loop every few seconds (Celery beat).
 
-    Any number may run: a night is started once.
+    Several may run at once: each night is started once.
     """
     from geotag.machine.worker import beat as send
 
@@ -92,12 +94,12 @@ def beat(
 
 @app.command()
 def metrics(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to answer on.")] = 9464,
-    host: Annotated[str, typer.Option(help="Address; 0.0.0.0 is everybody's.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 9464,
+    host: Annotated[str, typer.Option(help="Address; 0.0.0.0 accepts all hosts.")] = "127.0.0.1",
 ) -> None:
-    """Serve Prometheus metrics of the ledger: queues, ages, failures, schedules that are due.
+    """Serve Prometheus metrics of the ledger: queues, ages, failures, due schedules.
 
-    One for each ledger. What workers count they serve themselves: geotag worker --metrics-port.
+    Run one per ledger. Workers serve their own metrics: geotag worker --metrics-port.
     """
     from geotag.context import make_context
     from geotag.machine.ledger_metrics import serve

@@ -1,4 +1,4 @@
-"""`geotag releases`: the releases at hand, which one answers, and how they are served."""
+"""Commands on releases: list, show, build, make, quantise, register, activate, rollback."""
 
 import time
 from enum import StrEnum
@@ -15,7 +15,7 @@ NameArgument = Annotated[str, typer.Argument(help="A release's name, or its dire
 
 
 class Target(StrEnum):
-    """What Triton runs the networks on."""
+    """Hardware and backend on which Triton runs the networks."""
 
     CPU = "cpu"
     GPU = "gpu"
@@ -24,7 +24,7 @@ class Target(StrEnum):
 
 @app.command("list")
 def list_(wide: WideOption = False) -> None:
-    """Every release: where it lies, whether it is registered, served, active, calibrated."""
+    """List the releases: location, and whether calibrated, registered, served and active."""
     from geotag.context import make_context
     from geotag.releases.tables import print_releases
 
@@ -32,20 +32,20 @@ def list_(wide: WideOption = False) -> None:
 
 
 @app.command()
-def show(name: NameArgument) -> None:
-    """What a release is made of, what it was trained on, and its model card."""
+def show(name: NameArgument, wide: WideOption = False) -> None:
+    """Show a release's parts, provenance and model card."""
     from geotag.releases.lifecycle import find
     from geotag.releases.tables import print_release
     from geotag.settings import gather
 
-    print_release(find(gather(), name))
+    print_release(find(gather(), name), wide=wide)
 
 
 @app.command("build")
 def build_(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Names or directories; without one, the release of the settings."),
+        typer.Argument(help="Names or directories. Default: GEOTAG_RELEASE."),
     ] = None,
     target: Annotated[
         Target,
@@ -59,7 +59,7 @@ def build_(
         int, typer.Option(min=1, help="Cores that one batch of a network may use (cpu).")
     ] = 1,
 ) -> None:
-    """Build a model repository for a Triton of your own, beside what it holds already."""
+    """Build releases into a model repository for your own Triton. Other releases in it stay."""
     from geotag.releases.lifecycle import find
     from geotag.settings import gather
     from triton_models.release.build import build
@@ -68,24 +68,26 @@ def build_(
     for name in names or [settings.command.release]:
         release = find(settings, name)
         changed = build(release, out, target=target.value, threads=threads)
-        typer.echo(f"{out}: {release.name} {'built' if changed else 'is there'} for {target.value}")
+        typer.echo(
+            f"{out}: {release.name} {'built' if changed else 'already built'} for {target.value}"
+        )
 
 
 @app.command()
 def make(
-    run: Annotated[Path, typer.Argument(help="Folder of a run of geotag train that has ended.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run of geotag train.")],
     name: Annotated[str, typer.Option(help="The release's name: a-z, 0-9, . _ -")],
     out: Annotated[Path, typer.Option(help="Folder for the release NAME.")],
     held_out: Annotated[
         Path | None,
         typer.Option(
-            help="CSV of photographs to calibrate on, as geotag train reads it; those that the run"
-            " learnt from are left out. Without it: the run's validation photographs."
+            help="CSV of photographs to calibrate on, as geotag train reads it. Photographs that"
+            " the run was trained on are left out. Default: the run's validation photographs."
         ),
     ] = None,
     photos: Annotated[
         str | None,
-        typer.Option(help="Their folder, or s3://bucket/prefix; without it, that of the run."),
+        typer.Option(help="Folder or s3://bucket/prefix of the photographs. Default: the run's."),
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Photographs to take, evenly spread.")] = 2000,
     error_rate: Annotated[
@@ -93,21 +95,19 @@ def make(
         typer.Option(
             min=0.001,
             max=0.999,
-            help="Greatest share of answers more than 200 km off; without it, it always answers.",
+            help="Share of answers that may be over 200 km off. Default: never abstain.",
         ),
     ] = None,
     attribution: Annotated[
         Path | None,
-        typer.Option(help="Markdown for the model card: whose photographs, under which licence."),
+        typer.Option(help="Markdown for the model card: authors and licences of the photographs."),
     ] = None,
-    version: Annotated[
-        int, typer.Option(min=1, help="Number under which Triton holds its models.")
-    ] = 1,
+    version: Annotated[int, typer.Option(min=1, help="Version of its models in Triton.")] = 1,
 ) -> None:
-    """Make a calibrated release of what geotag train left.
+    """Make a calibrated release from a finished run of geotag train.
 
-    The network is asked about photographs that it did not learn from; on its answers its
-    confidence is fitted, and its model card says how good they are.
+    The network answers for held-out photographs. Confidence is calibrated on these answers. The
+    model card states their accuracy.
     """
     from geotag.interruption import sigterm_interrupts
     from geotag.releases.making import run as make_release
@@ -130,11 +130,13 @@ def make(
 @app.command()
 def quantise(
     name: NameArgument,
-    pictures: Annotated[Path, typer.Option(help="Folder of photographs of the kind it will see.")],
+    pictures: Annotated[
+        Path, typer.Option(help="Folder of photographs like those to be geotagged.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the release NAME-int8.")],
     count: Annotated[int, typer.Option(min=1, help="Photographs to take, evenly spread.")] = 128,
 ) -> None:
-    """Make NAME-int8: the same release in 8-bit integers, fitted to sample photographs."""
+    """Make NAME-int8: the release quantised to 8-bit integers, calibrated on photographs."""
     from geotag.interruption import sigterm_interrupts
     from geotag.releases.lifecycle import find
     from geotag.releases.pictures import prepared
@@ -151,9 +153,11 @@ def quantise(
 
 @app.command()
 def register(
-    directory: Annotated[Path, typer.Argument(help="A release: release.json, networks, cells.")],
+    directory: Annotated[
+        Path, typer.Argument(help="Directory of a release: release.json, networks, cells.")
+    ],
 ) -> None:
-    """Check a release, keep a copy of it, and record it with its cells in the ledger."""
+    """Check a release, copy it into the data folder, and record it in the ledger."""
     from geotag.context import make_context
     from geotag.releases import lifecycle
 
@@ -163,9 +167,9 @@ def register(
 
 @app.command()
 def activate(name: Annotated[str, typer.Argument(help="A registered release.")]) -> None:
-    """Have new runs ask for a release, once Triton has answered for it.
+    """Make a release the one that new runs use, after checking that Triton serves it.
 
-    Runs that are under way end with the release that they began with.
+    Unfinished runs keep the release that they began with.
     """
     from geotag.context import make_context
     from geotag.releases import lifecycle
@@ -177,7 +181,7 @@ def activate(name: Annotated[str, typer.Argument(help="A registered release.")])
 
 @app.command()
 def rollback() -> None:
-    """Activate the release that was active before this one; twice is back again."""
+    """Activate the release that was active before. A second rollback undoes the first."""
     from geotag.context import make_context
     from geotag.releases import lifecycle
 

@@ -1,11 +1,10 @@
-"""`geotag releases list` and `show`: releases, as tables."""
+"""Print releases: `geotag releases list` and `show`."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from rich.markdown import Markdown
-from rich.table import Table
 
 from db.releases import registered_releases
 from deploy import model_control
@@ -13,7 +12,16 @@ from geotag import exits
 from geotag.context import Context
 from geotag.output import console, errors, plain
 from geotag.releases.lifecycle import directories
-from geotag.tables import Column, Row, key_column, number_column, print_table
+from geotag.tables import (
+    Column,
+    Fact,
+    Row,
+    Shorten,
+    key_column,
+    number_column,
+    print_facts,
+    print_table,
+)
 from triton_models.release.release import (
     ATTRIBUTIONS,
     FILES,
@@ -27,13 +35,13 @@ Found = TypeVar("Found")
 
 _COLUMNS = (
     key_column("release"),
-    *map(Column, ("digest", "calibrated", "lies", "state")),
+    *map(Column, ("digest", "calibrated", "location", "state")),
     number_column("unfinished runs"),
 )
 
 
 def print_releases(context: Context, *, wide: bool = False) -> None:
-    """Print one line for each release that is at hand or registered."""
+    """Print one line for each release that is on this machine or in the ledger."""
     here = {
         release.name: release
         for release in map(_whole, directories(context.settings).values())
@@ -64,36 +72,38 @@ def print_releases(context: Context, *, wide: bool = False) -> None:
     print_table(_COLUMNS, rows, wide=wide)
 
 
-def print_release(release: Release) -> None:
-    """The facts of a release, and its model card."""
+def print_release(release: Release, *, wide: bool = False) -> None:
+    """Print a release's facts and its model card; `wide` shows every fact in full."""
     manifest = release.manifest
     size = sum(release.file(name).stat().st_size for name in FILES)
     cells = (f"{len(part)} {part.name}" for part in release.hierarchy.partitions)
-    facts = {
-        "release": f"{release.name}, version {release.version}",
-        "digest": release.digest,
-        "lies": f"{release.directory} ({size / 1e6:.1f} MB)",
-        "takes": f"{manifest.image_size} x {manifest.image_size} px ({manifest.fit}),"
-        f" crops: {manifest.crops}",
-        "cells": ", ".join(cells),
-        "scenes": ", ".join(manifest.scenes),
-        "calibrated": _word(release.calibrated),
-        "segmentation": manifest.segmentation.sha256,
-        "locator": manifest.locator.sha256,
-        **{f"provenance: {key}": str(value) for key, value in manifest.provenance.items()},
-        **({"attributions": str(release.file(ATTRIBUTIONS))} if release.attributions else {}),
-    }
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in facts.items():
-        table.add_row(plain(name), plain(value))
-    table.columns[1].overflow = "fold"  # a digest is whole, or no digest
-    console.print(table)
+    facts = [
+        Fact("release", f"{release.name}, version {release.version}"),
+        Fact("digest", release.digest, Shorten.MIDDLE),
+        Fact("location", f"{release.directory} ({size / 1e6:.1f} MB)", Shorten.MIDDLE),
+        Fact(
+            "input",
+            f"{manifest.image_size} x {manifest.image_size} px ({manifest.fit}),"
+            f" crops: {manifest.crops}",
+        ),
+        Fact("cells", ", ".join(cells)),
+        Fact("scenes", ", ".join(manifest.scenes)),
+        Fact("calibrated", _word(release.calibrated)),
+        Fact("segmentation", manifest.segmentation.sha256, Shorten.MIDDLE),
+        Fact("locator", manifest.locator.sha256, Shorten.MIDDLE),
+    ]
+    if release.attributions:
+        facts.append(Fact("attributions", str(release.file(ATTRIBUTIONS)), Shorten.MIDDLE))
+    print_facts(facts, wide=wide)
+    # A block of its own: its names are longer, and 80 columns have room for a whole digest above.
+    provenance = manifest.provenance.items()
+    print_facts([Fact(f"provenance: {k}", str(v)) for k, v in provenance], wide=wide)
     console.print()
     console.print(Markdown(release.file(MODEL_CARD).read_text()))
 
 
 def _whole(directory: Path) -> Release | None:
-    """The release in a directory; None, said on standard error, where it is damaged."""
+    """Return the release in a directory; report a damaged one and return None."""
     try:
         return Release.load(directory)
     except ReleaseError as error:
@@ -103,7 +113,7 @@ def _whole(directory: Path) -> Release | None:
 
 def _where(release: Release | None) -> str:
     if release is None:
-        return "elsewhere"
+        return "not here"
     return "package" if release.directory.parent == RELEASES else "data folder"
 
 
@@ -112,7 +122,7 @@ def _word(yes: bool) -> str:
 
 
 def _if_up(name: str, ask: Callable[[], Found]) -> Found | None:
-    """What a server says; None, said on standard error, where it is away."""
+    """Return what a server answers; report an unavailable one and return None."""
     try:
         return ask()
     except Exception as error:

@@ -78,15 +78,15 @@ def test_an_archive_from_registration_to_removal(
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        (["../x", "s3://b"], "no name"),
+        (["../x", "s3://b"], "not a valid name"),
         (["x", "https://host/b"], "not an S3 URL"),
         (["x", "s3://b", "--endpoint", "http://169.254.169.254"], "not public"),
         (["x", "s3://b", "--endpoint", "https://localhost:9000"], "not public"),
         (["x", "s3://b", "--endpoint", "https://u:hidden@host"], "host and a port"),
         (["x", "s3://b", "--endpoint", "gopher://host"], "https://host:port"),
         (["x", "s3://b", "--credentials", "AKIAIOSFODNN7EXAMPLE"], "never a secret"),
-        (["x", "s3://b", "--credentials", "env:A;B"], "cannot begin"),
-        (["x", "s3://b", "--profile", "p", "--role", "r"], "one credential"),
+        (["x", "s3://b", "--credentials", "env:A;B"], "not a valid prefix"),
+        (["x", "s3://b", "--profile", "p", "--role", "r"], "at most one of"),
     ],
 )
 def test_invalid_archives_are_refused(geotag: Geotag, arguments: list[str], why: str) -> None:

@@ -70,19 +70,19 @@ def test_build(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "repository: untrained built for gpu\n")
     assert built(tmp_path / "repository") == [NAME]
     again = geotag(tmp_path, "build", NAME, "--target", "gpu", "--out", "repository")
-    assert again.stdout == "repository: untrained is there for gpu\n"
+    assert again.stdout == "repository: untrained already built for gpu\n"
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("show", "nosuch"), "no release nosuch is at hand: "),
-        (("build", "nosuch"), "no release nosuch is at hand: "),
+        (("show", "nosuch"), "no release nosuch on this machine: "),
+        (("build", "nosuch"), "no release nosuch on this machine: "),
         (("build", NAME, "--target", "tpu"), "'tpu' is not one of"),
         (("build", NAME, "--out", "taken/models"), "taken/models: Not a directory"),
         (("register", "empty"), "is not a release: no cells.parquet"),
-        (("activate", NAME), "no database is known"),
-        (("rollback",), "no database is known"),
+        (("activate", NAME), "no database is configured"),
+        (("rollback",), "no database is configured"),
         (("quantise", NAME, "--pictures", "empty", "--out", "."), "empty: no photographs"),
     ],
 )
