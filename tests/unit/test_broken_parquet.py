@@ -15,7 +15,7 @@ from workers.planning.parquet import parquet_rows
 resource.setrlimit(resource.RLIMIT_DATA, (3 * 2**30, 3 * 2**30))
 chance = random.Random(sys.argv[1])
 table = pyarrow.table(
-    {"key": [f"k{n % 7}" for n in range(300)], "size": range(300), "latest": [True, False, None] * 100}
+    {"key": [f"k{n % 7}" for n in range(300)], "size": range(300), "latest": [True, None] * 150}
 )
 forms = [
     dict(compression=compression, use_dictionary=dictionary, data_page_version=version)

@@ -28,7 +28,7 @@ from db.planning import ListedPage
 from db.runs import Cursor
 from workers.errors import UsageError
 from workers.planning.manifests import csv_rows
-from workers.planning.parquet import parquet_rows
+from workers.planning.parquet import is_text, parquet_rows
 from workers.planning.sources import (
     DONE,
     CursorRefused,
@@ -48,9 +48,11 @@ PARTIAL = "partial "
 _LAG = timedelta(hours=48)
 _PAGE = 1000
 _LARGEST_MANIFEST = 2**24  # bytes
+_LARGEST_SIZE = 2**63 - 1  # of PostgreSQL's bigint
 # A row has an ETag of 16 random bytes, so gzip cannot shrink it to a hundredth.
 _MOST_INFLATION = 100
 _NEEDED = ("bucket", "key", "size", "etag")
+_TEXTS = ("bucket", "key", "etag")
 _KNOWN = (*_NEEDED, "islatest", "isdeletemarker", "lastmodifieddate")
 
 
@@ -154,19 +156,19 @@ def _object(row: dict[str, Any], archive: RegisteredArchive, name: str) -> Archi
     if not latest or _flag(row, "isdeletemarker", name, empty=False):
         return None
     key, etag = row["key"], (row["etag"] or "").strip('"')
+    if key and not key.startswith(archive.prefix):
+        return None
     wrong = "no key" if not key else check_key(key) or (None if etag else "no ETag")
     if wrong:
         raise UsageError(f"{name} has {wrong}: {str(key)[:80]!r}")
-    if not key.startswith(archive.prefix):
-        return None
     if row["size"] in (None, ""):
         raise UsageError(f"{name} has no size: {key[:80]!r}")
     try:
         size = int(row["size"])
         modified = _time(row.get("lastmodifieddate"))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"{name}: {error}") from None
-    if size < 0:
+    if not 0 <= size <= _LARGEST_SIZE:
         raise UsageError(f"{name} has the size {size}: {key[:80]!r}")
     return ArchiveObject(archive.bucket, key, etag, size, modified)
 
@@ -279,13 +281,17 @@ def _parquet(data: IO[bytes], name: str, said: _Manifest, _file: _File) -> Itera
         present = {_short(column): column for column in schema.names}
         if missing := [column for column in _NEEDED if column not in present]:
             raise UsageError(f"{name} lacks the columns {', '.join(missing)}")
+        for column in (present[short] for short in _TEXTS):
+            if not is_text(schema.field(column).type, binary=True):
+                raise UsageError(f"{name}: the column {column} is no text")
         shorts.update((present[short], short) for short in _KNOWN if short in present)
         return list(shorts)
 
     try:
         for row in parquet_rows(data, name, choose):
             yield {shorts[column]: _text(value) for column, value in row.items()}
-    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+    # OverflowError, ValueError: a time that Python cannot represent.
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         raise UsageError(f"{name} is no readable Parquet file: {error}") from None
 
 
