@@ -493,6 +493,30 @@ def test_reachable():
     assert not archive_at(server.endpoint).reachable()
 
 
+@pytest.mark.parametrize("nothing_there", [answer(404), answer(501, "NotImplemented")])
+def test_service_that_knows_one_bucket_only_is_reachable(nothing_there):
+    """One object that it cannot give must not look like an outage, which is waited for."""
+    listing = answer(200, body=b"<ListBucketResult><IsTruncated>false</IsTruncated>"
+                               b"</ListBucketResult>")  # fmt: skip
+
+    def gateway(handler):
+        path, _, query = handler.path.partition("?")
+        if path.rstrip("/") == "/b" and "list-type=2" in query:
+            return listing(handler)
+        return (answer(500) if path == "/b/k" else nothing_there)(handler)
+
+    with Misbehaving(gateway) as server:
+        archive = archive_at(server.endpoint)
+        with pytest.raises(ArchiveUnavailable):
+            archive.fetch(ArchiveObject("b", "k", "e", 8), 9)
+        assert archive.reachable()
+    with Misbehaving(answer(404)) as server:
+        archive = archive_at(server.endpoint)
+        with pytest.raises(ArchiveUnavailable):
+            archive.fetch(ArchiveObject("b", "k", "e", 8), 9)
+        assert not archive.reachable()
+
+
 def test_waits_grow_and_vary_within_a_bound():
     def fail():
         raise ArchiveUnavailable("away")
@@ -513,6 +537,7 @@ def test_waits_grow_and_vary_within_a_bound():
 def test_every_status_has_an_error():
     for status, code in itertools.product([None, *range(300, 600)], ["", "Whatever"]):
         error = s3_error(status, code, "s3://b/k")
-        transient = status is None or status >= 500 or status in (408, 429)
+        # 404 with neither code of S3's: whatever answers so is not S3.
+        transient = status is None or status >= 500 or status in (404, 408, 429)
         assert isinstance(error, TransientError) == transient, status
         assert error.message.startswith("s3://b/k: ")

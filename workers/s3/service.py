@@ -103,6 +103,7 @@ class S3Service:
         self._settings = settings
         self._sleep = sleep
         self._clients = S3Clients(service or access_of(settings), settings)
+        self._last_bucket: str | None = None
 
     def list_objects(
         self, bucket: str, prefix: str = "", *, start: str | None = None
@@ -138,6 +139,7 @@ class S3Service:
         if obj.size == 0:
             raise EmptyFile("the object has no bytes")
         _check_size(obj.size, max_bytes)
+        self._last_bucket = obj.bucket
         fetched = self._retried(lambda: self._get(obj, max_bytes))
         if obj.etag and fetched.etag != obj.etag:  # a service that ignores If-Match
             raise ObjectChanged(f"{s3_url(obj.bucket, obj.key)}: its ETag is no longer the listed")
@@ -169,10 +171,17 @@ class S3Service:
         self._retried(lambda: self._ensure_bucket(bucket))
 
     def reachable(self) -> bool:
-        """Return whether the service answers one request, without retries and with any answer."""
+        """Return whether the service answers one request, without retries and with any answer.
+
+        The request is about the bucket that was fetched from last: a service of one bucket, or a
+        proxy in front of it, may know no other.
+        """
         try:
             with s3_errors("the archive"):
-                self._clients.s3.list_buckets(MaxBuckets=1)
+                if self._last_bucket is None:
+                    self._clients.s3.list_buckets(MaxBuckets=1)
+                else:
+                    self._clients.s3.list_objects_v2(Bucket=self._last_bucket, MaxKeys=1)
         except (ArchiveUnavailable, UsageError):
             return False
         except PermanentError:
