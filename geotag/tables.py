@@ -119,6 +119,8 @@ def print_table(
     table = [_texts(row) for row in rows]
     for block in _blocks(columns, table, width, labels):
         of_block = [[row[k] for k in block] for row in table]
+        if block[labels] > labels:  # continued: without the rows that have nothing here
+            of_block = [row for row in of_block if any(cell.plain for cell in row[labels:])]
         _print_lines(lines([columns[k] for k in block], of_block, width, header=header), out)
 
 

@@ -11,10 +11,13 @@ from geotag.tables import (
     Cell,
     Column,
     Row,
+    Shorten,
     key_column,
     number_column,
     print_table,
     prose_column,
+    shortened,
+    width_of,
 )
 from triton_models.evaluation.document import RADII, Document
 
@@ -59,9 +62,9 @@ def _print_scores(document: Document, console: Console, wide: bool) -> None:
     columns = (key_column("system"), number_column("n"), *_RADII, *map(number_column, others))
     rows = [row for system in document["systems"] for row in _scores(system)]
     if document["published"]:
-        rows.append((Text("published, not run here", "bold"), *[""] * (len(columns) - 1)))
+        rows.append((Text("published results", "bold"), *[""] * (len(columns) - 1)))
     for published in document["published"]:
-        method = Text.assemble(plain(published["method"]), (" (published)", "dim"))
+        method = f"  {published['method']}"
         rows.append((method, "", *_shares(published["accuracy"]), *[""] * len(others)))
     print_table(columns, rows, wide=wide, title=title, labels=1, to=console)
 
@@ -121,7 +124,12 @@ def _calibration(system: Document) -> str:
 
 
 def _print_comparison(pair: Document, console: Console, wide: bool) -> None:
-    title = f"{pair['first']} − {pair['second']}, on the same photographs"
+    width, end = width_of(console, wide), ", on the same photographs"
+    first, second = plain(pair["first"]), plain(pair["second"])
+    if width is not None:  # both names are to be seen
+        room = (width - len(f" − {end}")) // 2
+        first, second = (shortened(name, room, Shorten.MIDDLE) for name in (first, second))
+    title = f"{first} − {second}{end}"
     names = ("within", "points", "95 % interval", "McNemar p", "bootstrap p")
     rows: list[Row] = []
     for radius in RADII:

@@ -85,7 +85,7 @@ def print_reports(reports: Sequence[BuildReport], small: Small) -> None:
         used = r.coordinates - r.invalid - (r.small_photographs if small == "drop" else 0)
         counts = (r.cells, used, r.small_cells, r.small_photographs, r.oversized_cells)
         rows.append((r.name, *(f"{count:,}" for count in counts)))
-    print_table((Column("partition"), *map(number_column, names)), rows, labels=1)
+    print_table((Column("partition"), *map(number_column, names)), rows)
 
 
 def _say_bad(path: Path, bad: BadRows) -> None:

@@ -69,7 +69,7 @@ def print_releases(context: Context, *, wide: bool = False) -> None:
                 str(ours.runs) if ours else "",
             )
         )
-    print_table(_COLUMNS, rows, wide=wide)
+    print_table(_COLUMNS, rows, wide=wide, labels=1)
 
 
 def print_release(release: Release, *, wide: bool = False) -> None:

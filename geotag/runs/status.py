@@ -112,4 +112,4 @@ def _print_runs(runs: list[RunProgress], wide: bool) -> None:
         )
         for run in runs
     ]
-    print_table(columns, rows, wide=wide)
+    print_table(columns, rows, wide=wide, labels=2)

@@ -1,8 +1,10 @@
 """Tables: a row is one line, and no line is wider than the terminal."""
 
+import re
 from dataclasses import replace
 from io import StringIO
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,8 +12,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from geotag import tables
 from geotag.output import plain
+from geotag.results import table as results_table
 from geotag.results.table import print_results
+from geotag.runs import status
 from geotag.tables import (
     Column,
     Shorten,
@@ -22,6 +27,7 @@ from geotag.tables import (
     prose_column,
     shortened,
 )
+from tests.unit.table_cases import CASES, Case
 from tests.unit.test_output import GOOD, PENDING, near
 
 COLUMNS = (
@@ -117,3 +123,57 @@ def test_columns_keep_their_order_and_gap() -> None:
     table = lines((number_column("n"), Column("name")), [("1", "a"), ("10", "b")], None)
     assert [line.plain for line in table] == [" n  name", " 1  a", "10  b"]
     assert all(a != b for a, b in pairwise(table))
+
+
+PROJECT = Path(__file__).parents[2]
+
+
+def table_of(case: Case, width: int, *, terminal: bool = True, wide: bool = False) -> list[str]:
+    """Return the lines of a command's table; what it prints beside the table is left out."""
+    out = StringIO()
+    to = Console(file=out, width=width, force_terminal=terminal, color_system=None)
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (tables, status, results_table):
+            patch.setattr(module, "console", to)
+        patch.setattr(status, "waits_for", lambda _run: "")  # a sentence below the table
+        case.print(patch, wide)
+    return out.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+@pytest.mark.parametrize("name", CASES)
+def test_the_table_of_every_command_has_one_line_a_row(name: str, width: int) -> None:
+    case = CASES[name]
+    whole = table_of(case, width, terminal=False)
+    printed = table_of(case, width)
+    assert max(map(cell_len, printed)) <= width
+    assert len(printed) >= len(whole) if case.blocks else len(printed) == len(whole)
+    words = {word for line in whole for word in line.split()}
+    cut = {word for line in printed for word in line.split() if "…" not in word} - words
+    assert not cut
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_table_of_every_command_is_whole_with_wide_and_in_a_pipe(name: str) -> None:
+    case = CASES[name]
+    ways = [table_of(case, 80, terminal=False)]
+    if case.has_wide:
+        ways += [table_of(case, 80, wide=True), table_of(case, 80, terminal=False, wide=True)]
+    for printed in ways:
+        assert "…" not in "".join(printed)
+        for text in case.full:
+            assert any(text in line for line in printed)
+
+
+def test_every_module_that_prints_a_table_is_among_the_cases() -> None:
+    printing = {
+        ".".join(path.relative_to(PROJECT).with_suffix("").parts)
+        for path in (PROJECT / "geotag").rglob("*.py")
+        if re.search(r"\bprint_(table|facts)\b", path.read_text())
+    }
+    assert printing - {"geotag.tables"} == {case.module for case in CASES.values()}
+
+
+def test_no_command_has_a_table_of_its_own_making() -> None:
+    for path in (PROJECT / "geotag").rglob("*.py"):
+        assert "rich.table" not in path.read_text(), path
