@@ -1,4 +1,4 @@
-# The commands of a newcomer and of a developer; everything else is `.venv/bin/geotag --help`.
+# Commands for set-up and development. `.venv/bin/geotag --help` lists all others.
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test check lint faults soak lock clean
 BIN := .venv/bin
@@ -21,7 +21,7 @@ down: ## Stop the local stack; its data stays
 test: lint ## Lint, types, unit tests, and integration tests against real servers
 	$(BIN)/pytest -m "not faults" -n 3 --durations=25
 
-check: lint ## Lint, types, and the unit tests that need no torch: for everyday work
+check: lint ## Lint, types, and the unit tests that need no torch, for everyday work
 	$(BIN)/pytest tests/unit --without-torch -n 2
 
 lint: ## Lint, format and types only
@@ -30,11 +30,11 @@ lint: ## Lint, format and types only
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-faults: ## The long tests that kill and stop real servers
+faults: ## Long tests that kill and stop real servers
 	@deploy/bootstrap.sh dev
 	$(BIN)/pytest -m "faults and not soak"
 
-soak: ## 2,000 objects on each broker with faults throughout
+soak: ## Geotag 2,000 objects on each broker with faults throughout
 	@deploy/bootstrap.sh dev
 	$(BIN)/pytest -m soak
 

@@ -1,1 +1,1 @@
-"""The ledger in PostGIS: schema, migrations, bulk writes, queries. Imports nothing of ours."""
+"""The ledger in PostGIS: schema, migrations, bulk writes, queries. Imports none of our packages."""

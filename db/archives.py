@@ -57,7 +57,7 @@ class RegisteredArchive(ArchiveRecord):
 
 @dataclass(frozen=True)
 class Counts:
-    """How many current objects an archive has, and in which states."""
+    """Counts of an archive's current objects by state."""
 
     objects: int
     pending: int

@@ -60,7 +60,7 @@ _KINDS = {str: "a text in single quotes", int: "a whole number", date: "a day su
 
 
 class FilterError(Exception):
-    """A filter that cannot be read: `column` (from 0) is where."""
+    """A syntax error in a filter, at `column` (from 0)."""
 
     def __init__(self, problem: str, text: str, column: int) -> None:
         shown = "".join(c if c.isprintable() else " " for c in text)
@@ -172,7 +172,7 @@ class _Parser:
         if len(self._text) > _LONGEST:
             raise FilterError(f"longer than {_LONGEST} characters", self._text[:60], 60)
         if unheld := _UNHELD.search(self._text):
-            problem = "a character that no key or message can hold"
+            problem = "a character that no key or message can contain"
             raise FilterError(problem, self._text, unheld.start())
         at = 0
         while at < len(self._text):

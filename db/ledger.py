@@ -1,4 +1,4 @@
-"""What a worker reads when it begins a chunk, and the bulk write of its results."""
+"""Read a chunk when a worker begins it, and write its results in bulk."""
 
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields

@@ -61,7 +61,7 @@ class PlannedPage:
 
 @dataclass(frozen=True)
 class Whole:
-    """What a complete listing covers: a prefix of an archive, as it was at a time."""
+    """The scope of a complete listing: a prefix of an archive at a time."""
 
     archive_id: int
     prefix: str

@@ -56,7 +56,7 @@ class RunProgress:
 
 @dataclass(frozen=True)
 class ResultFilter:
-    """Which results to read; None is no restriction."""
+    """Restrictions on the results to read; None is no restriction."""
 
     run_id: int | None = None
     archive: str | None = None

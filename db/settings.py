@@ -1,4 +1,4 @@
-"""The settings that the database needs."""
+"""Settings of the database connection."""
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -15,8 +15,8 @@ class DatabaseSettings(BaseSettings):
         "`geotag up` starts a private one when this is not set.",
     )
     database_pool: int = Field(
-        10, ge=1, description="Connections that one process keeps at most (threads share them)."
+        10, ge=1, description="Most connections of one process; its threads share them."
     )
     database_timeout: float = Field(
-        10.0, gt=0, description="Seconds before connecting to the database is given up."
+        10.0, gt=0, description="Longest time for connecting to the database, in seconds."
     )

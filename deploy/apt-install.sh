@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs Debian packages for programs that the local stack runs by itself: the packages' own
-# services are not started, not enabled, and no database cluster of the system's is created.
+# Installs Debian packages whose programs the local stack runs. Does not start or enable the packages'
+# own services, and creates no system database cluster.
 # Usage (as root): apt-install.sh PACKAGE...
 set -eu
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
@@ -16,8 +16,8 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-# Maintainer scripts ask policy-rc.d before they start a service: 101 means no. An administrator's
-# own policy stays.
+# Maintainer scripts ask policy-rc.d before they start a service: 101 forbids it. An existing policy
+# of the administrator is kept.
 if [ ! -e "$policy" ]; then
     made_policy=1
     printf '#!/bin/sh\nexit 101\n' >"$policy"
@@ -30,13 +30,13 @@ new_rabbitmq=
 [ -e /usr/lib/rabbitmq/bin/rabbitmq-server ] || new_rabbitmq=1
 
 get() { apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@"; }
-# The lists of a fresh machine are empty, and those of an old one point at versions long gone.
+# Package lists are empty on a fresh machine, and may name deleted versions on an old one.
 get install -y --no-install-recommends "$@" || {
     get update
     get install -y --no-install-recommends "$@"
 }
 
-# A package's service is enabled for the next boot even when it may not start now.
+# The package enables its service for the next boot, even if policy-rc.d forbids it to start now.
 if [ -n "$new_rabbitmq" ] && [ -e /usr/lib/rabbitmq/bin/rabbitmq-server ] &&
     command -v systemctl >/dev/null; then
     systemctl disable --quiet rabbitmq-server 2>/dev/null || true

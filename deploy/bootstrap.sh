@@ -1,12 +1,12 @@
 #!/bin/sh
-# Makes the virtual environment `.venv` and installs the pinned packages into it.
-# Usage: deploy/bootstrap.sh serve|dev     PYTHON=/path/to/python chooses the interpreter of a new one.
-# A second call, with nothing changed, ends in milliseconds.
+# Creates the virtual environment `.venv` and installs the pinned packages into it.
+# Usage: deploy/bootstrap.sh serve|dev     PYTHON=/path/to/python selects the interpreter.
+# A second call without changes ends in milliseconds.
 set -eu
 cd "$(dirname "$0")/.."
 
 say() { printf 'bootstrap: %s\n' "$*" >&2; }
-fail() { # what is wrong, what to do
+fail() { # problem, advice
     say "$1"
     say "$2"
     exit 1
@@ -19,11 +19,11 @@ dev) locks="-r requirements/dev.txt -r requirements/torch.txt" ;;
 *) fail "usage: deploy/bootstrap.sh serve|dev" "serve runs the system, dev also tests it and makes models" ;;
 esac
 
-# What the environment is made from: the locks, our own metadata, and its place on the disk.
+# Digest of the inputs of the environment: the locks, our metadata, and its path.
 digest=$({ pwd && cat requirements/*.txt pyproject.toml deploy/bootstrap.sh; } | sha256sum | cut -d' ' -f1)
 stamp=.venv/bootstrapped
 if [ -x .venv/bin/python ] && [ -e "$stamp" ]; then
-    # One that was made for `dev` holds all that `serve` needs.
+    # An environment for `dev` has everything that `serve` needs.
     case "$(cat "$stamp")" in "$mode $digest" | "dev $digest") exit 0 ;; esac
 fi
 
@@ -63,7 +63,7 @@ if [ ! -x .venv/bin/python ] || ! supported .venv/bin/python; then
             "install one of them beside it, or name it: make demo PYTHON=/path/to/python3.12"
     fi
     version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')
-    # Debian and Ubuntu keep what `venv` needs in a package of its own.
+    # Debian and Ubuntu package the files that `venv` needs separately.
     "$python" -c 'import ensurepip, venv' 2>/dev/null || install_packages "$version-venv"
     say "creating .venv with $version"
     "$python" -m venv --clear .venv || fail "$python could not create .venv" \

@@ -1,4 +1,4 @@
-"""Errors of the local stack. Each says what is wrong and what to do.
+"""Errors of the local stack. Each has a message and advice.
 
 ```
 StackError                 message, advice

@@ -14,7 +14,7 @@ def _absolute(path: Path) -> Path:
     try:
         return path.expanduser().absolute()
     except RuntimeError:
-        raise ValueError("there is no such user, or no home is known") from None
+        raise ValueError("no such user, or the home folder is unknown") from None
 
 
 Absolute = Annotated[Path, AfterValidator(_absolute)]
@@ -23,7 +23,7 @@ Absolute = Annotated[Path, AfterValidator(_absolute)]
 def _like(pattern: str, example: str) -> AfterValidator:
     """Validate a URL by a pattern, with an error that does not repeat the value.
 
-    A client's own error may: of a password with a bare `/`, a part becomes the "port" it names.
+    A client's error may repeat it: with an unescaped `/`, part of a password is parsed as the port.
     """
 
     def check(value: str | SecretStr | None) -> str | SecretStr | None:
@@ -65,13 +65,13 @@ class StackSettings(BaseSettings):
         2,
         ge=1,
         le=64,
-        description="Worker programs that work on the backfill queue of the local stack.",
+        description="Worker processes on the backfill queue of the local stack.",
     )
     shutdown_grace: float = Field(
         20.0,
         gt=0,
         allow_inf_nan=False,
-        description="the supervisor kills a worker that is still there 15 seconds after it.",
+        description="the supervisor kills a worker that still runs 15 seconds later.",
     )
     triton_venv: Absolute = Field(
         Path(".geotag/triton-venv"),
@@ -88,7 +88,7 @@ class StackSettings(BaseSettings):
         None, description="URL of an existing S3 service; empty to start one."
     )
     s3_access_key: str | None = Field(
-        None, description="Access key of the existing S3; empty to use boto3's own chain."
+        None, description="Access key of the existing S3; empty to use boto3's default chain."
     )
     s3_secret_key: SecretStr | None = Field(None, description="Secret key of that access key.")
     broker_url: Annotated[

@@ -1,1 +1,1 @@
-"""What runs inside Triton, and how it is made. Imports nothing of ours."""
+"""Networks, decoder and releases for Triton. Imports none of our packages."""

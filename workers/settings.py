@@ -16,7 +16,7 @@ class WorkerSettings(BaseSettings):
     )
     s3_region: str = Field("us-east-1", description="Region that requests are signed for.")
     s3_access_key: str | None = Field(
-        None, description="Access key; empty to use boto3's own chain (profile, role, …)."
+        None, description="Access key; empty to use boto3's default chain (profile, role, …)."
     )
     s3_secret_key: SecretStr | None = Field(None, description="Secret key of that access key.")
     s3_timeout: float = Field(
@@ -29,11 +29,11 @@ class WorkerSettings(BaseSettings):
     s3_least_rate: int = Field(
         8 * 2**10,
         ge=1,
-        description="Least average rate of an S3 body, in bytes a second, counted after the first"
-        " GEOTAG_S3_TIMEOUT seconds; a slower body is given up and tried again. Far below any real"
-        " link, also one that many workers share: it ends servers that feed a byte at a time.",
+        description="Least average rate of an S3 body, in bytes per second, counted after the first"
+        " GEOTAG_S3_TIMEOUT seconds. A slower request is aborted and retried. Keep it far below the"
+        " rate of any real link, even one that many workers share.",
     )
-    s3_tries: int = Field(4, ge=1, description="Tries of one S3 request, with back-off between.")
+    s3_tries: int = Field(4, ge=1, description="Tries of one S3 request, with back-off.")
 
     max_bytes: int = Field(
         200 * 2**20, gt=0, description="Largest object, in bytes; larger ones are not downloaded."
@@ -64,14 +64,14 @@ class WorkerSettings(BaseSettings):
         6, ge=1, description="Tries of a chunk's transient failures before they are recorded."
     )
     crash_tries: int = Field(
-        3, ge=1, description="Attempts that may die with their worker before quarantine."
+        3, ge=1, description="Attempts that end with a dead worker before an object is quarantined."
     )
     visibility_timeout: int = Field(
         120,
         ge=10,
-        description="Seconds after which Valkey delivers a chunk again whose worker has died with"
-        " its machine or its parent process (RabbitMQ does so at once). Live workers renew it, so a"
-        " chunk may take longer.",
+        description="Seconds after which Valkey delivers a chunk again if its worker's machine or"
+        " parent process has died. (RabbitMQ does so at once.) Live workers renew the time-out, so"
+        " a chunk may take longer.",
     )
     log_format: Literal["json", "text"] | None = Field(
         None,
@@ -82,8 +82,8 @@ class WorkerSettings(BaseSettings):
         256,
         ge=1,
         le=1000,
-        description="Most backfill chunks at the broker or with workers; the others wait in the"
-        " ledger. A few for each worker process: a new run's first chunk comes after these.",
+        description="Most backfill chunks at the broker or with workers. The others wait in the"
+        " ledger. Set a few per worker process: a new run's first chunk queues behind them.",
     )
     tick_seconds: float = Field(
         5.0,
@@ -101,12 +101,12 @@ class WorkerSettings(BaseSettings):
         30.0,
         gt=0,
         description="Seconds that a worker waits for an unavailable service before it hands its"
-        " chunk back to the queue. Nothing is counted as a failure meanwhile.",
+        " chunk back to the queue. The wait counts as no failure.",
     )
     shutdown_grace: float = Field(
         20.0,
         gt=0,
         allow_inf_nan=False,
-        description="Seconds that a worker has after SIGTERM to finish its chunk; the objects that"
-        " are left then go back to the queue.",
+        description="Seconds that a worker has after SIGTERM to finish its chunk. Unfinished"
+        " objects then go back to the queue.",
     )

@@ -11,7 +11,7 @@ SELECT v.id AS object_version_id,
         WHERE t.object_version_id = v.id
           AND t.release_id = r.release_id
           AND t.code = 'worker_killed'
-          -- A retry starts the count anew.
+          -- A retry resets the count.
           AND t.started_at > coalesce(
               (SELECT max(h.retried_at)
                FROM geotag.retried_outcome h

@@ -1,5 +1,5 @@
 -- The schedules that are due, locked: a concurrent tick skips them. An archive whose last night is
--- still being planned is not due. Nights that it misses meanwhile become one.
+-- still being planned is not due. Its missed nights are merged into one.
 SELECT s.archive_id, s.cron, s.timezone, s.next_at
 FROM geotag.schedule s
 JOIN geotag.archive a ON a.id = s.archive_id

@@ -6,7 +6,7 @@ WITH unfinished AS MATERIALIZED (
            c.published_at IS NOT NULL AS published,
            count(*) AS chunks,
            min(c.published_at) AS published_at,
-           -- Of chunks that a worker has begun since.
+           -- Only chunks that a worker has begun since their publication.
            min(c.heartbeat_at) FILTER (WHERE c.heartbeat_at >= c.published_at) AS heartbeat_at
     FROM geotag.chunk c
     WHERE c.finished_at IS NULL
@@ -18,7 +18,7 @@ waiting AS MATERIALIZED (
     JOIN geotag.run r ON r.id = u.run_id
     JOIN geotag.archive a ON a.id = u.archive_id
 ),
-due AS (  -- as in due_schedules.sql: a night that is held back on purpose raises no alarm
+due AS (  -- as in due_schedules.sql: a night that is delayed on purpose raises no alert
     SELECT s.next_at
     FROM geotag.schedule s
     JOIN geotag.archive a ON a.id = s.archive_id

@@ -1,5 +1,5 @@
--- The chunks of a queue that may go to the broker now, so many that it then holds :most at most (NULL:
--- all). Fair by archive: the archive with the fewest chunks at the broker comes first, so that an
+-- The chunks of a queue that may be published now: so many that at most :most are then at the broker
+-- (NULL: no limit). Fair by archive: archives with the fewest chunks at the broker come first, so an
 -- archive of three chunks does not wait behind one of a hundred thousand. The rows stay locked.
 WITH RECURSIVE waiting (run_id) AS (
     -- From run to run through the index, so that the chunks of a large run are not scanned.
@@ -18,7 +18,7 @@ WITH RECURSIVE waiting (run_id) AS (
     WHERE w.run_id IS NOT NULL
 ),
 open_run AS MATERIALIZED (
-    -- Once a run, not once for each of its chunks.
+    -- Evaluated once per run, not once per chunk.
     SELECT r.id
     FROM waiting w
     JOIN geotag.run r ON r.id = w.run_id

@@ -1,5 +1,5 @@
 -- The run of one night. (archive_id, scheduled_for) is unique, so that a second insert makes none.
--- A night may hold as many objects as its schedule allows, less the unfinished ones of earlier nights.
+-- The limit is that of the schedule, less the unfinished objects of earlier nights.
 INSERT INTO geotag.run (source, queue, release_id, archive_id, scheduled_for,
                         most, opens, closes, timezone)
 SELECT 's3://' || a.bucket || '/' || a.prefix,

@@ -1,5 +1,5 @@
--- The chunks that a queue at the broker should hold and that no worker has a lease on, oldest first, and
--- whether each has waited so long that its message may be lost. Leases are read, not tried: a worker
+-- The published chunks of a queue that no worker has a lease on, oldest first, and whether each has
+-- waited so long that its message may be lost. Leases are read, not tried: a worker
 -- that begins at this moment must not find one taken by us.
 WITH leased AS MATERIALIZED (
     SELECT (l.classid::bigint << 32) | l.objid::bigint AS name

@@ -49,7 +49,7 @@ class Valkey:
 
     @property
     def ports(self) -> Sequence[int]:
-        """Where it listens."""
+        """Return its ports."""
         return [self.folder.port("broker")]
 
     def install(self, report: Report) -> None:
@@ -105,7 +105,7 @@ def _valkey_server() -> Path:
 
 @dataclass(frozen=True)
 class RabbitMQ:
-    """What production runs. GEOTAG_LOCAL_BROKER=rabbitmq chooses it."""
+    """RabbitMQ, as in production. GEOTAG_LOCAL_BROKER=rabbitmq selects it."""
 
     folder: Folder
     name: str = "broker"
@@ -118,7 +118,7 @@ class RabbitMQ:
 
     @property
     def ports(self) -> Sequence[int]:
-        """Where it listens. epmd's port is left out: epmd survives its node and is used again."""
+        """Return its ports, without epmd's, because epmd survives its node and is reused."""
         return [self.folder.port("broker"), self.folder.port("rabbitmq-dist")]
 
     def install(self, report: Report) -> None:

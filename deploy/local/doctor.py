@@ -129,7 +129,7 @@ def _look(service: Service, folder: Folder) -> str:
     supervisor, log = Supervisor(folder), folder.log(service.name)
     if supervisor.is_running():
         if any(state.active for state in supervisor.states(service.name)):
-            advice = f"see {log}; `geotag down` and `geotag up` start it anew"
+            advice = f"see {log}; `geotag down` and `geotag up` restart it"
             return health.answers(service.name, service.check, advice)
         require_free(service.name, service.ports, folder.ports_file)
         raise ServiceDown(f"{service.name} is not running", f"`geotag up` starts it; see {log}")

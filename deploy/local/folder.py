@@ -53,7 +53,7 @@ class Folder:
         """Make the folder. Raises StackError where it cannot be made or written."""
         try:
             self.logs.mkdir(parents=True, exist_ok=True)
-            # Traversable for root's unprivileged PostgreSQL user, listed by nobody else.
+            # Others may traverse but not list it: root's PostgreSQL runs as another user.
             self.root.chmod(0o711 if os.geteuid() == 0 else 0o700)
             self.logs.chmod(0o700)
             self._lock_file.touch()

@@ -1,4 +1,4 @@
-"""Choose free loopback ports, and say which program has one of ours."""
+"""Choose free loopback ports, and report which program occupies a port."""
 
 import errno
 import random
@@ -53,7 +53,7 @@ def require_free(service: str, ports: Iterable[int], ports_file: Path) -> None:
 
 
 def owner_of(port: int) -> str:
-    """Return who listens on this port, in words. Other users' programs may be hidden from us."""
+    """Return the program that listens on a port, in words. Other users' programs may be hidden."""
     try:
         listening = psutil.net_connections("tcp")
     except psutil.AccessDenied:

@@ -111,7 +111,7 @@ class Postgres:
 
     @property
     def ports(self) -> Sequence[int]:
-        """Where it listens."""
+        """Return its ports."""
         return [self.folder.port(self.name)]
 
     def install(self, report: Report) -> None:

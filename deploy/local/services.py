@@ -1,4 +1,4 @@
-"""Which servers the stack starts, and which exist because their URL is set."""
+"""Decide which servers the stack starts, and which exist already because their URL is set."""
 
 from collections.abc import Callable
 from functools import partial
@@ -29,7 +29,7 @@ def own_services(
 def existing_servers(settings: StackSettings, folder: Folder) -> dict[str, Callable[[], str]]:
     """Return name and check of each server whose URL is set.
 
-    A URL from our own `stack.env` does not count: somebody loaded that file into the shell.
+    A URL from the stack's own `stack.env` does not count: the file may be loaded into the shell.
     """
     ours = folder.read_stack_env().values()
     secret_key = settings.s3_secret_key.get_secret_value() if settings.s3_secret_key else None

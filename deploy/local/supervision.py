@@ -131,7 +131,7 @@ class Supervisor:
         """Start the program's processes that are not active, without waiting."""
         proxy = self._require()
         for state in self.states(name):
-            if not state.active:  # in BACKOFF it may have started meanwhile
+            if not state.active:  # in BACKOFF it may have started since
                 try:
                     proxy.startProcess(f"{state.program}:{state.name}", False)
                 except xmlrpc.client.Fault as fault:

@@ -94,7 +94,7 @@ class Triton:
     def prepare(self, report: Report) -> Program:
         """Return the program that serves the model repository."""
         if self.repository is None:
-            raise ValueError("a Triton that is to be started needs its model repository")
+            raise ValueError("starting Triton needs a model repository")
         self.repository.mkdir(parents=True, exist_ok=True)
         home = self.folder.root / "triton"
         home.mkdir(exist_ok=True)

@@ -29,7 +29,7 @@ _MERGE_BLOCK = 1 << 9
 
 @dataclass(frozen=True)
 class Limits:
-    """How many photographs a cell may hold. The published name ``50_5000`` means 50 to 5,000."""
+    """Least and most photographs of a cell. The published name ``50_5000`` means 50 to 5,000."""
 
     min_count: int
     max_count: int

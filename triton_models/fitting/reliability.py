@@ -36,7 +36,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class ConfidenceReport:
-    """How well confidences tell right answers from wrong ones, compared with the best constant.
+    """Scores of confidences as predictions of right answers, compared with the best constant.
 
     The best constant is the share of right answers in the same data. Stating it for every answer is
     perfectly calibrated and carries no information.
@@ -56,7 +56,7 @@ class ConfidenceReport:
 
 @dataclass(frozen=True)
 class RegionReport:
-    """How often regions of one level contain the true position, and how large they are."""
+    """Coverage and size of regions of one level."""
 
     level: float
     count: int

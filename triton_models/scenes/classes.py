@@ -5,4 +5,4 @@ from typing import Literal, get_args
 Scene = Literal["indoor", "natural", "urban"]
 
 SCENES: tuple[Scene, ...] = get_args(Scene)
-"""In the order of the scene head's classes, of the SCENE tensor, and of ``S3_Label`` 0, 1, 2."""
+"""Scenes in the order of the scene head's classes, the SCENE tensor, and ``S3_Label`` 0, 1, 2."""

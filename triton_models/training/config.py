@@ -41,7 +41,7 @@ class Data(_Section):
         ("train", ""), description="Rows with one of these in their column split are trained on."
     )
     validation_splits: tuple[str, ...] = Field(
-        ("validation",), description="Rows with one of these are what accuracy is measured on."
+        ("validation",), description="Accuracy is measured on the rows with one of these."
     )
     fit: Literal["crop", "squash"] = Field(
         "crop",
@@ -54,7 +54,7 @@ class Data(_Section):
         " with a JSON beside it that lists its classes; not needed with branches = rgb.",
     )
     cache: Path = Field(
-        Path("class-maps"), description="Folder in which class maps are kept, between runs too."
+        Path("class-maps"), description="Folder of the cached class maps, shared by runs."
     )
     processes: int = Field(
         2, ge=0, description="Processes that decode pictures; 0: the training process itself."
@@ -96,11 +96,9 @@ class Augmentation(_Section):
     """[augmentation]: how a photograph varies; its class map is warped alike."""
 
     area: tuple[float, float] = Field(
-        (0.35, 1.0), description="Smallest and largest share of the picture's area that is cut."
+        (0.35, 1.0), description="Smallest and largest share of the picture's area in a crop."
     )
-    aspect: float = Field(
-        1.33, ge=1, description="Largest factor by which a cut's sides differ, either way."
-    )
+    aspect: float = Field(1.33, ge=1, description="Largest ratio of a crop's sides.")
     mirror: float = Field(0.5, ge=0, le=1, description="Probability of a mirror image.")
     rotation: float = Field(0.0, ge=0, le=180, description="Largest rotation, degrees.")
     colour: float = Field(

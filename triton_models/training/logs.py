@@ -24,7 +24,7 @@ _COLUMNS = (
 
 
 class Logs:
-    """Writes the logs of a run from a step on; lines of later steps (before a kill) are dropped."""
+    """Writer of a run's logs from a step on. Lines of later steps (before a kill) are dropped."""
 
     def __init__(self, folder: Path, step: int) -> None:
         self._lines = _Table(folder / "log.csv", _COLUMNS, step)

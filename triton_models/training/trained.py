@@ -99,7 +99,7 @@ class Trained:
 
     @property
     def scenes(self) -> tuple[str, ...]:
-        """Names of the scene head's classes."""
+        """Return the names of the scene head's classes."""
         return tuple(self.description["config"]["data"]["scenes"])
 
     def rows(self, split: str) -> list[Row]:

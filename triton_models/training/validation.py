@@ -47,9 +47,9 @@ def validate(
                 hierarchy.fine.latitude[cells],
             )[good]
         )
-    away = np.concatenate(distances)
+    km = np.concatenate(distances)
     found = {f"loss_{head}": float(x) for head, x in zip(HEADS, losses / labelled, strict=True)}
-    found |= {f"within_{r:g}_km": float(np.mean(away <= r)) for r in RADII_KM if len(away)}
+    found |= {f"within_{r:g}_km": float(np.mean(km <= r)) for r in RADII_KM if len(km)}
     return {name: value for name, value in found.items() if np.isfinite(value)}
 
 

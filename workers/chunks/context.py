@@ -47,7 +47,7 @@ class WorkerContext:
 
     @cached_property
     def threads(self) -> ThreadPoolExecutor:
-        """As many threads as objects may be in flight."""
+        """Return the thread pool, with one thread per object in flight."""
         return ThreadPoolExecutor(self.settings.in_flight, thread_name_prefix="object")
 
     @cached_property

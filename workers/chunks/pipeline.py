@@ -115,7 +115,7 @@ class Pipeline:
 
     def _fetch(self, obj: ArchiveObject) -> Fetched:
         if not obj.etag:
-            # A manifest named a key that was not there; head() raises what is wrong with it.
+            # The key of a manifest was missing at planning; head() raises the error if it still is.
             self._s3.head(obj.bucket, obj.key)
             raise ObjectChanged("the object was not there when it was planned; plan again")
         return self._s3.fetch(obj, self._settings.max_bytes)

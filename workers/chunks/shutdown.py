@@ -50,7 +50,7 @@ class Deadline:
         return self._at is not None and time.monotonic() >= self._at
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, but at most half a second beyond the deadline, even one that is set meanwhile."""
+        """Sleep, but end half a second after a deadline at most, even one set during the sleep."""
         until = time.monotonic() + seconds
         while not self.passed() and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, _STEP_SECONDS))

@@ -36,11 +36,11 @@ def register(app: Celery, context: WorkerContext) -> None:
                     log.warning("chunk %d goes back to the queue: %s", chunk_id, end.handed_back)
                     publish(app, queue, chunk_id, delivery, objects, end.last_handed_back)
             except BrokerUnavailable as error:
-                # The broker still has this message, and delivers it again when it is back.
+                # The broker still has this message, and delivers it again when it is available.
                 raise Reject(error.message, requeue=True) from error
             except Exception as error:
-                # The process's edge. Celery acknowledges a task that raised: the chunk would be
-                # lost until somebody plans again.
+                # The process's edge. Celery acknowledges a task that raises, so the chunk would
+                # be lost until its source is planned again.
                 log.exception("chunk %d: internal error", chunk_id)
                 try:
                     record_fault(context, chunk_id, delivery, error)

@@ -36,7 +36,7 @@ _REFUSED = {"INVALID_ARGUMENT", "OUT_OF_RANGE"}
 
 @dataclass(frozen=True)
 class ServedRelease:
-    """What Triton's model configuration says of a release."""
+    """A release as Triton's model configuration describes it."""
 
     name: str
     digest: str
@@ -79,7 +79,7 @@ class TritonClient:
             ReleaseNotServed: Triton does not know the model, or serves another build of it.
             InferenceMalformed: the model is not a release's.
         """
-        served = self._served  # another thread may reset it meanwhile
+        served = self._served  # read once: another thread may reset it
         if served is None:
             try:
                 config = self._client.get_model_config(
@@ -114,7 +114,7 @@ class TritonClient:
             self._check_that_a_blank_is_accepted(pixels.shape, refused)
             raise
         if self._digest not in (None, prediction.release_digest):
-            self._served = None  # the release was exchanged: ask again what is served
+            self._served = None  # the release was replaced: read the configuration again
             raise ReleaseNotServed(
                 f"{self._model} answers as {prediction.release_digest[:12]}; the ledger's digest is"
                 f" {str(self._digest)[:12]}"

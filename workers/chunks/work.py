@@ -60,7 +60,7 @@ _TIMED_OUT = {"57014", "25P04"}  # SQLSTATEs: statement_timeout (or cancelled), 
 
 @dataclass(frozen=True)
 class End:
-    """How work on a message ended.
+    """The end of the work on a message.
 
     Args:
         handed_back: why the message must come again; None where it is done with.
@@ -118,7 +118,7 @@ def _work_begun(context: WorkerContext, lease: Lease, chunk: ledger.Chunk) -> En
 def record_fault(context: WorkerContext, chunk_id: int, delivery: int, error: Exception) -> None:
     """Record an internal error that ended a chunk, for its objects without an outcome.
 
-    Nothing is recorded if another worker has begun the chunk meanwhile: it records the outcomes.
+    Nothing is recorded if another worker has begun the chunk since: that one records outcomes.
     """
     lease = _lease_again(context, chunk_id)
     if lease is None:
@@ -128,7 +128,7 @@ def record_fault(context: WorkerContext, chunk_id: int, delivery: int, error: Ex
         chunk = ledger.begin_chunk(context.engine, chunk_id, delivery, sys.maxsize)
         internal = InternalError(f"{type(error).__name__}: {error}")
         results = [failure(obj, internal) for obj in chunk.objects] if chunk else []
-        ledger.write_results(context.engine, chunk_id, results)
+        _write_results(context, chunk_id, results)
     finally:
         lease.release()
 
@@ -165,6 +165,15 @@ def retry_ledger(context: WorkerContext, ask: Callable[[], T]) -> T:
 def _ledger_unavailable(error: SQLAlchemyError) -> LedgerUnavailable:
     reason = str(getattr(error, "orig", error)).strip().partition("\n")[0]
     return LedgerUnavailable(f"the database is unavailable: {reason}")
+
+
+def _write_results(context: WorkerContext, chunk_id: int, results: Sequence[Result]) -> None:
+    """Write results in one transaction, and count them."""
+    with metrics.stage("write"):
+        ledger.write_results(context.engine, chunk_id, results)
+    for result in results:
+        if result.state is not None:
+            metrics.OBJECTS.labels(result.state, result.code or "").inc()
 
 
 def _timed_out(error: LedgerUnavailable) -> bool:
@@ -343,7 +352,7 @@ class _ChunkWork:
         A result that the database refuses fails alone.
         """
         try:
-            retry_ledger(self.context, lambda: self._write_together(results))
+            self._write_together(results)
         except LedgerUnavailable as error:
             if len(results) < 2 or self.context.deadline.passed() or not _timed_out(error):
                 raise
@@ -367,11 +376,8 @@ class _ChunkWork:
                 content=None,
                 geotag=None,
             )
-            retry_ledger(self.context, lambda: self._write_together([bare]))
+            self._write_together([bare])
 
     def _write_together(self, results: Sequence[Result]) -> None:
-        with metrics.stage("write"):
-            ledger.write_results(self.context.engine, self.lease.chunk_id, results)
-        for result in results:
-            if result.state is not None:
-                metrics.OBJECTS.labels(result.state, result.code or "").inc()
+        chunk_id = self.lease.chunk_id
+        retry_ledger(self.context, lambda: _write_results(self.context, chunk_id, results))

@@ -27,7 +27,7 @@ class CursorRefused(Exception):
 
 @dataclass(frozen=True)
 class Source:
-    """What a run lists.
+    """The source of a run: what it lists.
 
     Args:
         name: in the ledger; sources of the same name are the same.

@@ -1,11 +1,11 @@
 """Check that an S3 endpoint is at an address that may be connected to.
 
-Whoever owns an endpoint's DNS name decides what it resolves to. A name that resolves to a private
+The owner of an endpoint's DNS name decides what it resolves to. A name that resolves to a private
 address (this machine, its network, a cloud's metadata service) is refused unless the archive was
 registered with --allow-private. The check runs at registration and again at use.
 
 A checked endpoint must use HTTPS. If its name changes its address between the check and the
-connection, the TLS handshake fails: the certificate proves who answers.
+connection, the TLS handshake fails, because the certificate authenticates the server.
 """
 
 import ipaddress

@@ -119,7 +119,7 @@ def s3_error(status: int | None, code: str, what: str) -> GeotagError:
     if status == 405 or code in ("NoSuchKey", "NoSuchVersion"):
         return ObjectMissing(said)
     if status == 404:
-        # S3 says what is not there. Whatever answers so is not S3: a proxy in front of it, say.
+        # S3 names the missing thing in the error code. An answer without one is a proxy's, say.
         return ArchiveUnavailable(said)
     if status == 412:
         return ObjectChanged(said)

@@ -18,7 +18,7 @@ OBJECTS = Counter("geotag_objects", "Objects that got an outcome.", ["state", "c
 ATTEMPTS = Counter("geotag_attempts", "Objects taken up, once for each delivery of their chunk.")
 RETRIES = Counter("geotag_retries", "Tries that ended in a transient error.", ["code"])
 CRASHES = Counter("geotag_worker_crashes", "Chunks found whose worker had died with them.")
-CHUNKS = Gauge("geotag_chunks_in_flight", "Chunks in hand.", multiprocess_mode="livesum")
+CHUNKS = Gauge("geotag_chunks_in_flight", "Chunks in progress.", multiprocess_mode="livesum")
 LISTED = Counter("geotag_listed_objects", "Photographs that a planner came across.")
 PLANNED = Counter("geotag_planned_objects", "Objects that a planner put into chunks.")
 PUBLISHED = Counter("geotag_published_chunks", "Chunks sent to the broker.", ["queue"])
