@@ -94,9 +94,7 @@ def _handler(proxy: Proxy) -> type[BaseHTTPRequestHandler]:
             kept = {
                 name: value for name, value in headers.items() if name.lower() not in _HOP_BY_HOP
             }
-            if (
-                self.command != "HEAD"
-            ):  # its Content-Length is that of a body that HEAD does not send
+            if self.command != "HEAD":  # HEAD sends the length only
                 kept = {n: v for n, v in kept.items() if n.lower() != "content-length"}
                 kept["Content-Length"] = str(len(data))
             self.send_response_only(status)

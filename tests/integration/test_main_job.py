@@ -116,9 +116,7 @@ def test_changed_object_gets_a_new_version_and_keeps_the_old_one(
     assert results(running, bucket)["a.jpg"].code == "not_an_image"
     assert outcomes_of(running, bucket)["a.jpg"] == 2  # one for each version
 
-    upload(
-        running, bucket, {"a.jpg": good["plain.jpg"]}
-    )  # the former bytes again: they have a result
+    upload(running, bucket, {"a.jpg": good["plain.jpg"]})  # the former bytes: they have a result
     done = geotag("run", f"s3://{bucket}")
     assert done.returncode == 0
     assert "1 done before" in done.stdout

@@ -171,9 +171,7 @@ def test_queues_exist_and_are_quorum_queues(second: dict[str, str], name: str) -
     settings = WorkerSettings(broker_url=SecretStr(second["GEOTAG_BROKER_URL"]))
     (wanted,) = (queue for queue in make_app(settings).conf.task_queues if queue.name == name)
     with Connection(second["GEOTAG_BROKER_URL"]) as connection:
-        wanted.bind(connection.channel()).queue_declare(
-            passive=True
-        )  # raises NotFound if it does not exist
+        wanted.bind(connection.channel()).queue_declare(passive=True)  # NotFound if it is missing
         classic = wanted.queue_arguments | {"x-queue-type": "classic"}
         queue = Queue(name, channel=connection.channel(), queue_arguments=classic)
         with pytest.raises(

@@ -290,7 +290,7 @@ def test_restarted_workers_get_a_new_credential(
     assert having == {name for name in pids(settings) if name.startswith(("worker", "beat"))}
 
 
-def test_status_with_one_stopped_server(settings: StackSettings) -> None:
+def test_doctor_names_one_stopped_server(settings: StackSettings) -> None:
     stack.stop_service(settings, "broker")
     wrong = {check.name: check.detail for check in doctor.checks(settings) if not check.ok}
     stack.start_service(settings, "broker")
@@ -326,9 +326,7 @@ def test_rabbitmq_beside_servers_that_exist(
             assert jobs.get(timeout=10).payload == {"chunk": 3}
     finally:
         stack.delete(settings)
-    assert (
-        find_strays(settings.data_dir) == []
-    )  # epmd too, which leaves the process group of its node
+    assert find_strays(settings.data_dir) == []  # not even epmd, which leaves its node's group
 
 
 def test_port_taken_by_another_process_is_reported(settings: StackSettings, models: Path) -> None:

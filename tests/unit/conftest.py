@@ -1,4 +1,4 @@
-"""moto's S3 server in this process. Unlike the local stack's it keeps every key unchanged."""
+"""Run moto's S3 server in this process. Unlike the local stack's, it keeps every key unchanged."""
 
 import logging
 import uuid

@@ -1,4 +1,4 @@
-"""Activating: what is decided under the lock, and what is only reported."""
+"""Activation of releases: decisions under the lock, and failures that are only reported."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from geotag.releases import lifecycle
 
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is asked of a ledger with the releases `new`, active, and `old`, active before."""
+    """Record the calls to a ledger in which `new` is the active release and `old` the previous."""
     seen: list[str] = []
 
     @contextmanager
@@ -56,15 +56,15 @@ def context() -> Any:
 def test_a_rollback_chooses_its_target_under_the_lock(
     events: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another activation just before it would else be undone, or rolled back to itself."""
+    """Otherwise it could undo a concurrent activation, or roll back to the active release."""
     monkeypatch.setattr(model_control, "unload", lambda _url, _model: None)
     assert lifecycle.rollback(context()) == ("new", "old", "old")
     assert events[:4] == ["lock", "read before", "serve old", "activate old"]
     assert events[-1] == "unlock"
-    assert events.count("lock") == 1  # the session's lock is not taken twice
+    assert events.count("lock") == 1  # the session takes the lock once
 
 
-def test_an_activation_stands_where_triton_does_not_unload_another(
+def test_an_activation_stands_although_triton_fails_to_unload_another(
     events: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def unload(_url: str, model: str) -> None:
@@ -75,7 +75,9 @@ def test_an_activation_stands_where_triton_does_not_unload_another(
     said: list[str] = []
     assert lifecycle.activate(context(), "old", said.append) == ("new", "old")
     assert "activate old" in events
-    assert [e for e in events if e.startswith("remove")] == ["remove oldest"]  # older: next time
+    assert [e for e in events if e.startswith("remove")] == [
+        "remove oldest"
+    ]  # older than this release: left to the next activation
     assert len(said) == 1
     assert "release older stays loaded until the next activation" in said[0]
     assert "Deadline Exceeded" in said[0]

@@ -1,4 +1,4 @@
-"""The Celery application: what it guarantees, on which broker, and a broker that is unavailable."""
+"""The Celery application: guarantees on each broker, and a broker that is unavailable."""
 
 import socket
 from typing import Any
@@ -35,7 +35,7 @@ VALKEY = "redis://:password@127.0.0.1:1/0"
 
 
 @pytest.mark.parametrize("url", [RABBITMQ, VALKEY])
-def test_a_message_goes_when_its_chunk_is_done_and_not_before(url: str) -> None:
+def test_a_message_is_acknowledged_after_its_chunk(url: str) -> None:
     conf = make_app(settings(url)).conf
     assert conf.task_acks_late
     assert conf.task_reject_on_worker_lost
@@ -45,7 +45,7 @@ def test_a_message_goes_when_its_chunk_is_done_and_not_before(url: str) -> None:
     assert conf.task_serializer == "json"
 
 
-def test_rabbitmq_queues_are_quorum_queues_with_a_way_out() -> None:
+def test_rabbitmq_queues_are_quorum_queues_with_a_dead_letter_queue() -> None:
     queues = {queue.name: queue for queue in make_app(settings(RABBITMQ)).conf.task_queues}
     names = {at_broker(queue) for queue in QUEUES}
     assert names < set(queues)
@@ -59,20 +59,20 @@ def test_rabbitmq_queues_are_quorum_queues_with_a_way_out() -> None:
     assert make_app(settings(RABBITMQ)).conf.broker_transport_options == {"confirm_publish": True}
 
 
-def test_valkey_gives_a_chunk_back_as_the_settings_say() -> None:
+def test_valkey_redelivers_after_the_visibility_timeout_of_the_settings() -> None:
     conf = make_app(settings(VALKEY, visibility_timeout=77)).conf
     assert conf.broker_transport_options["visibility_timeout"] == 77
     assert {queue.name for queue in conf.task_queues} == {at_broker(queue) for queue in QUEUES}
 
 
 @pytest.mark.parametrize("scheme", ["amqps", "rediss"])
-def test_encrypted_brokers_are_of_their_kind(scheme: str) -> None:
+def test_kind_of_an_encrypted_broker(scheme: str) -> None:
     queues = make_app(settings(f"{scheme}://u:p@host:1/0")).conf.task_queues
     is_quorum = any("x-queue-type" in (queue.queue_arguments or {}) for queue in queues)
     assert is_quorum == (scheme == "amqps")
 
 
-def test_the_password_is_not_in_what_the_application_shows() -> None:
+def test_the_application_never_shows_the_password() -> None:
     app = make_app(settings("redis://:hunter2@127.0.0.1:1/0"))
     assert "hunter2" not in repr(app) + repr(app.connection()) + str(app.conf.humanize())
 
@@ -89,7 +89,7 @@ def test_message_names_its_chunk_and_its_objects() -> None:
     assert keywords.items() >= expected.items()
 
 
-def test_messages_that_wait_are_counted_by_queue() -> None:
+def test_waiting_messages_are_counted_by_queue() -> None:
     app = make_app(settings("memory://"))
     with app.connection_for_write() as connection:
         connection.SimpleQueue(at_broker(BACKFILL)).clear()
@@ -108,7 +108,7 @@ def free_port() -> int:
 @pytest.mark.parametrize(
     "url", ["redis://:hunter2@127.0.0.1:{}/0", "amqp://u:hunter2@127.0.0.1:{}/v"]
 )
-def test_broker_that_is_away_is_said_without_its_password(url: str, free_port: int) -> None:
+def test_unavailable_broker_is_reported_without_its_password(url: str, free_port: int) -> None:
     app = make_app(settings(url.format(free_port)))
     for ask in (lambda: publish(app, BACKFILL, 1, 1, (1,)), lambda: queued(app, BACKFILL)):
         with pytest.raises(BrokerUnavailable) as caught:
@@ -117,7 +117,7 @@ def test_broker_that_is_away_is_said_without_its_password(url: str, free_port: i
 
 
 @pytest.mark.parametrize("error", [MessageNacked(), PreconditionFailed("inequivalent arg")])
-def test_broker_that_refuses_is_away(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusing_broker_is_unavailable(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     app = make_app(settings())
 
     def refuse(*_arguments: Any, **_keywords: Any) -> None:
@@ -141,7 +141,7 @@ def test_a_worker_declares_its_queues_and_delays_nothing(url: str) -> None:
 
 @pytest.mark.parametrize("url", [RABBITMQ, VALKEY])
 def test_channel_that_the_broker_closes_does_not_end_the_worker(url: str) -> None:
-    """RabbitMQ closes it when a chunk takes longer than its consumer_timeout."""
+    """RabbitMQ closes a channel when a chunk takes longer than its consumer_timeout."""
     assert make_app(settings(url)).conf.broker_channel_error_retry is True
 
 

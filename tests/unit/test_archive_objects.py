@@ -1,4 +1,4 @@
-"""URLs, and what is left out of an archive."""
+"""S3 URLs, and objects that listings leave out."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""What a model card's figures rest on: no answer is read with a calibration that has seen it."""
+"""Figures of a model card: each answer is read with a calibration fitted without it."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ HIERARCHY, _ = build_hierarchy(
 
 
 def answers() -> list[ScoredAnswer]:
-    """Three of four are sure and right, the others as sure and wrong."""
+    """Answers that are all equally sure; three of four are right."""
     partitions, found = HIERARCHY.partitions, []
     for k in range(COUNT):
         place = PLACES[k % 3]
@@ -50,7 +50,7 @@ def test_every_answer_is_read_with_a_calibration_fitted_on_the_other_folds(
     def noting(hierarchy: object, photographs: list[Scored]) -> object:
         found = fit(HIERARCHY, photographs)
         fitted.append(photographs)
-        # A mark by which its readings are known.
+        # Marks the readings of this calibration.
         marked = replace(found.calibration, abstain_below=len(fitted) / 10)
         return replace(found, calibration=marked)
 

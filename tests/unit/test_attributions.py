@@ -58,7 +58,7 @@ def test_the_model_card_of_landmarks_is_short_and_links_to_its_attributions() ->
 
 @dataclass(frozen=True)
 class Photographs:
-    """What the list reads of a study's photographs."""
+    """The attributes of a study's photographs that the list reads."""
 
     titles: tuple[str, ...]
 

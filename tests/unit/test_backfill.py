@@ -1,4 +1,4 @@
-"""The planner's own bookkeeping; the ledger is a stand-in that records what it is asked."""
+"""The planner's bookkeeping, with a stand-in for the ledger that records its calls."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ ARCHIVE = RegisteredArchive("a", "", "b", id=3)
 
 
 class Ledger:
-    """What `db.runs` and `db.planning` were asked, in order; each page becomes one chunk."""
+    """Records calls of `db.runs` and `db.planning` in order; each page becomes one chunk."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[Any] = []
@@ -83,7 +83,7 @@ def planner() -> Planner:
 
 
 def source(*pages: list[str], breaks: Exception | None = None) -> Source:
-    """Pages of keys; the cursor is the number of the page. With `breaks`, it ends so."""
+    """Return a source of pages of keys; the cursor is the page number. It ends with `breaks`."""
 
     def listed(cursor: Cursor | None) -> Iterator[ListedPage]:
         if cursor == {"stale": True}:
@@ -115,7 +115,7 @@ def test_pages_are_published_as_they_are_planned(ledger: Ledger) -> None:
     assert done == Planned(5, Totals(listed=3), planned=3, vanished=2)
 
 
-def test_a_listing_that_breaks_off_leaves_the_run_open(ledger: Ledger) -> None:
+def test_an_interrupted_listing_leaves_the_run_open(ledger: Ledger) -> None:
     with pytest.raises(ArchiveUnavailable):
         planner().plan(source(["x"], breaks=ArchiveUnavailable("away")), "backfill")
     assert ("page", ["x"]) in ledger.calls
@@ -128,24 +128,24 @@ def test_planning_goes_on_from_the_cursor(ledger: Ledger) -> None:
     assert [call for call in ledger.calls if call[0] == "page"] == [("page", ["y"])]
 
 
-def test_a_cursor_that_is_refused_begins_again(ledger: Ledger) -> None:
+def test_a_refused_cursor_restarts_the_listing(ledger: Ledger) -> None:
     ledger.cursor = {"stale": True}
     done = planner().plan(source(["x"], ["y"]), "backfill")
     assert "start over" in ledger.calls
     assert done.totals.listed == 2
 
 
-def test_no_more_than_the_run_may_hold(ledger: Ledger) -> None:
+def test_planning_stops_at_the_limit_of_the_run(ledger: Ledger) -> None:
     ledger.limit = 3
     done = planner().plan(source(["a", "b"], ["c", "d"], ["e"]), "backfill")
     pages = [call for call in ledger.calls if call[0] == "page"]
     assert pages == [("page", ["a", "b"]), ("page", ["c"])]
-    # It did not see all of the archive: nothing has vanished.
+    # The listing is incomplete, so no object has vanished.
     assert ("close", None) in ledger.calls
     assert (done.planned, done.vanished) == (3, 0)
 
 
-def test_a_run_that_is_stopped_is_left_where_it_is(ledger: Ledger) -> None:
+def test_a_stopped_run_keeps_its_cursor(ledger: Ledger) -> None:
     ledger.stop_after = 1
     with pytest.raises(RunStopped):
         planner().plan(source(["a"], ["b"]), "backfill")

@@ -1,4 +1,4 @@
-"""Celery beat with our scheduler, at a broker in memory."""
+"""Celery beat with our scheduler and an in-memory broker."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ def app() -> Iterator[Celery]:
 
 
 def tick(scheduler: Scheduler) -> None:
-    """Send whatever entry there is, due or not."""
+    """Send every entry, due or not."""
     for entry in scheduler.schedule.values():
         scheduler.apply_entry(entry, producer=scheduler.producer)
 
@@ -30,7 +30,7 @@ def waiting(app: Celery) -> list[int]:
     return [queued(app, queue) for queue in TICKS.values()]
 
 
-def test_beat_has_our_two_messages_and_nothing_else(app: Celery) -> None:
+def test_beat_sends_our_two_messages_only(app: Celery) -> None:
     schedule = Scheduler(app).schedule
     assert {entry.task for entry in schedule.values()} == set(TICKS)
     assert {entry.schedule.seconds for entry in schedule.values()} == {7.0}
@@ -51,15 +51,15 @@ def test_no_message_is_sent_where_one_waits(app: Celery) -> None:
     assert waiting(app) == [1, 1]
 
 
-def test_beat_outlives_its_broker(
+def test_beat_survives_an_unavailable_broker(
     app: Celery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def away(*_arguments: object) -> int:
+    def unavailable(*_arguments: object) -> int:
         raise ConnectionError
 
     scheduler = Scheduler(app)
     with monkeypatch.context() as outage:
-        outage.setattr("workers.broker.beat.queued", away)
+        outage.setattr("workers.broker.beat.queued", unavailable)
         tick(scheduler)
     assert "Message Error" in caplog.text
     tick(scheduler)

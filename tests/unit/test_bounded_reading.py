@@ -1,6 +1,6 @@
-"""Inventories and manifests that unpack to far more than they are.
+"""Inventories and manifests that unpack to many times their size.
 
-Each file is read in a process of its own, whose peak memory is measured.
+Each file is read in its own process, whose peak memory is measured.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ _MEBIBYTE = 2**20
 _MOST = 250 * _MEBIBYTE
 """More than reading any file may take, and less than the smallest bomb unpacks to."""
 
-# Reads the manifest, or the inventory, at a path; prints what came of it and the peak's growth.
+# Reads a manifest or inventory at a path; prints the result and the growth of peak memory.
 _READER = """
 import re, resource, sys
 from pathlib import Path
@@ -56,7 +56,7 @@ print(peak() - before, said)
 
 
 def read(path: Path) -> tuple[int, str]:
-    """The growth of the reading process's peak memory, in bytes, and what came of it."""
+    """Return the growth of the reading process's peak memory, in bytes, and the result."""
     done = subprocess.run(
         [sys.executable, "-c", _READER, str(path)], capture_output=True, text=True, check=False
     )
@@ -70,7 +70,7 @@ Write = Callable[..., Path]
 
 @pytest.fixture(params=["manifest", "inventory"])
 def write(request: pytest.FixtureRequest, tmp_path: Path) -> Write:
-    """Writes a column of keys as a manifest, or as an inventory of the bucket `photos`."""
+    """Write a column of keys as a manifest, or as an inventory of the bucket `photos`."""
 
     def manifest(keys: pyarrow.Array, **options: Any) -> Path:
         if encoding := options.pop("column_encoding", None):
@@ -117,7 +117,7 @@ def inventory_of(folder: Path, file: str, form: str, schema: str) -> Path:
 
 
 def smaller(path: Path, most: int) -> None:
-    """Assert that a file is as small as a bomb is, beside what it unpacks to."""
+    """Assert that a file is small in relation to its unpacked size."""
     size = sum(file.stat().st_size for file in path.parent.iterdir())
     assert size < most
 
@@ -138,7 +138,7 @@ def test_a_page_that_unpacks_to_300_megabytes_is_refused(write: Write) -> None:
 
 
 def test_a_long_value_that_each_row_repeats_is_refused(write: Write) -> None:
-    """A dictionary of one value is small, and a thousand rows of it are not."""
+    """A dictionary with one long value is small; a thousand rows of that value are not."""
     value = pyarrow.array(["s3://photos/" + "x" * _MEBIBYTE])
     rows = pyarrow.repeat(pyarrow.scalar(0, pyarrow.int32()), 3000)
     path = write(pyarrow.DictionaryArray.from_arrays(rows, value))
@@ -149,7 +149,7 @@ def test_a_long_value_that_each_row_repeats_is_refused(write: Write) -> None:
 
 
 def test_values_that_share_their_beginnings_are_refused(write: Write) -> None:
-    """DELTA_BYTE_ARRAY stores of each value only how it differs from the one before."""
+    """DELTA_BYTE_ARRAY stores each value as its difference from the previous one."""
     keys = pyarrow.repeat("s3://photos/" + "x" * _MEBIBYTE, 300)
     path = write(keys, use_dictionary=False, column_encoding="DELTA_BYTE_ARRAY")
     smaller(path, 4 * _MEBIBYTE)
@@ -181,7 +181,7 @@ def stated_size(path: Path) -> int:
 
 
 def zigzag(number: int) -> bytes:
-    """An integer in Thrift's compact protocol."""
+    """Encode an integer in Thrift's compact protocol."""
     number <<= 1
     out = bytearray()
     while number > 127:
@@ -191,13 +191,13 @@ def zigzag(number: int) -> bytes:
 
 
 def padded(varint: bytes, length: int) -> bytes:
-    """The same integer in more bytes."""
+    """Encode the same integer in more bytes."""
     more = length - len(varint)
     return bytes([*varint[:-1], varint[-1] | 128, *[128] * (more - 1), 0]) if more else varint
 
 
 def test_a_quoted_row_without_an_end_is_refused(tmp_path: Path) -> None:
-    """Each line ends one cell and begins the next, so that the row goes on with the file."""
+    """Each line ends one cell and begins the next, so the row is as long as the file."""
     lines = b'"\n' + b'","cell\n' * 4_000_000
     path = tmp_path / "manifest.csv"
     path.write_bytes(lines)

@@ -1,4 +1,4 @@
-"""The model repository: pinned steps, the contract's names, releases side by side, targets."""
+"""The model repository: pinned steps, contract names, several releases, targets."""
 
 import json
 import os
@@ -39,7 +39,7 @@ ANSWERS = {
 
 @pytest.fixture
 def second(tmp_path: Path) -> Path:
-    """The same networks under another name and version."""
+    """A release with the same networks and another name and version."""
     return variant(tmp_path / "second", name="second", version=7)
 
 
@@ -53,7 +53,7 @@ def variant(directory: Path, **changes: Any) -> Path:
 def config(repository: Path, model: str) -> Any:
     text = (repository / model / "config.pbtxt").read_text()
     parsed = text_format.Parse(text, model_config_pb2.ModelConfig())
-    assert parsed.name == model  # or Triton would not load it
+    assert parsed.name == model  # Triton requires it
     return parsed
 
 
@@ -63,7 +63,7 @@ def tensors(declared: Any) -> dict[str, tuple[str, list[int]]]:
 
 
 def tree(repository: Path) -> dict[str, tuple[int, int]]:
-    """Every file with its inode and time: the same only if nothing was written."""
+    """Return each file with its inode and time, which change if it is written."""
     return {
         str(path.relative_to(repository)): (path.stat().st_ino, path.stat().st_mtime_ns)
         for path in repository.rglob("*")
@@ -72,13 +72,13 @@ def tree(repository: Path) -> dict[str, tuple[int, int]]:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A repository that holds the release `untrained`, for the CPU."""
+    """A model repository with the release `untrained`, for the CPU."""
     build(Release.load(UNTRAINED), tmp_path / "repository")
     return tmp_path / "repository"
 
 
 @pytest.mark.parametrize("target", ["cpu", "gpu", "tensorrt"])
-def test_the_ensembles_steps_are_pinned_and_speak_of_the_same_tensors(
+def test_the_ensembles_steps_are_pinned_and_their_tensors_match(
     tmp_path: Path, second: Path, target: Target
 ) -> None:
     repository = tmp_path / "repository"
@@ -119,7 +119,7 @@ def test_the_ensemble_keeps_the_wire_contract(repository: Path) -> None:
 
 
 def test_the_workers_ensemble_offers_no_tensor_between_steps(repository: Path) -> None:
-    """Triton fails a request that does not ask for such an output ("unexpected deadlock")."""
+    """If it did, Triton would fail requests that leave that output out ("unexpected deadlock")."""
     ensemble = config(repository, "geotag_untrained")
     steps = ensemble.ensemble_scheduling.step
     consumed = {name for step in steps for name in step.input_map.values()}
@@ -143,7 +143,9 @@ def test_every_step_batches_and_is_warmed_up(tmp_path: Path, step: str, target: 
 
 
 @pytest.mark.parametrize("step", ["segmentation", "translocator"])
-def test_the_networks_of_a_cpu_run_in_python_on_so_many_threads(tmp_path: Path, step: str) -> None:
+def test_the_networks_of_a_cpu_run_in_python_on_the_given_threads(
+    tmp_path: Path, step: str
+) -> None:
     build(Release.load(UNTRAINED), tmp_path / "repository", threads=2)
     parsed = config(tmp_path / "repository", f"{step}_untrained")
     assert parsed.backend == "python"
@@ -158,7 +160,7 @@ def test_the_networks_of_a_cpu_run_in_python_on_so_many_threads(tmp_path: Path, 
 def test_the_networks_of_a_gpu_run_in_the_onnxruntime_backend(
     tmp_path: Path, step: str, target: Target
 ) -> None:
-    """That backend loads a network only where the configuration has its very shapes."""
+    """That backend loads a network only if the configuration has exactly its shapes."""
     build(Release.load(UNTRAINED), tmp_path / "repository", target=target)
     parsed = config(tmp_path / "repository", f"{step}_untrained")
     assert parsed.backend == "onnxruntime"
@@ -176,7 +178,7 @@ def test_the_networks_of_a_gpu_run_in_the_onnxruntime_backend(
 
 
 def test_releases_share_no_tensorrt_engines(tmp_path: Path, second: Path) -> None:
-    """Their networks may differ in nothing but weights, which the engines' names don't tell."""
+    """Networks may differ in weights only, which the names of the engines do not show."""
     caches = {}
     for release in (Release.load(UNTRAINED), Release.load(second)):
         build(release, tmp_path / "repository", target="tensorrt")
@@ -187,7 +189,7 @@ def test_releases_share_no_tensorrt_engines(tmp_path: Path, second: Path) -> Non
     assert len(caches) == 2
 
 
-def test_targets_differ_in_how_the_networks_run_and_in_nothing_else(tmp_path: Path) -> None:
+def test_targets_differ_only_in_how_the_networks_run(tmp_path: Path) -> None:
     release = Release.load(UNTRAINED)
     build(release, tmp_path / "cpu")
     build(release, tmp_path / "gpu", target="gpu")
@@ -209,7 +211,7 @@ def test_building_again_changes_nothing(repository: Path, tmp_path: Path) -> Non
     assert {path.name for path in tmp_path.iterdir()} == {"repository", ".repository.lock"}
 
 
-def test_who_builds_at_once_takes_turns(tmp_path: Path) -> None:
+def test_concurrent_builds_take_turns(tmp_path: Path) -> None:
     release = Release.load(UNTRAINED)
     with ThreadPoolExecutor(4) as pool:
         done = list(pool.map(lambda _: build(release, tmp_path / "repository"), range(4)))
@@ -252,15 +254,15 @@ def test_a_target_that_is_not_known_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_build_that_was_cut_short_is_done_again(repository: Path) -> None:
-    """The ensemble with the fingerprint comes last."""
+def test_an_interrupted_build_is_repeated(repository: Path) -> None:
+    """The ensemble with the fingerprint is written last."""
     (repository / "geotag_untrained" / "fingerprint").unlink()
     assert build(Release.load(UNTRAINED), repository)
     assert built(repository) == ["untrained"]
 
 
-def test_the_decoder_travels_with_all_that_it_needs(repository: Path) -> None:
-    """Triton's environment has numpy, and nothing of ours beside these few modules."""
+def test_the_decoder_is_copied_with_its_dependencies(repository: Path) -> None:
+    """Triton's environment has NumPy and, of our code, only the copied modules."""
     version = repository / "geodecode_untrained" / "1"
     code = """
 import sys

@@ -1,4 +1,4 @@
-"""Calibration recovers what was done to simulated scores, and says so in figures."""
+"""Calibration recovers the distortion of simulated scores, and its figures show it."""
 
 from functools import cache
 
@@ -28,7 +28,7 @@ SCENE = np.zeros((1, 3), np.float32)
 
 @cache
 def hierarchy() -> Hierarchy:
-    """Some 300 fine cells of a few hundred kilometres, on one continent."""
+    """A hierarchy of some 300 fine cells of a few hundred kilometres, on one continent."""
     rng = np.random.default_rng(2)
     vectors = np.array([1.0, 0.3, 0.8]) + rng.normal(size=(12_000, 3)) * 0.15
     points = np.stack(from_vectors(vectors), axis=1)
@@ -39,7 +39,7 @@ def hierarchy() -> Hierarchy:
 
 @cache
 def simulated(seed: int, count: int, factors: tuple[float, float, float]) -> list[Scored]:
-    """Scores of which, undistorted, f* is the truth; then each head's logits are multiplied."""
+    """Simulate scores whose f* is the true posterior, then multiply each head's logits."""
     rng = np.random.default_rng(seed)
     cells, decoder = hierarchy(), hierarchy().decoder()
     found = []
@@ -146,7 +146,7 @@ def test_a_curve_never_falls() -> None:
 
 @given(st.tuples(*[st.floats(-1.5, 1.5)] * 3), st.floats(0.1, 3))
 def test_minimise(target: tuple[float, float, float], scale: float) -> None:
-    """A bowl that is not a parabola, with its axes mixed."""
+    """Minimise a convex function that is not quadratic, with mixed axes."""
     mix = np.array([[1, 0.8, 0.2], [0, 1, 0.5], [0, 0, 1]])
 
     def bowl(x: Floats) -> float:
@@ -167,7 +167,7 @@ def test_the_threshold_keeps_the_rate_on_fresh_data() -> None:
 
 
 def test_a_threshold_by_hand() -> None:
-    """40 right ones at 0.9, 10 wrong ones at 0.4; z² / (n + z²) for 0 wrong of 40 is 16.5 %."""
+    """40 right answers at 0.9, 10 wrong at 0.4; z² / (n + z²) for 0 wrong of 40 is 16.5 %."""
     confidence = np.array([0.9] * 40 + [0.4] * 10 + [np.nan])
     hits = np.array([True] * 40 + [False] * 11)
     assert abstention_threshold(confidence, hits, 0.17) == 0.9

@@ -1,4 +1,4 @@
-"""How a chunk waits for others' inferences and for what may pass, however often."""
+"""Waits of a chunk for inferences of other chunks and for transient errors."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,7 +13,7 @@ from workers.settings import WorkerSettings
 
 
 class Clock(Deadline):
-    """Records what it should sleep."""
+    """Records the sleeps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Clock(Deadline):
 
 
 class Stub:
-    """Anything: a lease, a service, a chunk, a database."""
+    """Stands for any lease, service, chunk or database."""
 
     objects = ()
     chunk_id = 1
@@ -37,7 +37,7 @@ class Stub:
 
 
 class Context(WorkerContext):
-    """A worker process without services."""
+    """A worker context without services."""
 
     triton_client: Any = Stub()
     s3_services: Any = Stub()
@@ -63,7 +63,7 @@ def chunk_work(clock: Clock) -> Any:
 
 
 def test_chunk_waits_for_busy_contents_without_end(clock: Clock, heartbeats: list[int]) -> None:
-    """Another chunk may take hours with the same bytes: the worker stays alive, and says so."""
+    """Another chunk may work on the same bytes for hours. The worker keeps sending heartbeats."""
     waiting = chunk_work(clock)
     for _wait in range(3000):
         waiting._let_others_see()

@@ -1,4 +1,4 @@
-"""The circuit breaker of a worker process, by a clock that the test moves."""
+"""The circuit breaker of a worker process, with a clock that the test advances."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from workers.chunks.shutdown import Deadline
 
 
 class Clock(Deadline):
-    """Time passes where somebody sleeps, and in services that take long to say nothing."""
+    """A clock that advances with sleeps and with the probes of slow services."""
 
     now = 1000.0
     end = float("inf")
@@ -29,7 +29,7 @@ class Clock(Deadline):
 
 
 class AtOnce(Executor):
-    """Runs what it is given before it says that it took it."""
+    """An executor that runs a call before `submit` returns."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         done: Future[Any] = Future()
@@ -42,7 +42,7 @@ def process_at(clock: Clock) -> CircuitBreaker:
 
 
 class Service:
-    """Unavailable until a time; until then a probe takes `takes` seconds."""
+    """A service that is unavailable until a time; until then a probe takes `takes` seconds."""
 
     def __init__(self, clock: Clock, takes: float = 0.0, back_at: float = float("inf")) -> None:
         self.clock, self.takes, self.back_at = clock, takes, back_at
@@ -68,7 +68,7 @@ def test_service_that_comes_back_in_time_is_forgotten(clock: Clock) -> None:
     assert 1010 <= clock.now < 1012
     assert len(beats) == service.asked - 1 > 0
     assert process.all_available([service.answers], beats.clear)
-    assert len(beats) == service.asked - 1  # nobody was asked again
+    assert len(beats) == service.asked - 1  # the service was not probed again
 
 
 def test_service_that_stays_unavailable_is_remembered_until_it_answers(clock: Clock) -> None:
@@ -87,7 +87,7 @@ def test_service_that_stays_unavailable_is_remembered_until_it_answers(clock: Cl
 def test_service_that_hangs_takes_a_share_of_the_time(
     clock: Clock, takes: float, share: float
 ) -> None:
-    """A tenth; but after a minute it is asked again, however long that takes."""
+    """A tenth; but after a minute it is probed again, however long that takes."""
     process, service = process_at(clock), Service(clock, takes)
     process.wait_for(service.answers, 10, lambda: None)
     begun, asked = clock.now, service.asked
@@ -111,7 +111,7 @@ def test_service_that_hangs_does_not_keep_a_worker_that_must_stop() -> None:
     with ThreadPoolExecutor(1) as threads, deadline.heeding_sigterm(0.5):
         os.kill(os.getpid(), signal.SIGTERM)
         assert not CircuitBreaker(deadline, threads).answers(hung.wait)
-        hung.set()  # it had not been asked out by then: it would hang for ever
+        hung.set()  # the probe had not returned by then
 
 
 def test_worker_that_must_stop_waits_no_longer(clock: Clock) -> None:

@@ -1,4 +1,4 @@
-"""From an exception to what is printed, what to do about it, and the exit code."""
+"""Exceptions become a message, advice and an exit code."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""From a reference to a credential: what each finds, and what it says when there is nothing."""
+"""Resolve credential references: what each kind finds, and its error if it finds nothing."""
 
 import http.server
 import threading

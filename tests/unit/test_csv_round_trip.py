@@ -1,4 +1,4 @@
-"""What `geotag results --format csv` writes, `geotag evaluate --predictions` reads."""
+"""`geotag evaluate --predictions` reads back what `geotag results --format csv` writes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +58,6 @@ def test_escaping_is_undone_and_hides_every_formula(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["'", "'a", "a=b", "", "'' =", "a'=b"])
-def test_what_is_no_formula_stays(text: str) -> None:
+def test_other_texts_are_not_escaped(text: str) -> None:
     assert escape_formula(text) == text
     assert unescape_formula(text) == text

@@ -1,4 +1,4 @@
-"""Rows to COPY's text format: what cannot be told apart on the wire must not be confused."""
+"""Rows in COPY's text format: distinct values have distinct encodings."""
 
 from datetime import UTC, datetime
 

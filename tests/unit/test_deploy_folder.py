@@ -50,7 +50,7 @@ def test_what_holds_secrets_is_for_its_owner_only(folder: Folder) -> None:
     assert mode(folder.root / "secrets.json") == 0o600
     assert mode(folder.stack_env) == 0o600
     assert mode(folder.logs) == 0o700
-    assert mode(folder.root) & 0o066 == 0  # root's postgres user may pass through, no more
+    assert mode(folder.root) & 0o066 == 0  # the postgres user, under root, may only traverse it
 
 
 def test_a_file_that_was_readable_by_all_is_closed(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_data_folder_that_is_a_file(
 
 
 @pytest.mark.parametrize("text", ['{"postgres": 20001,}', "[]", "\udcff"])
-def test_a_damaged_file_is_named(folder: Folder, text: str) -> None:
+def test_a_damaged_file_is_named_in_the_error(folder: Folder, text: str) -> None:
     for name, ask in (("ports.json", folder.port), ("secrets.json", folder.secret)):
         (folder.root / name).write_text(text, errors="surrogateescape")
 
@@ -112,7 +112,7 @@ def test_only_a_stack_is_deleted(tmp_path: Path) -> None:
     assert (tmp_path / "empty").exists()
 
 
-def test_a_stack_is_deleted_wholly_or_said_to_be_there(
+def test_a_stack_that_cannot_be_deleted_wholly_is_reported(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = StackSettings(data_dir=folder.root, _env_file=None)
@@ -127,7 +127,7 @@ def test_a_stack_is_deleted_wholly_or_said_to_be_there(
         patched.setattr(shutil, "rmtree", refuses_another_s)
         with pytest.raises(StackError, match="postgres could not be deleted completely"):
             stack.delete(settings)
-    assert folder.is_made()  # or else who owns the rest could not go on
+    assert folder.is_made()  # otherwise the owner of the rest could not continue
 
     stack.delete(settings)
     assert not folder.root.exists()
@@ -153,7 +153,7 @@ def test_a_stack_around_the_home_or_the_working_directory_is_not_deleted(
     assert folder.logs.exists()
 
 
-def test_ports_are_written_for_people(folder: Folder) -> None:
+def test_ports_are_formatted_for_people(folder: Folder) -> None:
     port = folder.port("triton-grpc")
 
     assert json.loads(folder.ports_file.read_text()) == {"triton-grpc": port}

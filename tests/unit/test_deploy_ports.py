@@ -21,7 +21,7 @@ def test_a_port_in_use_is_not_free(taken: int) -> None:
     assert not ports.is_free(taken)
 
 
-def test_choose_leaves_out_what_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choose_avoids_taken_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "RANGE", range(20_000, 20_003))
     monkeypatch.setattr(ports, "is_free", lambda port: port != 20_001)
 
@@ -30,13 +30,13 @@ def test_choose_leaves_out_what_is_taken(monkeypatch: pytest.MonkeyPatch) -> Non
         ports.choose(taken={20_000, 20_002})
 
 
-def test_chosen_ports_are_not_lent_to_outgoing_connections() -> None:
+def test_chosen_ports_are_outside_the_ephemeral_range() -> None:
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
 
     assert max(ports.RANGE) < lowest
 
 
-def test_a_stranger_is_named(taken: int) -> None:
+def test_the_process_on_a_taken_port_is_named(taken: int) -> None:
     with pytest.raises(PortTaken) as raised:
         ports.require_free("broker", [taken], Path("/data/ports.json"))
 

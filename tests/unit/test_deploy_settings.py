@@ -26,7 +26,7 @@ def test_the_data_folder_is_below_the_working_directory(tmp_path: Path) -> None:
         ("shutdown_grace", "inf", "finite"),
     ],
 )
-def test_what_cannot_be_is_refused(
+def test_invalid_settings_are_refused(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str
 ) -> None:
     monkeypatch.setenv(f"GEOTAG_{name.upper()}", value)
@@ -39,7 +39,7 @@ def test_every_field_is_described() -> None:
     assert all(field.description for field in StackSettings.model_fields.values())
 
 
-def test_the_environment_goes_before_the_file_and_empty_is_not_set(
+def test_the_environment_overrides_the_file_and_empty_is_not_set(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / ".env").write_text("GEOTAG_TRITON_URL=file:1\nGEOTAG_LOCAL_BROKER=rabbitmq\n")
@@ -63,7 +63,7 @@ def test_the_environment_goes_before_the_file_and_empty_is_not_set(
         ("triton_url", "http://secret:8001"),
     ],
 )
-def test_a_wrong_url_is_refused_in_words_without_it(
+def test_the_error_of_a_wrong_url_does_not_repeat_it(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(f"GEOTAG_{name.upper()}", value)

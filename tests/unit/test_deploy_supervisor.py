@@ -25,7 +25,7 @@ expressible = st.text(
 
 
 @given(st.dictionaries(st.from_regex(r"\A[A-Z_]{1,9}\Z"), expressible, max_size=4))
-def test_supervisor_reads_the_environment_that_we_wrote(variables: dict[str, str]) -> None:
+def test_supervisor_reads_back_the_environment(variables: dict[str, str]) -> None:
     parser = UnhosedConfigParser()
     parser.read_string(ini({"program:worker": {"environment": environment_list(variables)}}))
     # supervisor expands %(…)s before it splits the list.
@@ -37,7 +37,7 @@ def test_supervisor_reads_the_environment_that_we_wrote(variables: dict[str, str
 @pytest.mark.parametrize(
     "value", ["a\nb", "both ' and \"", 'ends "so"', "'", "a\r", "a #b", "a ;b", "\udcff"]
 )
-def test_what_cannot_be_said_is_refused_without_its_value(value: str) -> None:
+def test_unwritable_variables_are_refused_without_their_value(value: str) -> None:
     with pytest.raises(StackError) as raised:
         environment_list({"GEOTAG_PASSWORD": value})
 

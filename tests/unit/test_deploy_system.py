@@ -14,7 +14,7 @@ said: list[str] = []
 
 @pytest.fixture
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A PATH that has nothing but what a test puts there."""
+    """A PATH with only the programs that a test puts there."""
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -56,7 +56,7 @@ def test_a_sudo_that_wants_a_password_does_not_hang(
         system.install_packages(["postgresql-postgis"], "PostGIS", said.append)
 
 
-def test_what_apt_get_said_is_passed_on(
+def test_output_of_apt_get_is_passed_on(
     programs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     script(programs / "apt-get", "exit 0")
@@ -89,7 +89,7 @@ def test_glibc(
     assert system.glibc_version() == version
 
 
-def test_an_old_glibc_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_an_old_glibc_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "glibc_version", lambda: (2, 31))
 
     with pytest.raises(SystemUnsuitable, match=r"found 2\.31") as raised:
@@ -98,7 +98,7 @@ def test_an_old_glibc_names_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None
     assert "GEOTAG_TRITON_URL" in raised.value.advice
 
 
-def test_the_doctor_names_every_trouble_and_changes_nothing(
+def test_the_doctor_names_every_fault_and_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(system, "glibc_version", lambda: (2, 31))
@@ -131,7 +131,7 @@ def test_waiting_ends_with_the_log(tmp_path: Path) -> None:
     assert str(log) in raised.value.advice
 
 
-def test_a_defect_of_ours_is_not_waited_out(tmp_path: Path) -> None:
+def test_waiting_ends_at_an_internal_error(tmp_path: Path) -> None:
     def check() -> str:
         raise TypeError("a defect")
 

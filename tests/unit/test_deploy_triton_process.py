@@ -1,4 +1,4 @@
-"""The watch over Triton's children, with small servers in its place."""
+"""The watcher of Triton's child processes, with small servers in place of Triton."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from deploy.local import triton_process
 from deploy.local.folder import Folder
 from deploy.local.triton_process import dead_children, memory_prefix, remove_leftovers, watch
 
-# A server whose child has died when it says so: with `wait` it has reaped it.
+# A server that prints a line when its child has died; with `wait` it has reaped the child.
 SERVER = """
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
@@ -66,10 +66,10 @@ def test_server_that_reaps_its_child_ends_by_itself() -> None:
 
 
 @pytest.mark.parametrize("running", [True, False])
-def test_what_a_killed_server_left_is_removed(
+def test_temporary_folders_of_a_killed_server_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: bool
 ) -> None:
-    """Temporary folders of others stay while any server is running; full ones stay anyway."""
+    """Folders of other servers stay while any server runs; folders with files stay always."""
     folder = Folder(tmp_path / "stack")
     for name in (f"{memory_prefix(folder)}1", "geotag-other-1"):
         (tmp_path / name).write_bytes(b"")

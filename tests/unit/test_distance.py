@@ -1,4 +1,4 @@
-"""Great circles against GeographicLib, on a sphere of the same radius."""
+"""Great-circle distances against GeographicLib, on a sphere of the same radius."""
 
 import numpy as np
 import pytest

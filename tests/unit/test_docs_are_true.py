@@ -1,4 +1,4 @@
-"""What the pages, the docstrings and the advice name exists: files, types, commands, codes."""
+"""Files, types, commands and codes that pages, docstrings and advice name exist."""
 
 import ast
 import io
@@ -41,20 +41,20 @@ FOREIGN_NAMES = {
 
 
 def code_of(text: str) -> list[str]:
-    """Return the code blocks of a page, and what stands in backticks outside them."""
+    """Return the code blocks of a page, and the backticked text outside them."""
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     rest = re.sub(r"^```\w*\n.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     return [*blocks, *spans_of(rest)]
 
 
 def spans_of(text: str) -> list[str]:
-    """Return what stands in single backticks."""
+    """Return the text in single backticks."""
     return [span.replace("\n", " ") for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", text)]
 
 
 @cache
 def files() -> frozenset[str]:
-    """Return the paths of our files, and every tail of these: `a/b.py` and `b.py`."""
+    """Return the paths of our files and all their suffixes: `a/b.py` and `b.py`."""
     paths = [p for folder in FOLDERS for p in (ROOT / folder).rglob("*") if p.is_file()]
     paths += [path for path in ROOT.iterdir() if path.is_file()]
     parts = [p.relative_to(ROOT).parts for p in paths if "__pycache__" not in p.parts]
@@ -73,7 +73,7 @@ THEIR_FILES = {"NAME.sql", "db/sql/NAME.sql", "rights.md"}
 
 
 def missing_files(text: str) -> list[str]:
-    """Return the files of ours that a text names and that do not exist."""
+    """Return the missing files that a text names as ours."""
     named = {*NAMED_FILE.findall(text), *NAMED_PATH.findall(text)}
     known = files() | THEIR_FILES
     return sorted(n for n in named if n not in known and not (ROOT / n).exists())
@@ -181,7 +181,7 @@ def spoken(text: str) -> Iterator[list[str]]:
 
 
 def complaint(words: list[str]) -> str | None:
-    """Return what is wrong with a command line; None where nothing is."""
+    """Return the error in a command line; None if it is valid."""
     path, rest = words[0], words[1:]
     while rest and f"{path} {rest[0]}" in tree():
         path, rest = f"{path} {rest[0]}", rest[1:]
@@ -203,7 +203,7 @@ def test_commands_and_options_that_a_page_names_exist(page: Path) -> None:
     assert sorted(lone - ours - FOREIGN_OPTIONS) == []
 
 
-def test_the_check_of_commands_sees_what_is_wrong() -> None:
+def test_the_check_of_commands_finds_errors() -> None:
     page = (
         "```sh\ngeotag pack --all\ngeotag results --stat x | less\n"
         "geotag releases activate A\n```\n`geotag run --nope`"
@@ -218,7 +218,7 @@ def test_the_check_of_commands_sees_what_is_wrong() -> None:
 
 @cache
 def words_of_the_code() -> frozenset[str]:
-    """Return every word in our sources, statements, rules and releases (not in the pages)."""
+    """Return every word in our sources, SQL, alert rules and releases, without the pages."""
     # `prometheus_client` adds `_total` to a counter's name.
     kinds = {".py", ".sql", ".pbtxt", ".j2", ".yml", ".json", ".toml", ".mako", ".csv", ".sh"}
     paths = [p for folder in PACKAGES for p in (ROOT / folder).rglob("*") if p.suffix in kinds]
@@ -324,7 +324,7 @@ def test_the_states_of_a_run_are_documented_and_no_others() -> None:
 
 def test_settings_that_the_code_names_exist() -> None:
     known = {f"GEOTAG_{name.upper()}" for group in DECLARED for name in group.model_fields}
-    # Written by `geotag up` for people, and the marks by which its processes are found.
+    # Written by `geotag up` for people, and the variables that mark its processes.
     known |= {"GEOTAG_TRITON_METRICS_URL", "GEOTAG_CODE", "GEOTAG_STACK"}
     named = {
         (str(path.relative_to(ROOT)), name)

@@ -1,4 +1,4 @@
-"""What `geotag doctor` says of the credentials of archives."""
+"""`geotag doctor` checks the credentials of archives."""
 
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""The pages in docs/ say what the code does."""
+"""Pages in docs/ agree with the code."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def read(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_generated_page_is_what_the_code_says(name: str) -> None:
+def test_generated_page_is_up_to_date(name: str) -> None:
     assert read(name) == PAGES[name](), "run `make docs`"
 
 
@@ -74,7 +74,7 @@ def test_every_error_code_is_listed() -> None:
         for error in subclasses(GeotagError)
         if "code" in error.__dict__ and error.__module__.partition(".")[0] in ("geotag", "workers")
     }
-    # The roots are never raised themselves, and wrong usage is an exit code, not a record.
+    # The roots are never raised, and wrong usage is an exit code, never a recorded failure.
     ours -= {PhotoError.code, UsageError.code}
     section = read("results.md").partition("## Codes")[2].partition("\n## ")[0]
     listed = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
@@ -96,7 +96,7 @@ def test_stable_names_are_in_the_schema_and_explained() -> None:
 
 
 def requirement_names(lines: list[str]) -> set[str]:
-    """Normalised names (PEP 503) of requirement lines."""
+    """Return the normalised names (PEP 503) of requirement lines."""
     found = (re.match(r"[A-Za-z0-9._-]+", line) for line in lines)
     return {re.sub(r"[-_.]+", "-", match[0]).lower() for match in found if match}
 
@@ -127,7 +127,7 @@ LICENCES = ("License-Expression", "License")
 
 
 def licence(package: str) -> str:
-    """What a package's metadata say of its licence."""
+    """Return the licence in a package's metadata."""
     about = metadata(package)
     classifiers = [c for c in about.get_all("Classifier") or () if c.startswith("License ::")]
     texts = [text for name in LICENCES for text in about.get_all(name) or ()]
@@ -154,7 +154,7 @@ def test_the_licence_check_tells_gpl_from_lgpl(text: str, refused: bool) -> None
     assert bool(COPYLEFT.search(text)) is refused
 
 
-def test_what_serves_links_nothing_under_the_gpl() -> None:
+def test_serving_depends_on_no_gpl_package() -> None:
     licences = {}
     for package in requirement_names(lines_of("serve.txt")):
         try:
@@ -170,7 +170,7 @@ PROSE = [*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 
 
 @pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
+def test_link_targets_exist(page: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
 

@@ -1,4 +1,4 @@
-"""Which endpoints may be connected to: public ones, and those that were registered as private."""
+"""Endpoints that may be connected to: public ones, and registered private ones."""
 
 import socket
 
@@ -13,7 +13,7 @@ PUBLIC = "93.184.215.14"
 
 
 def resolves_to(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
-    """Every name stands for these addresses."""
+    """Resolve every name to these addresses."""
 
     def getaddrinfo(_host: str, port: int, **_kinds: int) -> list[tuple[object, ...]]:
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, port)) for a in addresses]
@@ -48,14 +48,14 @@ def test_a_name_is_refused_if_one_of_its_addresses_is_private(
         check_endpoint("https://s3.example.org", allow_private=False)
 
 
-def test_a_public_endpoint_must_prove_who_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_public_endpoint_needs_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     resolves_to(monkeypatch, PUBLIC)
     check_endpoint("https://s3.example.org", allow_private=False)
     with pytest.raises(EndpointRefused, match="plain HTTP"):
         check_endpoint("http://s3.example.org", allow_private=False)
 
 
-def test_a_name_that_cannot_be_resolved_may_be_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unresolvable_name_is_a_transient_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_arguments: object, **_kinds: object) -> None:
         raise socket.gaierror("no such name")
 
@@ -79,14 +79,14 @@ def test_public_addresses_are_not_refused(address: str) -> None:
         "https://host:port", "https://host:99999", "https://[::1",
     ],
 )  # fmt: skip
-def test_what_is_no_endpoint_is_refused_and_its_password_not_repeated(url: str) -> None:
+def test_invalid_endpoints_are_refused_without_repeating_a_password(url: str) -> None:
     with pytest.raises(EndpointRefused) as caught:
         endpoint_parts(url)
     assert "password" not in caught.value.message
 
 
 @given(st.ip_addresses(v=4))
-def test_an_address_is_as_public_inside_ipv6(address: object) -> None:
+def test_ipv4_addresses_within_ipv6_are_checked(address: object) -> None:
     def refused(written: str) -> bool:
         try:
             check_address("host", written)

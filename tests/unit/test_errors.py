@@ -1,4 +1,4 @@
-"""The tree of errors: codes are stable and unique, and the tree that is drawn is the tree."""
+"""The error tree: codes are stable and unique, and the drawn tree matches the classes."""
 
 import re
 
@@ -20,7 +20,7 @@ BRANCHES = {GeotagError, PermanentError, PhotoError, TransientError, UsageError}
 
 
 def tree(root: type[GeotagError] = GeotagError) -> list[type[GeotagError]]:
-    """The classes of workers/errors.py below a root, with it."""
+    """Return a root and the classes of workers/errors.py below it."""
     below = [cls for sub in root.__subclasses__() for cls in tree(sub)]
     return [cls for cls in [root, *below] if cls.__module__ == errors.__name__]
 
@@ -29,7 +29,7 @@ LEAVES = [cls for cls in tree() if cls not in BRANCHES | {RetriesExhausted}]
 
 
 def drawn() -> dict[str, tuple[int, str]]:
-    """Depth and words of each class in the docstring's tree, by its name."""
+    """Return the depth and words of each class in the drawn tree, by its name."""
     lines = re.findall(r"^([│├└─ ]*)(\w+) {2,}(.*)$", errors.__doc__ or "", re.MULTILINE)
     return {name: (len(indent) // 4, words) for indent, name, words in lines}
 

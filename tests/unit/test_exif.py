@@ -18,7 +18,7 @@ PHOTO = ExifTags.Base
 
 
 def gps(latitude=(51, 30, 0), longitude=(0, 7, 30), north="N", east="W", **tags):
-    """A GPS directory as Pillow gives it; a reference of None is left out."""
+    """Return a GPS directory as Pillow reads it; a reference of None is left out."""
     directory = {GPS.GPSLatitude: latitude, GPS.GPSLongitude: longitude, **tags}
     if north is not None:
         directory[GPS.GPSLatitudeRef] = north
@@ -78,7 +78,7 @@ def test_degrees_come_in_one_to_three_parts(latitude, degrees):
     assert exif.position(gps(latitude=latitude))[1] == pytest.approx(degrees)
 
 
-def test_zero_on_one_axis_is_a_place():
+def test_zero_on_one_axis_is_a_position():
     assert exif.position(gps(latitude=(0, 0, 0), longitude=(9, 0, 0), east="E")) == (9, 0)
 
 

@@ -1,4 +1,4 @@
-"""Exports answer as their modules do, for any batch, and can be reproduced."""
+"""Exported networks agree with their modules for any batch, and are reproducible."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from triton_models.release.export import (
 )
 from triton_models.release.release import RELEASES, Release
 
-# torch.export's own use of something it deprecates.
+# torch.export uses something that it deprecates itself.
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 
 
@@ -68,7 +68,7 @@ def test_the_locator_keeps_its_contract_for_any_batch(exported: Path) -> None:
             assert relative_difference(a.numpy(), b) < 1e-5
 
 
-def test_the_file_tells_nothing_of_the_machine_it_was_made_on(exported: Path) -> None:
+def test_the_file_contains_no_trace_of_the_machine(exported: Path) -> None:
     assert b".py" not in exported.read_bytes()
     assert not any(node.metadata_props for node in onnx.load(exported).graph.node)
 
@@ -91,7 +91,7 @@ def test_another_network_is_not_the_exported_one(exported: Path) -> None:
 
 
 def test_the_floor_of_classes_that_are_never_scored_does_not_widen_the_tolerance() -> None:
-    """`landmarks`: 40 below the others, and the same in each row, but not of all rows."""
+    """As in `landmarks`: 40 below the others, constant within a row, different between rows."""
     scores = np.array([[2.0, -1.0, 0.5], [0.25, -2.0, 1.0]])
     floor = np.array([[-40.0, -40.0], [-37.0, -37.0]])
     ours = np.concatenate([scores, floor], axis=1)
@@ -99,7 +99,7 @@ def test_the_floor_of_classes_that_are_never_scored_does_not_widen_the_tolerance
     theirs[0, 1] += 0.01
     assert relative_difference(ours, theirs) == pytest.approx(0.01 / 2)
     assert relative_difference(ours, theirs) == relative_difference(scores, theirs[:, :3])
-    theirs[1, 4] += 0.1  # a floor that differs is a difference, as any other
+    theirs[1, 4] += 0.1  # a different floor is a difference
     assert relative_difference(ours, theirs) == pytest.approx(0.1 / 2)
     assert relative_difference(np.full((2, 3), -4.0), np.full((2, 3), -5.0)) == 0.25
 

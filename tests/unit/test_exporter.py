@@ -1,4 +1,4 @@
-"""What several processes counted, also those that were killed, as one answer to Prometheus."""
+"""One answer to Prometheus from the counts of several processes, killed ones included."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ def counting(folder: Path, end: str) -> "subprocess.Popen[str]":
 
 
 def asked(folder: Path) -> dict[str, float]:
-    """Values by series, as Prometheus reads them."""
+    """Return the values by series, as Prometheus reads them."""
     registry = CollectorRegistry()
     registry.register(Counted(folder))
     lines = generate_latest(registry).decode().splitlines()
@@ -49,14 +49,14 @@ FAILED = 'geotag_objects_total{code="corrupt",state="failed"}'
 READ = 'geotag_stage_duration_seconds_count{stage="read"}'
 
 
-def test_what_the_dead_counted_stays_and_what_they_had_in_hand_goes(tmp_path: Path) -> None:
+def test_counters_of_dead_processes_stay_and_their_gauges_go(tmp_path: Path) -> None:
     for _ in range(2):
         assert counting(tmp_path, "die").wait() == -9
     living = counting(tmp_path, "live")
     assert living.stdout is not None
     living.stdout.readline()
 
-    for _ in range(3):  # asked again, it is the same
+    for _ in range(3):  # the second scrape is equal
         said = asked(tmp_path)
         assert said[FAILED] == 9
         assert said[READ] == 3

@@ -1,4 +1,4 @@
-"""The language of `geotag retry --where`: what it reads, refuses, and lets through to SQL."""
+"""The language of `geotag retry --where`: what it accepts and refuses, and its SQL."""
 
 import re
 from datetime import date
@@ -44,7 +44,7 @@ def joined(parts: st.SearchStrategy[FailureFilter]) -> st.SearchStrategy[Failure
 
 FILTERS: st.SearchStrategy[FailureFilter] = st.recursive(comparisons(), joined, max_leaves=6)
 
-# Every word and sign of a condition; whatever was typed is none of them.
+# Every token of a generated condition; typed text is never among them.
 OURS = re.compile(
     r"(?:\(|\)|,| |''|=|<>|<=|>=|<|>|AND|OR|NOT|ANY|starts_with|strpos|lower|coalesce|0"
     rf"|:p[0-9]+|{'|'.join(field.column for field in FIELDS.values())})*"
@@ -52,7 +52,7 @@ OURS = re.compile(
 
 
 @given(FILTERS)
-def test_written_out_and_read_again_is_the_same(asked: FailureFilter) -> None:
+def test_filter_survives_writing_and_reading(asked: FailureFilter) -> None:
     assert to_sql(parse(str(asked))) == to_sql(asked)
 
 
@@ -109,7 +109,7 @@ def test_sql_does_not_depend_on_what_is_compared(one: str, other: str) -> None:
         max_size=12,
     ).map(" ".join)
 )
-def test_whatever_is_typed_is_refused_or_harmless(text: str) -> None:
+def test_any_input_is_refused_or_harmless(text: str) -> None:
     try:
         sql, _parameters = to_sql(parse(text))
     except FilterError:
@@ -174,7 +174,7 @@ def test_condition_and_parameters(text: str, sql: str, parameters: dict[str, obj
         ("code = '" + "x" * 5000, 60, "longer than 4000"),
     ],
 )
-def test_what_cannot_be_read_is_pointed_at(text: str, column: int, problem: str) -> None:
+def test_syntax_errors_point_at_their_position(text: str, column: int, problem: str) -> None:
     with pytest.raises(FilterError, match=problem) as caught:
         parse(text)
     assert caught.value.column == column

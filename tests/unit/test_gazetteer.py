@@ -1,4 +1,4 @@
-"""The partition of inhabited places that needs no photograph."""
+"""The partition of inhabited places, which needs no photographs."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_an_unknown_list_is_refused() -> None:
         cities(123)
 
 
-def test_the_hierarchy_is_small_global_and_whole() -> None:
+def test_the_hierarchy_is_small_global_and_complete() -> None:
     hierarchy = gazetteer_hierarchy()
     sizes = [len(p) for p in hierarchy.partitions]
     assert 100 < sizes[0] < 200

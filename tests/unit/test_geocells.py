@@ -52,7 +52,7 @@ def test_overlapping_cells_are_refused(tokens: tuple[str, ...]) -> None:
         partition("p", *tokens)
 
 
-def test_overlaps_finds_every_held_cell() -> None:
+def test_overlaps_finds_every_contained_cell() -> None:
     ids = s2cells.ids_of(["89c25", "1", "89c", "89c4", "47e04"])
     assert sorted(overlaps(ids)) == [(2, 0), (2, 3)]
 
@@ -75,8 +75,8 @@ def test_a_mean_outside_its_cell_is_found() -> None:
     assert moved.means_outside().tolist() == [0]
 
 
-def test_unknown_spread_is_that_of_an_even_cell() -> None:
-    """Points strewn evenly over the cell have that root-mean-square distance from its middle."""
+def test_unknown_spread_is_that_of_uniform_points() -> None:
+    """Uniform points in the cell have that root-mean-square distance from its centre."""
     unknown = partition("p", "89c24", "47e4", spread=float("nan"))
     rng = np.random.default_rng(1)
     for k, cell in enumerate(unknown.ids):

@@ -9,7 +9,7 @@ from torch import nn
 from triton_models.release.halving import FEWEST, round_to_half, store_halves
 
 
-def test_what_is_large_is_rounded_to_what_fp16_holds_and_what_is_small_is_kept():
+def test_large_tensors_are_rounded_to_fp16_and_small_ones_kept():
     network = nn.Linear(64, 64)
     bias = network.bias.detach().clone()
     round_to_half(network)
@@ -17,7 +17,7 @@ def test_what_is_large_is_rounded_to_what_fp16_holds_and_what_is_small_is_kept()
     torch.testing.assert_close(network.bias, bias, rtol=0, atol=0)
 
 
-def test_what_fp16_cannot_hold_is_refused():
+def test_values_beyond_fp16_are_refused():
     network = nn.Linear(64, 64)
     with torch.no_grad():
         network.weight[0, 0] = 1e6
@@ -29,7 +29,7 @@ def test_a_stored_network_is_half_as_large_and_answers_the_same(tmp_path):
     rng = np.random.default_rng(0)
     side = int(np.ceil(FEWEST**0.5))
     rounded = rng.normal(size=(side, side)).astype(np.float16).astype(np.float32)
-    exact = rng.normal(size=(side, side)).astype(np.float32)  # stays as it is
+    exact = rng.normal(size=(side, side)).astype(np.float32)  # unchanged
     graph = helper.make_graph(
         [
             helper.make_node("MatMul", ["x", "rounded"], ["y"]),

@@ -27,12 +27,12 @@ def test_no_class_votes_twice() -> None:
         (920, "urban"),  # traffic light
     ],
 )
-def test_things_are_found_where_one_expects_them(wordnet_class: int, scene: str) -> None:
+def test_typical_things_vote_for_their_scene(wordnet_class: int, scene: str) -> None:
     sure = np.eye(CLASSES)[wordnet_class]
     assert SCENES[scene_probabilities(sure).argmax()] == scene
 
 
-def test_a_thing_that_is_found_anywhere_says_nothing() -> None:
+def test_things_without_a_typical_scene_do_not_vote() -> None:
     labrador = np.eye(CLASSES)[208]
     assert scene_probabilities(labrador) == pytest.approx([1 / 3] * 3)
 

@@ -1,4 +1,4 @@
-"""S3 Inventories as S3 writes them, and as nobody should; the S3 service is moto's."""
+"""Valid and invalid S3 Inventories, read from moto's S3 service."""
 
 import gzip
 import hashlib
@@ -38,7 +38,7 @@ def archives(endpoint: str) -> S3Services:
 
 
 class Written:
-    """An inventory of the bucket `photos` in a bucket of its own, as it is written there."""
+    """An inventory of the bucket `photos`, written to a bucket of its own."""
 
     def __init__(self, archives: S3Services, endpoint: str) -> None:
         name = f"inventory-{uuid.uuid4().hex[:12]}"
@@ -85,7 +85,7 @@ def written(archives: S3Services) -> Written:
 
 
 def row(key: str, **changes: str) -> str:
-    """A row as S3 writes it: each cell quoted, the key URL-encoded."""
+    """Return a row as S3 writes it: each cell quoted, the key URL-encoded."""
     cells = {
         "Bucket": "photos", "Key": quote_plus(key, safe="/"), "VersionId": "", "IsLatest": "true",
         "IsDeleteMarker": "false", "Size": "5", "LastModifiedDate": "2026-10-31T01:02:03.000Z",
@@ -117,7 +117,7 @@ def test_csv(written: Written) -> None:
     assert sum(page.skipped for page in pages) == 1
     whole = source.whole(datetime.now(UTC))
     assert whole is not None
-    # S3 may leave out of an inventory what came in its last two days.
+    # An inventory may lack objects of the last two days before it was written.
     assert (whole.prefix, whole.as_of) == ("p/", CREATED - timedelta(hours=48))
     assert written.source(partial="partial ").whole(CREATED) is None
 
@@ -149,7 +149,7 @@ def test_parquet(written: Written) -> None:
     )  # fmt: skip
 
 
-def test_it_goes_on_after_any_page(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listing_resumes_after_any_page(written: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inventories, "_PAGE", 2)
     for file in range(2):
         written.csv(*(row(f"p/{file}{n}.jpg") for n in range(5)))
@@ -200,14 +200,14 @@ def test_broken_data_files_are_named(written: Written) -> None:
         written.refused(why)
 
 
-def test_zip_bomb_is_left_before_it_is_unpacked(written: Written) -> None:
+def test_zip_bomb_is_refused_before_it_is_unpacked(written: Written) -> None:
     bomb = gzip.compress((row("q/a.jpg") + "\n").encode() * 400_000)
     written.put(bomb)
     assert len(bomb) < 400_000
     written.refused("bytes unpacked")
 
 
-def test_data_file_that_is_another_is_refused(written: Written) -> None:
+def test_data_file_with_another_checksum_is_refused(written: Written) -> None:
     written.put(gzip.compress(row("p/a.jpg").encode()), MD5checksum="0" * 32)
     written.refused("another MD5")
 
@@ -226,7 +226,7 @@ def test_data_file_that_is_another_is_refused(written: Written) -> None:
         ({"creationTimestamp": str(10**30)}, "no inventory"),
     ],
 )
-def test_manifest_that_is_none_is_refused_before_anything_is_read(
+def test_invalid_manifest_is_refused_before_data_files_are_read(
     written: Written, changes: dict[str, Any], why: str
 ) -> None:
     written.manifest["files"] = [{"key": "daily/x", "size": 1, "MD5checksum": "0" * 32}]
@@ -237,12 +237,12 @@ def test_manifest_that_is_none_is_refused_before_anything_is_read(
 
 
 @pytest.mark.parametrize("data", [b"{}", b"[]", b"null", b"\xff", b"=cmd|", b"[" * 100_000])
-def test_what_is_no_json_object_is_refused(written: Written, data: bytes) -> None:
+def test_manifest_that_is_no_json_object_is_refused(written: Written, data: bytes) -> None:
     with pytest.raises(UsageError, match="no inventory"):
         written.source(data)
 
 
-def test_inventory_that_lies_in_no_registered_archive_is_refused(
+def test_inventory_outside_registered_archives_is_refused(
     written: Written, archives: S3Services
 ) -> None:
     with pytest.raises(UsageError, match="geotag archive add"):
@@ -264,7 +264,7 @@ def test_rows_of_a_bucket_without_versions_are_current(
 
 
 def parquet_inventory(written: Written, **columns: Any) -> None:
-    """A Parquet data file of two rows, with nulls where the columns have them."""
+    """Return a Parquet data file of two rows, with nulls where the columns have them."""
     written.manifest |= {
         "fileFormat": "Parquet",
         "fileSchema": "message s3.inventory { required binary bucket (UTF8); required binary key"

@@ -1,4 +1,4 @@
-"""The labels of scenes: whole, and split so that no series is on both sides."""
+"""The scene labels are complete, and no series is in both parts of the split."""
 
 import csv
 from collections import Counter

@@ -105,7 +105,7 @@ def test_every_place_has_a_fine_cell_of_its_own_and_the_world_stays_covered(phot
     np.testing.assert_array_equal(fine.photographs[own], [20, 20, 20])
     assert (levels(ids_of(fine.tokens[k] for k in own)) >= LEVEL).all()
     assert not len(fine.means_outside())
-    # Buffalo is next to the falls, Tokyo far away: both were in the gazetteer's cells.
+    # Buffalo is next to the falls and Tokyo far from any site. Both were in the gazetteer's cells.
     assert (fine.locate([-78.8784, 139.6917], [42.8864, 35.6895]) >= 0).all()
     assert (hierarchy.fine_to_coarse >= 0).all()
     assert (hierarchy.fine_to_middle >= 0).all()
@@ -134,13 +134,13 @@ def test_views_are_made_once_and_read_back(tmp_path):
         np.testing.assert_allclose(maps.mean(dim=(2, 3)), seen.means[:, 0], atol=1e-3)
         np.testing.assert_allclose(pooled(maps), seen.pooled[:, 0], atol=1e-3)
         assert not np.allclose(maps[0], maps[1])
-        with torch.inference_mode():  # what is served sees the same
+        with torch.inference_mode():  # the served network gets the same pixels
             (served,) = frozen_stem(name)(Normalise("lite")(torch.from_numpy(picture)))
         np.testing.assert_allclose(maps[:1], served, atol=0.01)
 
 
 def clusters(count: int = 30) -> tuple[np.ndarray, np.ndarray]:
-    """Means of three places: 300 dimensions, of which the first tells the places apart."""
+    """Mean features of three places: 300 dimensions, of which the first separates the places."""
     rng = np.random.default_rng(2)
     place = np.repeat(np.arange(3), count)
     means = rng.normal(1, 0.1, size=(3 * count, 300)).astype(np.float32)
@@ -149,11 +149,11 @@ def clusters(count: int = 30) -> tuple[np.ndarray, np.ndarray]:
 
 
 def remembered(means: np.ndarray, place: np.ndarray, places: int = 3) -> Memory:
-    """A memory whose stem's pooled maps are its means."""
+    """A memory for which the pooled maps of the stem are the means."""
     return Memory(means, means, place, places)
 
 
-def test_what_is_like_a_place_is_more_familiar_than_what_is_like_none():
+def test_pictures_like_a_place_are_more_familiar_than_others():
     means, place = clusters()
     memory = remembered(means[::2], place[::2])
     rng = np.random.default_rng(3)
@@ -190,20 +190,20 @@ def test_memory_names_the_place_of_the_nearest_photograph():
     asked = torch.from_numpy(means[1::2])
     nearest, signs = memory(asked, asked)
     np.testing.assert_array_equal(nearest.argmax(dim=1), place[1::2])
-    assert nearest[:, 3].max() < -2  # a place of which nothing is remembered
+    assert nearest[:, 3].max() < -2  # a place without remembered photographs
     itself = torch.from_numpy(means[::2])
     assert memory(itself, itself)[1][:, 0].min() > 0.999
     assert signs[:, 0].max() < 1
 
 
-def test_a_byte_a_number_is_enough_for_a_cosine():
+def test_int8_features_suffice_for_a_cosine():
     rows = torch.rand(50, 1280, generator=torch.Generator().manual_seed(0)) ** 3
     kept = Bytes(rows)()
     unit, kept_unit = (torch.nn.functional.normalize(x) for x in (rows, kept))
     torch.testing.assert_close(kept_unit @ kept_unit.T, unit @ unit.T, rtol=0, atol=1e-3)
 
 
-def test_cells_without_a_place_get_nothing_and_the_level_tells_familiarity():
+def test_cells_without_a_place_get_nothing_and_the_level_shows_familiarity():
     means, place = torch.rand(12, 1280).numpy(), np.arange(12) % 3
     members = [
         network_of(Recipe(width=8), stem, (2, 3, 3), segmentation_classes=4).eval()
@@ -272,9 +272,11 @@ def test_the_interval_of_a_calibration_error_is_of_the_same_bins():
     assert one == pytest.approx([calibration_error(confidence, right)] * 2, abs=1e-4)
 
 
-def test_nothing_is_fitted_on_what_is_judged(photographs, monkeypatch):
+def test_nothing_is_fitted_on_the_fold_that_it_judges(photographs, monkeypatch):
     number = np.arange(len(photographs))
-    known, strange = (Answers(*[number[:, None]] * 5) for _ in range(2))  # each says who it is
+    known, strange = (
+        Answers(*[number[:, None]] * 5) for _ in range(2)
+    )  # each fold carries its own identity
     weighed, judged = set(), []
 
     def fit_weights(home, away, site):
@@ -301,7 +303,7 @@ def test_nothing_is_fitted_on_what_is_judged(photographs, monkeypatch):
     assert sorted(judged) == sorted([*number, *number])
 
 
-def test_the_less_familiar_the_more_the_prior_holds():
+def test_the_prior_weighs_more_the_less_familiar_a_picture_is():
     calibration = Calibration(prior_weight=0.1, familiarity=(2.0, -1.0))
     shares = [calibration.prior_share(e) for e in (-1000.0, -1.0, 0.5, 3.0, 1000.0)]
     assert shares == sorted(shares, reverse=True)
@@ -314,6 +316,6 @@ def test_the_less_familiar_the_more_the_prior_holds():
     ("confidence", "share", "reason"),
     [(0.6, 0.9, ""), (0.4, 0.9, "unlike_training"), (0.4, 0.2, "too_little_evidence")],
 )
-def test_an_abstention_says_whether_anything_like_it_was_learnt(confidence, share, reason):
+def test_an_abstention_states_whether_the_picture_is_familiar(confidence, share, reason):
     stated = np.full(5, confidence, np.float32)
     assert Calibration(abstain_below=0.5).abstention(stated, share) == reason

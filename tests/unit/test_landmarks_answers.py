@@ -1,6 +1,6 @@
 """The shipped release `landmarks` gives the stored answers on every processor.
 
-`tests/golden/landmarks_answers.csv` holds what it said of some photographs when they were stored.
+`tests/golden/landmarks_answers.csv` has the stored answers for some photographs.
 After a change of its weights or of the decoder, review the new answers and store them:
 `python -m tests.unit.test_landmarks_answers > tests/golden/landmarks_answers.csv`.
 """
@@ -44,7 +44,7 @@ def files() -> list[str]:
 
 
 def path_of(file: str) -> Path:
-    """Where a photograph of the table lies on this machine."""
+    """Return the path of a photograph of the table on this machine."""
     if not file.startswith(PACKAGED):
         return SHARED / file
     spec = find_spec("sklearn")
@@ -54,7 +54,7 @@ def path_of(file: str) -> Path:
 
 
 def as_row(file: str, answer: Decoded) -> dict[str, str]:
-    """An answer as the table stores it; an undefined confidence is empty."""
+    """Return an answer as a row of the table; an undefined confidence is empty."""
     longitude, latitude = answer.position.tolist()
     stated = {
         f"confidence_{radius:g}km": "" if np.isnan(value) else f"{value:.4f}"
@@ -72,7 +72,7 @@ def as_row(file: str, answer: Decoded) -> dict[str, str]:
 
 
 def answers(names: Iterable[str]) -> list[dict[str, str]]:
-    """Decode photographs as a worker does and ask the shipped networks about them."""
+    """Decode photographs as a worker does; return the answers of the shipped networks."""
     release = Release.load(RELEASES / "landmarks")
     runner, manifest = ReleaseRunner(release), release.manifest
     spec = InputSpec(manifest.image_size, manifest.image_size, manifest.fit)
@@ -84,7 +84,7 @@ def answers(names: Iterable[str]) -> list[dict[str, str]]:
 
 
 def differences(stored: Answer, found: Answer) -> list[str]:
-    """What of an answer differs by more than the tolerances, in words."""
+    """Describe the fields of an answer that differ by more than the tolerances."""
     tolerances = {name: CONFIDENCE_TOLERANCE for name in stored if name.startswith("confidence_")}
     tolerances |= dict.fromkeys(("longitude", "latitude"), POSITION_TOLERANCE)
     return [

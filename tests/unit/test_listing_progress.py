@@ -1,4 +1,4 @@
-"""Whoever waits for a long listing sees it move, whatever the size of its pages."""
+"""Progress of a long listing is printed, whatever the size of its pages."""
 
 from collections.abc import Callable, Iterable
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ NOTHING: Any = None
 
 
 class Planner:
-    """Lists so many objects a page; `seconds` pass with each."""
+    """A planner with pages of these sizes, each of which takes `seconds`."""
 
     def __init__(self, pages: Iterable[int], clock: SimpleNamespace, seconds: float) -> None:
         self.pages, self.clock, self.seconds = pages, clock, seconds
@@ -36,7 +36,7 @@ class Planner:
 def listed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[Iterable[int], float], list[str]]:
-    """What is printed while pages of such sizes are listed."""
+    """Return the lines printed while pages of these sizes are listed."""
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr("geotag.runs.run.time.monotonic", lambda: clock.now)
     monkeypatch.setattr("geotag.runs.run.run_progress", lambda *_given: [])

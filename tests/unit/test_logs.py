@@ -1,4 +1,4 @@
-"""What a line of a log says, and what it never does."""
+"""Content of log lines, and secrets that never reach them."""
 
 import io
 import json
@@ -94,7 +94,7 @@ def test_message_arguments_and_exception_are_redacted(logger: logging.Logger) ->
     assert "abcdef" not in json.dumps(line)
 
 
-def test_lines_carry_what_is_bound(logger: logging.Logger) -> None:
+def test_lines_carry_bound_fields(logger: logging.Logger) -> None:
     with bound(run=7, chunk=3, archive=None):
         with bound(object=9, code=f"x {SECRET}"):
             at_stage("fetch")
@@ -112,7 +112,7 @@ def test_lines_carry_what_is_bound(logger: logging.Logger) -> None:
     assert str(none["time"]).endswith("+00:00")
 
 
-def test_threads_carry_what_was_bound_when_they_were_asked(logger: logging.Logger) -> None:
+def test_threads_carry_the_fields_bound_when_they_were_submitted(logger: logging.Logger) -> None:
     with ThreadPoolExecutor(1) as threads:
         for chunk in (1, 2):
             with bound(chunk=chunk):
@@ -121,7 +121,7 @@ def test_threads_carry_what_was_bound_when_they_were_asked(logger: logging.Logge
     assert [line.get("chunk") for line in lines(logger)] == [1, 2, None]
 
 
-def test_text_of_others_cannot_forge_a_line() -> None:
+def test_foreign_text_cannot_forge_a_line() -> None:
     record = logging.LogRecord("x", logging.INFO, "", 0, "a\n2026-01-01 INFO all is well", (), None)
     with bound(run=7):
         assert Formatter("text").format(record).count("\n") == 0
@@ -147,7 +147,7 @@ import warnings; warnings.warn("warned of " + url)
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
-def test_celerys_own_loggers_are_ours(form: str) -> None:
+def test_celerys_loggers_use_our_format(form: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", CELERY.format(form=form)], capture_output=True, text=True, check=True
     )

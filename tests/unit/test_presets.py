@@ -148,6 +148,6 @@ def test_a_network_with_a_stem_is_exported(name: str, tmp_path: Path) -> None:
         ("vit-ti16", {"depth": 0}, "need a stem"),
     ],
 )
-def test_what_cannot_be_is_refused(name: str, wrong: dict[str, Any], says: str) -> None:
+def test_invalid_configurations_are_refused(name: str, wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         TransLocator(small(name, **wrong))
