@@ -144,10 +144,11 @@ def table_of(case: Case, width: int, *, terminal: bool = True, wide: bool = Fals
 @pytest.mark.parametrize("name", CASES)
 def test_the_table_of_every_command_has_one_line_a_row(name: str, width: int) -> None:
     case = CASES[name]
-    whole = table_of(case, width, terminal=False)
+    whole = table_of(case, 10_000, terminal=False)
     printed = table_of(case, width)
     assert max(map(cell_len, printed)) <= width
-    assert len(printed) >= len(whole) if case.blocks else len(printed) == len(whole)
+    if not case.blocks:
+        assert len(printed) == len(whole)
     words = {word for line in whole for word in line.split()}
     cut = {word for line in printed for word in line.split() if "…" not in word} - words
     assert not cut
