@@ -6,7 +6,9 @@ the file's footer are not used: a footer can state less than the pages hold. Tex
 dictionaries, so that a value that many rows repeat is in memory once.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -66,8 +68,11 @@ def parquet_rows(
                 kind = str(schema.field(column).type)
                 raise UsageError(f"{name}: the column {column} has the type {kind[:80]}")
         groups = range(metadata.num_row_groups)
+        _check_footer(data, metadata, columns)
+        paths = [metadata.schema.column(index).path for index in range(metadata.num_columns)]
+        indices = [index for index, path in enumerate(paths) if path in columns]
         sizes = [
-            _batch_rows(data, metadata.row_group(n), columns, f"{name}: row group {n + 1}")
+            _batch_rows(data, metadata.row_group(n), indices, f"{name}: row group {n + 1}")
             for n in groups
         ]
     texts = [column for column in columns if is_text(schema.field(column).type, binary=True)]
@@ -79,6 +84,52 @@ def parquet_rows(
                 step = _rows_at_once(batch, f"{name}: row group {number + 1}")
                 for start in range(0, batch.num_rows, step):
                     yield from batch.slice(start, step).to_pylist()
+
+
+class _PageRead(OSError):
+    """A page was read."""
+
+
+class _Footer:
+    """A Parquet file whose footer alone can be read."""
+
+    closed = False
+
+    def __init__(self, data: IO[bytes]) -> None:
+        self._data = data
+        data.seek(-8, os.SEEK_END)
+        self._begin = data.tell() - int.from_bytes(data.read(4), "little")
+
+    def read(self, size: int = -1) -> bytes:
+        """Read bytes of the footer; _PageRead before it."""
+        if self._data.tell() < self._begin:
+            raise _PageRead
+        return self._data.read(size)
+
+    def seek(self, at: int, whence: int = os.SEEK_SET) -> int:
+        """Set the position."""
+        return self._data.seek(at, whence)
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._data.tell()
+
+
+def _check_footer(
+    data: IO[bytes], metadata: pyarrow.parquet.FileMetaData, columns: Sequence[str]
+) -> None:
+    """Have Arrow check what the footer says of the columns; for its errors see `parquet_rows`.
+
+    Where Arrow's readers raise an exception, `RowGroupMetaData.column` aborts the process (Arrow
+    26). A reader checks all column chunks before it reads the first page.
+    """
+    footer: Any = _Footer(data)
+    with pyarrow.parquet.ParquetFile(
+        footer, metadata=metadata, pre_buffer=False, buffer_size=_BUFFER
+    ) as file:
+        for number in range(metadata.num_row_groups):
+            with suppress(_PageRead):
+                next(file.iter_batches(1, row_groups=[number], columns=list(columns)), None)
 
 
 def is_text(kind: pyarrow.DataType, *, binary: bool = False) -> bool:
@@ -97,15 +148,14 @@ def _is_flat(kind: pyarrow.DataType) -> bool:
 
 
 def _batch_rows(
-    data: IO[bytes], group: pyarrow.parquet.RowGroupMetaData, columns: Sequence[str], name: str
+    data: IO[bytes], group: pyarrow.parquet.RowGroupMetaData, indices: Sequence[int], name: str
 ) -> int:
     """Return how many rows of a row group fit into a batch.
 
     Raises:
         UsageError: not even one page of each column fits into memory, or a page is unreadable.
     """
-    chunks = [group.column(index) for index in range(group.num_columns)]
-    read = [_column(data, c, name) for c in chunks if c.path_in_schema in columns]
+    read = [_column(data, group.column(index), name) for index in indices]
     at_once = sum(column.at_once for column in read)
     if at_once > _MOST_AT_ONCE:
         raise UsageError(
