@@ -117,7 +117,7 @@ class Augmentation(_Section):
 class Training(_Section):
     """[training]: how long, how fast, on what."""
 
-    epochs: float = Field(10.0, gt=0, le=1e6, description="How often every photograph is seen.")
+    epochs: float = Field(10.0, gt=0, le=1e6, description="Number of passes over the photographs.")
     batch: int = Field(
         256, ge=1, le=2**20, description="Photographs in one step, over all processes."
     )
@@ -126,15 +126,17 @@ class Training(_Section):
     )
     optimiser: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with momentum.")
     learning_rate: float = Field(
-        3e-4, gt=0, description="After the warm-up; cosine to 0 from there."
+        3e-4, gt=0, description="Learning rate after the warm-up. It then falls to 0 as a cosine."
     )
     stem_rate: float = Field(
         0.1, ge=0, description="The stem's learning rate, as a share of the others'."
     )
     weight_decay: float = Field(
-        0.05, ge=0, description="On matrices and kernels; not on biases, norms, CLS and positions."
+        0.05,
+        ge=0,
+        description="Decay of matrices and kernels, not of biases, norms, CLS and positions.",
     )
-    momentum: float = Field(0.9, ge=0, lt=1, description="Of sgd.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps with a rising rate.")
     clip: float = Field(1.0, ge=0, description="Largest norm of the gradient; 0: any.")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Share spread over all classes.")
@@ -150,7 +152,7 @@ class Training(_Section):
         "auto", description="cpu, cuda, or auto: a GPU where there is one."
     )
     seed: int = Field(
-        0, ge=0, lt=2**63, description="Fixes initial weights, order, augmentation and dropout."
+        0, ge=0, lt=2**63, description="Seed of initial weights, order, augmentation and dropout."
     )
     checkpoint_every: int = Field(1000, ge=1, description="Steps between checkpoints.")
     validate_every: int = Field(0, ge=0, description="Steps between validations; 0: at the end.")
