@@ -232,37 +232,54 @@ def begin_plan(engine: Engine, run_id: int, now: datetime) -> bool:
         return bool(connection.execute(sql("begin_plan"), {"id": run_id, "now": now}).rowcount)
 
 
-def plan_ended(engine: Engine, run_id: int) -> None:
-    """End a try that did not fail: the listing is complete, or the planner was told to stop."""
+def plan_ended(engine: Engine, run_id: int, began: datetime) -> None:
+    """End a try that did not fail: the listing is complete, or the planner was told to stop.
+
+    Args:
+        engine: of the ledger.
+        run_id: the run.
+        began: when the try began (`begin_plan`). A later try, by another planner, goes on.
+    """
     with engine.begin() as connection:
         connection.execute(
             text(
                 "UPDATE geotag.run SET plan_began_at = NULL, plan_after = NULL,"
                 " plan_tries = greatest(plan_tries - 1, 0),"
                 " plan_faults = greatest(plan_faults - 1, 0)"
-                " WHERE id = :id AND plan_began_at IS NOT NULL"
+                " WHERE id = :id AND plan_began_at = :began"
             ),
-            {"id": run_id},
+            {"id": run_id, "began": began},
         )
 
 
 def plan_failed(
-    engine: Engine, run_id: int, reason: str, now: datetime, *, unavailable: bool = False
+    engine: Engine,
+    run_id: int,
+    began: datetime,
+    reason: str,
+    now: datetime,
+    *,
+    unavailable: bool = False,
 ) -> datetime | None:
     """End a try that failed, and record why.
 
     Args:
         engine: of the ledger.
         run_id: the run.
+        began: when the try began (`begin_plan`).
         reason: `code: sentence`.
         now: when planning failed.
         unavailable: a service did not answer, which is no fault of the run.
 
     Returns:
         When to try again, at most 15 minutes on; None if the run is parked.
+
+    Raises:
+        PlannedElsewhere: this planner was taken for dead, and the run is left to another.
     """
     given = {
         "id": run_id,
+        "began": began,
         "reason": _storable(reason),
         "now": now,
         "unavailable": unavailable,
@@ -270,7 +287,9 @@ def plan_failed(
         "most_tries": UNAVAILABLE_TRIES,
     }
     with engine.begin() as connection:
-        row = connection.execute(sql("plan_failed"), given).one()
+        row = connection.execute(sql("plan_failed"), given).one_or_none()
+    if row is None:
+        raise PlannedElsewhere(run_id)
     return None if row.parked_at is not None else row.plan_after
 
 

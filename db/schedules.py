@@ -16,7 +16,7 @@ from cronsim import CronSim, CronSimError
 from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from db.engine import is_transient, sql
+from db.engine import sql
 
 log = logging.getLogger(__name__)
 
@@ -276,8 +276,7 @@ def start_due(engine: Engine, now: datetime) -> list[Night]:
                 with connection.begin_nested():
                     night = _start(connection, row, now)
             except (ScheduleRefused, SQLAlchemyError) as error:
-                if isinstance(error, SQLAlchemyError) and is_transient(error):
-                    raise
+                # Raises if the connection is lost, which is no error of the schedule.
                 _note_error(connection, row.archive_id, error)
             else:
                 started += [night] if night else []

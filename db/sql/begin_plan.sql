@@ -1,11 +1,9 @@
--- Counts a try before the work that may kill its process. After a death, the next try waits as long
--- as after a failure. Updates no row if the run has got on, or failed again, since it was found.
+-- Counts a try before the work that may kill its process. Updates no row if the run has got on, or
+-- failed again, since it was found.
 UPDATE geotag.run
 SET plan_tries = plan_tries + 1,
     plan_faults = plan_faults + 1,
-    plan_began_at = :now,
-    plan_after = :now + least(interval '15 minutes',
-                              interval '1 minute' * power(2, least(plan_tries, 10)))
+    plan_began_at = :now
 WHERE id = :id
   AND planned_at IS NULL
   AND parked_at IS NULL

@@ -1,4 +1,5 @@
--- Ends a try that failed. Tries that an unavailable service ended are counted apart.
+-- Ends a try that failed. Tries that an unavailable service ended are counted apart. Updates no row if
+-- the try is not the run's last: its planner was taken for dead.
 UPDATE geotag.run
 SET plan_began_at = NULL,
     plan_error = :reason,
@@ -11,4 +12,5 @@ SET plan_began_at = NULL,
                         THEN CAST(:now AS timestamptz)
                 END
 WHERE id = :id
+  AND plan_began_at = :began
 RETURNING plan_after, parked_at

@@ -541,9 +541,7 @@ def test_run_of_a_dead_planner_is_planned_by_another(engine: Engine) -> None:
     with runs.plan_lease(engine, night.run_id):
         assert runs.next_plan(engine, now) is None  # it is being planned
     clients = Clients(engine)
-    assert (
-        until(lambda: ControlLoop(clients).plan(now)) == night.run_id
-    )  # when that session has ended
+    assert until(lambda: ControlLoop(clients).plan(now)) == night.run_id  # once it has ended
     assert clients.plans.planned == {night.run_id: 1}
     assert ControlLoop(clients).plan(now) is None
 
@@ -608,7 +606,8 @@ def test_progress_in_planning_clears_its_failures(engine: Engine) -> None:
     ]
     for go_on in steps:
         assert runs.begin_plan(engine, night.run_id, now)
-        runs.plan_failed(engine, night.run_id, "s3_unavailable: S3 is away", now, unavailable=True)
+        reason = "s3_unavailable: S3 is away"
+        runs.plan_failed(engine, night.run_id, now, reason, now, unavailable=True)
         assert noted()[:2] == (1, "s3_unavailable: S3 is away")
         go_on(runs.run_to_plan(engine, night.run_id))
         assert noted() == (0, None, None)

@@ -51,8 +51,9 @@ class ControlLoop:
 
     clients: Clients
     deadline: Deadline = field(default_factory=Deadline)
-    # Runs whose try the database's absence ended, and kept from being recorded as ended.
-    _interrupted: set[int] = field(default_factory=set)
+    # When each try began that ended because the database was unavailable, by run. The ledger has no
+    # record yet that it ended.
+    _interrupted: dict[int, datetime] = field(default_factory=dict)
 
     def tick(self, now: datetime | None = None) -> None:
         """Start the nights that are due, recall lost chunks, and publish what may go.
@@ -70,11 +71,9 @@ class ControlLoop:
         try:
             for night in schedules.start_due(self.clients.engine, now):
                 log.info("run %d: the night of %s", night.run_id, night.scheduled_for.isoformat())
-        except Exception as error:
+        except Exception:
             # The process's edge: an error here must not stop publishing for every archive.
-            if isinstance(error, SQLAlchemyError) and is_transient(error):
-                raise
-            log.exception("no night can be started: internal error")
+            log.exception("no night can be started")
 
     def plan(self, now: datetime | None = None) -> int | None:
         """Plan a run that waits for a planner to its end; return its id, or None if none waits.
@@ -86,21 +85,22 @@ class ControlLoop:
             now: time for every step; None reads the ledger's clock at each.
         """
         engine = self.clients.engine
-        while self._interrupted:
-            runs.plan_ended(engine, next(iter(self._interrupted)))
-            self._interrupted.pop()
-        run_id = runs.next_plan(engine, now or dispatch.clock(engine))
-        if run_id is None:
+        for run_id, began in list(self._interrupted.items()):
+            runs.plan_ended(engine, run_id, began)
+            del self._interrupted[run_id]
+        found = runs.next_plan(engine, now or dispatch.clock(engine))
+        if found is None:
             return None
         try:
-            with self.deadline.heeding_sigterm(0), runs.plan_lease(engine, run_id):
-                if runs.begin_plan(engine, run_id, now or dispatch.clock(engine)):
-                    self._try(run_id, now)
+            with self.deadline.heeding_sigterm(0), runs.plan_lease(engine, found):
+                began = now or dispatch.clock(engine)
+                if runs.begin_plan(engine, found, began):
+                    self._try(found, began, now)
         except PlannedElsewhere:
-            log.info("run %d: another process plans it", run_id)
-        return run_id
+            log.info("run %d: another process plans it", found)
+        return found
 
-    def _try(self, run_id: int, now: datetime | None) -> None:
+    def _try(self, run_id: int, began: datetime, now: datetime | None) -> None:
         """Plan a run whose lease we have, and record how that ended."""
         try:
             self.clients.planner().resume(run_id, publish=self._between_pages)
@@ -109,24 +109,31 @@ class ControlLoop:
         except (GeotagError, NoActiveRelease) as error:
             code = getattr(error, "code", "no_active_release")
             unavailable = isinstance(error, (TransientError, NoActiveRelease))
-            self._failed(run_id, f"{code}: {error}", now, unavailable=unavailable)
+            self._failed(run_id, began, f"{code}: {error}", now, unavailable=unavailable)
             return
         except Exception as error:
             if isinstance(error, SQLAlchemyError) and is_transient(error):
-                self._interrupted.add(run_id)
+                self._interrupted[run_id] = began
                 raise
             # The process's edge: a run that breaks its planner must not keep the others waiting.
             log.exception("run %d: internal error", run_id)
-            self._failed(run_id, f"internal_error: {error}", now)
+            # A database error has its statement in the lines after the first.
+            self._failed(run_id, began, f"internal_error: {error}".partition("\n")[0], now)
             return
-        runs.plan_ended(self.clients.engine, run_id)
+        runs.plan_ended(self.clients.engine, run_id, began)
 
     def _failed(
-        self, run_id: int, reason: str, now: datetime | None, *, unavailable: bool = False
+        self,
+        run_id: int,
+        began: datetime,
+        reason: str,
+        now: datetime | None,
+        *,
+        unavailable: bool = False,
     ) -> None:
         engine = self.clients.engine
         failed_at = now or dispatch.clock(engine)  # planning may have taken hours
-        again = runs.plan_failed(engine, run_id, reason, failed_at, unavailable=unavailable)
+        again = runs.plan_failed(engine, run_id, began, reason, failed_at, unavailable=unavailable)
         if again is None:
             log.error("run %d: cannot be planned (%s) and is parked", run_id, reason)
         else:
@@ -140,6 +147,11 @@ class ControlLoop:
         except BrokerUnavailable as error:
             # The chunks are in the ledger: planning goes on, and a tick publishes them.
             log.warning("nothing is published: %s", error.message)
+        except SQLAlchemyError as error:
+            if is_transient(error):
+                raise
+            # It is no fault of the run that is planned, and must not park it.
+            log.exception("nothing is published: internal error")
 
 
 def register(app: Celery, control_loop: ControlLoop) -> None:
