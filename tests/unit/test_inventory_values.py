@@ -8,6 +8,8 @@ import pyarrow.parquet
 import pytest
 
 from tests.unit.test_inventory import Written, archives, keys, row, written
+from workers.errors import UsageError
+from workers.planning.parquet import parquet_rows
 
 __all__ = ["archives", "written"]
 
@@ -17,6 +19,14 @@ def test_a_row_of_another_prefix_concerns_nobody(written: Written) -> None:
     written.csv(row("q/../x.jpg"), row("q/./x.jpg"), row("q/a.jpg", ETag="", Size=""))
     written.csv(row("p/a.jpg"))
     assert keys(list(written.source().pages(None))) == ["p/a.jpg"]
+
+
+def test_two_columns_of_one_name_are_refused() -> None:
+    columns = [pyarrow.array(["s3://photos/a.jpg"]), pyarrow.array(["s3://photos/b.jpg"])]
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_arrays(columns, ["url", "url"]), file)
+    with pytest.raises(UsageError, match="two columns with the name 'url'"):
+        list(parquet_rows(file, "file", lambda schema: schema.names))
 
 
 @pytest.mark.parametrize("size", ["1" * 30, "-1", str(2**63)])

@@ -64,6 +64,8 @@ def parquet_rows(
         metadata, schema = file.metadata, file.schema_arrow
         columns = list(choose(schema))
         for column in columns:
+            if schema.names.count(column) > 1:
+                raise UsageError(f"{name} has two columns with the name {column[:80]!r}")
             if not _is_flat(schema.field(column).type):
                 kind = str(schema.field(column).type)
                 raise UsageError(f"{name}: the column {column} has the type {kind[:80]}")
