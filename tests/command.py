@@ -51,6 +51,7 @@ def in_this_process(*arguments: str, **environment: str) -> Done:
         for name, stream in (("stdin", nothing), ("stdout", out), ("stderr", err)):
             patches.setattr(sys, name, stream)
         patches.setattr(sys, "argv", [GEOTAG, *arguments])
+        patches.setattr(sys, "excepthook", sys.excepthook)  # typer sets its own
         try:
             cli.main()
         except SystemExit as end:
