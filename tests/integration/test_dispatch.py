@@ -173,11 +173,11 @@ def test_interactive_chunks_are_unlimited_and_wait_for_no_other_publisher(engine
     question = run_of(engine, 12, queue=INTERACTIVE)
     asked: list[PlannedChunk] = []
 
-    def meanwhile(_chunk: PlannedChunk) -> None:
+    def publish_interactive(_chunk: PlannedChunk) -> None:
         # Inside the transaction of another publisher, which has its locks.
         asked.extend(publish(engine, queue=INTERACTIVE))
 
-    assert dispatch.publish_waiting(engine, BACKFILL, NOW, meanwhile, 11) == 1
+    assert dispatch.publish_waiting(engine, BACKFILL, NOW, publish_interactive, 11) == 1
     assert runs_of(engine, asked) == [question] * 12
     assert publish(engine, queue=INTERACTIVE) == []
     assert publish(engine, 11) == []  # they do not count towards the limit

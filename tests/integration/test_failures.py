@@ -1,4 +1,4 @@
-"""What failed, and trying it again: first in a database with made-up rows, then with workers."""
+"""Listing and retrying failures, first with rows made directly, then with real workers."""
 
 import os
 import re
@@ -29,7 +29,7 @@ YESTERDAY = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def database(running: Context) -> Iterator[Engine]:
-    """A ledger of its own, with one active release."""
+    """A separate ledger with one active release."""
     url = running.settings.database.database_url
     assert url is not None
     server = create_engine(url.get_secret_value(), isolation_level="AUTOCOMMIT")
@@ -57,7 +57,7 @@ def database(running: Context) -> Iterator[Engine]:
 
 @pytest.fixture
 def engine(database: Engine) -> Engine:
-    """The same, emptied of all but the releases."""
+    """The separate ledger, with every table but the releases emptied."""
     with database.begin() as connection:
         connection.execute(text("TRUNCATE geotag.archive, geotag.content RESTART IDENTITY CASCADE"))
     return database
@@ -65,7 +65,7 @@ def engine(database: Engine) -> Engine:
 
 @pytest.fixture
 def failed(engine: Engine) -> Engine:
-    """Two archives: `a` of five objects that ended in different ways, `b` of one."""
+    """Two archives: `a` with five objects of different outcomes, `b` with one."""
     for archive in ("a", "b"):
         new_archive(engine, archive)
     record(engine, "a", "1.jpg", "failed", "corrupt", "broken marker")
@@ -96,7 +96,7 @@ def record(
     at: datetime | None = None,
     release: str = "new",
 ) -> int:
-    """An object with an outcome, of a finished run of its own; its id."""
+    """Record an object with an outcome of its own finished run; return the object's id."""
     with engine.begin() as connection:
         return int(
             connection.execute(
@@ -159,12 +159,12 @@ def test_filter_finds(failed: Engine, where: str, found: list[str]) -> None:
     assert keys(failed, where) == found
 
 
-def holds(asked: FailureFilter, row: Failure) -> bool:
-    """What a filter says of a failure, worked out in Python."""
+def matches(asked: FailureFilter, row: Failure) -> bool:
+    """Evaluate a filter on a failure in Python."""
     if isinstance(asked, Not):
-        return not holds(asked.part, row)
+        return not matches(asked.part, row)
     if isinstance(asked, Joined):
-        return (all if asked.operator == "and" else any)(holds(part, row) for part in asked.parts)
+        return (all if asked.operator == "and" else any)(matches(part, row) for part in asked.parts)
     mine = {
         "code": row.code, "archive": row.archive, "run": row.run_id, "bucket": row.bucket,
         "key": row.key, "state": row.state, "day": row.at.astimezone(UTC).date(),
@@ -188,15 +188,15 @@ def holds(asked: FailureFilter, row: Failure) -> bool:
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(asked=FILTERS)
-def test_whatever_is_asked_postgresql_answers_as_python_would(
+def test_postgresql_evaluates_every_filter_as_python_does(
     failed: Engine, asked: FailureFilter
 ) -> None:
-    """Also of hostile texts: nothing is changed, and no filter is an error."""
+    """Hostile texts change nothing, and no filter is an error."""
     everything = list(list_failures(failed))
     assert len(everything) == 5
-    # Beyond ASCII the two fold case differently.
+    # Python and PostgreSQL fold the case of non-ASCII letters differently.
     if str(asked).isascii():
-        assert list(list_failures(failed, asked)) == [r for r in everything if holds(asked, r)]
+        assert list(list_failures(failed, asked)) == [r for r in everything if matches(asked, r)]
     else:
         list(list_failures(failed, asked))
 
@@ -215,7 +215,7 @@ def test_counts_name_the_newest(failed: Engine) -> None:
     assert [g.part for g in by_day] == [str(datetime.now(UTC).date()), "2026-11-01"]
 
 
-def test_objects_that_are_gone_or_of_another_release_are_not_listed(failed: Engine) -> None:
+def test_vanished_objects_and_those_of_another_release_are_not_listed(failed: Engine) -> None:
     record(failed, "b", "old.jpg", "failed", "corrupt", None, release="old")
     with failed.begin() as connection:
         connection.execute(
@@ -228,7 +228,7 @@ def test_objects_that_are_gone_or_of_another_release_are_not_listed(failed: Engi
     assert sum(group.objects for group in failure_groups(failed, "code", any_release=True)) == 4
 
 
-def test_retry_makes_them_pending_and_keeps_what_was(failed: Engine) -> None:
+def test_retry_makes_objects_pending_and_keeps_their_history(failed: Engine) -> None:
     before = rows(failed, "SELECT object_version_id, code, run_id FROM geotag.outcome ORDER BY 1")
 
     run_id, codes, busy = again(failed, EVERYTHING)
@@ -240,7 +240,7 @@ def test_retry_makes_them_pending_and_keeps_what_was(failed: Engine) -> None:
     assert rows(failed, kept) == before
     run = "SELECT source, queue, listed, planned_at IS NOT NULL FROM geotag.run WHERE id = "
     assert rows(failed, f"{run}{run_id}") == [("retry: test", "backfill", 5, True)]
-    # Chunks of two at most, each of one archive, and the quarantined one alone.
+    # Chunks of at most two objects of one archive; the quarantined object alone.
     chunks = (
         "SELECT array_agg(a.name || '/' || v.key ORDER BY v.id) FROM geotag.run_object ro"
         " JOIN geotag.object_version v ON v.id = ro.object_version_id"
@@ -252,14 +252,14 @@ def test_retry_makes_them_pending_and_keeps_what_was(failed: Engine) -> None:
     ]  # fmt: skip
 
 
-def test_asking_twice_does_it_once(failed: Engine) -> None:
+def test_second_retry_finds_nothing(failed: Engine) -> None:
     first = again(failed, "code = 'corrupt'")
     assert first[0] is not None
     assert again(failed, "code = 'corrupt'") == (None, {}, 0)
     assert rows(failed, "SELECT count(*) FROM geotag.retried_outcome") == [(2,)]
 
 
-def test_two_that_ask_at_once_do_it_once(failed: Engine) -> None:
+def test_concurrent_retries_retry_each_object_once(failed: Engine) -> None:
     with ThreadPoolExecutor(4) as threads:
         done = list(threads.map(lambda _: again(failed, EVERYTHING), range(4)))
     assert sorted(sum(codes.values()) for _run, codes, _busy in done) == [0, 0, 0, 5]
@@ -276,7 +276,7 @@ def test_dry_run_changes_nothing(failed: Engine) -> None:
     assert len(keys(failed)) == 5
 
 
-def test_what_fails_again_can_be_retried_again_and_is_counted(failed: Engine) -> None:
+def test_repeated_failures_can_be_retried_and_are_counted(failed: Engine) -> None:
     for times in range(1, 4):
         run_id, codes, _busy = again(failed, "code = 'worker_killed'")
         assert codes == {"worker_killed": 1}
@@ -293,7 +293,7 @@ def test_what_fails_again_can_be_retried_again_and_is_counted(failed: Engine) ->
 
 
 def test_a_retry_counts_crashes_anew(failed: Engine) -> None:
-    """The deaths that brought an object into quarantine do not bring it back there at once."""
+    """The crashes that led to a quarantine do not count after the retry."""
     crash = (
         "INSERT INTO geotag.attempt (object_version_id, release_id, chunk_id, worker, finished_at,"
         " code) SELECT ro.object_version_id, r.release_id, ro.chunk_id, 'w', now(), 'worker_killed'"
@@ -316,7 +316,7 @@ def test_a_retry_counts_crashes_anew(failed: Engine) -> None:
         ledger.write_results(failed, chunk_id, [died])
 
 
-def test_objects_that_an_unfinished_run_holds_are_left_alone(failed: Engine) -> None:
+def test_objects_of_unfinished_runs_are_not_retried(failed: Engine) -> None:
     with failed.begin() as connection:
         connection.execute(
             text(
@@ -343,7 +343,7 @@ def test_removed_archives_are_not_retried(failed: Engine) -> None:
     assert keys(failed, "code = 'corrupt'") == ["b/1.jpg"]
 
 
-def test_since_is_from_that_day_on(failed: Engine) -> None:
+def test_since_includes_its_day(failed: Engine) -> None:
     yesterday = Comparison("day", ">=", ((YESTERDAY + timedelta(days=1)).date(),))
     assert "a/2.jpg" not in [f"{f.archive}/{f.key}" for f in list_failures(failed, yesterday)]
     assert len(list(list_failures(failed, yesterday))) == 4
@@ -351,7 +351,7 @@ def test_since_is_from_that_day_on(failed: Engine) -> None:
 
 @pytest.fixture
 def deadly(running: Context) -> Iterator["subprocess.Popen[bytes]"]:
-    """The only backfill worker, which dies of some photographs; the healthy ones come back."""
+    """The only backfill worker, which some photographs kill; ends with the usual workers."""
     stack.stop_service(running.settings.stack, "worker-backfill")
     worker = subprocess.Popen(
         [sys.executable, "-c", WORKER], cwd=PROJECT, stderr=subprocess.DEVNULL, env=os.environ
@@ -364,7 +364,7 @@ def deadly(running: Context) -> Iterator["subprocess.Popen[bytes]"]:
         stack.start_service(running.settings.stack, "worker-backfill")
 
 
-def test_quarantine_ends_with_a_retry_once_the_cause_is_gone(
+def test_retry_after_the_cause_is_removed_ends_the_quarantine(
     running: Context, bucket: str, geotag: Geotag, deadly: "subprocess.Popen[bytes]"
 ) -> None:
     picture = good_files()["plain.jpg"] + bucket.encode()
@@ -405,7 +405,7 @@ def test_quarantine_ends_with_a_retry_once_the_cause_is_gone(
         (("failures", "--by", "colour"), "colour"),
     ],
 )
-def test_wrong_usage_is_said(geotag: Geotag, arguments: tuple[str, ...], said: str) -> None:
+def test_wrong_usage_is_explained(geotag: Geotag, arguments: tuple[str, ...], said: str) -> None:
     done = geotag(*arguments)
     assert done.returncode == 2
     assert said in done.stderr

@@ -74,7 +74,7 @@ def worker(running: Context, tmp_path: Path) -> Iterator[Worker]:
         stack.start_service(running.settings.stack, "worker-backfill")
 
 
-def test_worker_counts_and_logs_what_it_does(
+def test_worker_counts_and_logs_its_work(
     running: Context, bucket: str, geotag: Geotag, worker: Worker
 ) -> None:
     pictures = distinct_pictures(good_files()["plain.jpg"], 20, prefix=bucket)

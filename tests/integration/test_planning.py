@@ -286,7 +286,7 @@ def dated(archive: int, key: str, day: int | None) -> list[ArchiveObject]:
 
 
 def test_run_whose_planner_still_publishes_is_not_reset(engine: Engine) -> None:
-    """A reset run whose planner still publishes would be planned by nobody."""
+    """If the run were reset while its planner publishes, no process would plan it."""
     source, archive = f"test {uuid.uuid4()}", new_archive(engine)
     run = plan(engine, runs.open_run(engine, source, "backfill"), listed(archive, ["a.jpg"])).run
     with runs.plan_lease(engine, run.id):

@@ -1,4 +1,4 @@
-"""Releases are registered, activated under load and taken back, and no answer mixes two."""
+"""Register releases, activate them under load and roll back; no answer mixes two releases."""
 
 import json
 import shutil
@@ -35,7 +35,7 @@ NAME, SECOND, THIRD = "untrained", "second", "third"
 
 @pytest.fixture(scope="module")
 def second(tmp_path_factory: pytest.TempPathFactory) -> Release:
-    """`untrained` with its locator's weights shuffled: its answers are others."""
+    """`untrained` with shuffled locator weights, which give other answers."""
     ours = Release.load(RELEASES / NAME)
     network = onnx.load(ours.file("translocator.onnx"))
     generator = np.random.default_rng(0)
@@ -64,12 +64,12 @@ def second(tmp_path_factory: pytest.TempPathFactory) -> Release:
 
 @pytest.fixture(scope="module")
 def third(tmp_path_factory: pytest.TempPathFactory) -> Release:
-    """The networks of `untrained` under another name."""
+    """A release with the networks of `untrained` and another name."""
     return renamed(RELEASES / NAME, tmp_path_factory.mktemp("third") / THIRD)
 
 
 @pytest.fixture
-def now(running: Context, second: Release, third: Release) -> Iterator[Context]:
+def context(running: Context, second: Release, third: Release) -> Iterator[Context]:
     """A stack that knows three releases, of which `untrained` is active."""
     for release in (second, third):
         lifecycle.register(running, release.directory)
@@ -90,14 +90,14 @@ def served(context: Context) -> set[str]:
 
 
 def pictures() -> np.ndarray:
-    """Random fields of several scales, UINT8 [6, 256, 256, 3]: they differ in all that there is."""
+    """Random fields of several scales, UINT8 [6, 256, 256, 3], which differ strongly."""
     generator = np.random.default_rng(0)
     fields = [generator.integers(256, size=(n, n, 3), dtype=np.uint8) for n in (1, 2, 4, 8, 16, 32)]
     return np.stack([f.repeat(256 // len(f), 0).repeat(256 // len(f), 1) for f in fields])
 
 
 def figures(said: Prediction) -> np.ndarray:
-    """What tells two releases' answers apart: probabilities of cell and scenes, in one vector."""
+    """Return the cell and scene probabilities of an answer as one vector."""
     candidates = [cell.probability for cell in said.candidates]
     return np.array([said.fine.probability, *candidates, *said.scene.values()])
 
@@ -105,7 +105,7 @@ def figures(said: Prediction) -> np.ndarray:
 def test_commands(
     context: Context, geotag: Geotag, bucket: str, second: Release, tmp_path: Path
 ) -> None:
-    """List, activate, run, roll back: rows name the release that they came from."""
+    """List, activate, run and roll back; each row names the release that answered."""
     upload(context, bucket, distinct_pictures(good_files()["plain.jpg"], 2))
     assert geotag("run", f"s3://{bucket}/").returncode == 0
     done = geotag("releases", "activate", SECOND)
@@ -128,7 +128,7 @@ def test_commands(
     newest, before = activations(context.engine)[:2]
     assert (newest.name, before.name) == ("untrained", SECOND)
     assert "@" in newest.by
-    assert SECOND in served(context)  # to go back at once
+    assert SECOND in served(context)  # so that a rollback can be immediate
     refused = geotag("releases", "activate", "nosuch")
     assert refused.returncode == 2
     assert "no release nosuch is registered" in refused.stderr
@@ -140,7 +140,7 @@ def test_commands(
 def test_no_answer_mixes_two_releases_and_none_is_missing(
     context: Context, second: Release
 ) -> None:
-    """Clients ask for whatever is active, without a pause, while that changes again and again."""
+    """Clients ask for the active release without a pause, while activations change it."""
     digests = {release.name: release.digest for release in registered_releases(context.engine)}
     asked = pictures()
     stored: dict[str, list[np.ndarray]] = {}
@@ -149,7 +149,7 @@ def test_no_answer_mixes_two_releases_and_none_is_missing(
         with closing(TritonClient(context.settings.worker, name, digests[name])) as locator:
             stored[name] = [figures(locator.locate(picture)) for picture in asked]
     for ours, theirs in zip(stored[SECOND], stored[THIRD], strict=True):
-        assert not np.allclose(ours, theirs, rtol=0.02)  # or a mixture might not be seen
+        assert not np.allclose(ours, theirs, rtol=0.02)  # or a mixture might go unnoticed
     lifecycle.activate(context, NAME)
 
     answers: list[tuple[str, int, Prediction]] = []
@@ -192,7 +192,7 @@ def test_no_answer_mixes_two_releases_and_none_is_missing(
         np.testing.assert_allclose(figures(said), stored[name][turn], rtol=1e-3, atol=1e-6)
 
 
-def test_a_run_under_way_ends_with_the_release_that_it_began_with(
+def test_a_run_keeps_its_release_through_an_activation(
     context: Context, geotag: Geotag, bucket: str
 ) -> None:
     upload(context, bucket, distinct_pictures(good_files()["plain.jpg"], 5))
@@ -200,7 +200,7 @@ def test_a_run_under_way_ends_with_the_release_that_it_began_with(
     try:
         assert geotag("run", f"s3://{bucket}/", "--no-wait").returncode == 0
         lifecycle.activate(context, SECOND)
-        lifecycle.activate(context, THIRD)  # untrained is neither active nor the one before
+        lifecycle.activate(context, THIRD)  # untrained is neither active nor previous
         assert served(context) >= {NAME, SECOND, THIRD}
     finally:
         local_stack.start_service(context.settings.stack, "worker-backfill")
@@ -210,13 +210,13 @@ def test_a_run_under_way_ends_with_the_release_that_it_began_with(
     assert {row.release for row in rows.values()} == {NAME}
     assert len(rows) == 5
     lifecycle.activate(context, SECOND)
-    assert NAME not in served(context)  # nobody needs it any more
+    assert NAME not in served(context)  # no run needs it any more
 
 
 def test_a_release_that_triton_cannot_load_is_not_activated(
     context: Context, geotag: Geotag, second: Release, tmp_path: Path
 ) -> None:
-    """It looks whole: only Triton finds that there is no network in it."""
+    """The release looks complete. Only Triton notices that its network is broken."""
     broken = Path(shutil.copytree(second.directory, tmp_path / "broken"))
     (broken / "translocator.onnx").write_bytes(b"no network")
     manifest = json.loads((broken / "release.json").read_text()) | {"name": "broken"}
@@ -235,7 +235,7 @@ def test_a_release_that_triton_cannot_load_is_not_activated(
 def test_triton_with_another_release_of_that_name_is_refused(
     context: Context, second: Release, tmp_path: Path
 ) -> None:
-    """A server of somebody else's: its repository is not ours to mend."""
+    """We do not repair the model repository of an existing server."""
     impostor = renamed(RELEASES / NAME, tmp_path / SECOND)
     repository = lifecycle.repository(context.settings)
     build(impostor, repository)
@@ -246,11 +246,11 @@ def test_triton_with_another_release_of_that_name_is_refused(
     with pytest.raises(ReleaseNotServed, match=f"digest {impostor.digest[:12]}"):
         lifecycle.activate(elsewhere, SECOND)
     assert active_release(context.engine) != (SECOND, second.digest)
-    lifecycle.activate(context, SECOND)  # our own is mended
+    lifecycle.activate(context, SECOND)  # our own repository is repaired
     assert (active_release(context.engine) or ("",))[0] == SECOND
 
 
-def test_up_leaves_what_somebody_chose(context: Context) -> None:
+def test_up_keeps_the_active_release(context: Context) -> None:
     lifecycle.activate(context, SECOND)
     said: list[str] = []
     up(context.settings, said.append)
@@ -258,7 +258,7 @@ def test_up_leaves_what_somebody_chose(context: Context) -> None:
     assert any("the active release is second" in line for line in said)
 
 
-def test_a_shipped_releases_name_is_not_taken(context: Context, tmp_path: Path) -> None:
+def test_the_name_of_a_shipped_release_is_reserved(context: Context, tmp_path: Path) -> None:
     other = Path(shutil.copytree(RELEASES / NAME, tmp_path / "other"))
     manifest = json.loads((other / "release.json").read_text()) | {"provenance": {}}
     (other / "release.json").write_text(json.dumps(manifest))
@@ -266,7 +266,7 @@ def test_a_shipped_releases_name_is_not_taken(context: Context, tmp_path: Path) 
         lifecycle.register(context, other)
 
 
-def test_unloading_what_is_not_loaded_is_no_error_and_loading_what_is_not_there_is(
+def test_unloading_an_unloaded_release_succeeds_and_loading_an_unknown_one_fails(
     context: Context,
 ) -> None:
     url = context.settings.worker.triton_url

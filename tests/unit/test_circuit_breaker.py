@@ -62,7 +62,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_service_that_comes_back_in_time_is_forgotten(clock: Clock) -> None:
+def test_service_that_recovers_in_time_is_not_remembered(clock: Clock) -> None:
     process, service, beats = process_at(clock), Service(clock, back_at=1010), []
     assert process.wait_for(service.answers, 30, lambda: beats.append(clock.now))
     assert 1010 <= clock.now < 1012

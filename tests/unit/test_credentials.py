@@ -63,12 +63,14 @@ def test_profile(nothing_of_this_machine: Path) -> None:
     assert key_of("profile:nightly") == ("profiled", None)
 
 
-def test_role_needs_somebody_to_take_it() -> None:
+def test_role_needs_a_credential_to_assume_it() -> None:
     with pytest.raises(UsageError, match="arn:aws:iam::1:role/x"):
         key_of("role:arn:aws:iam::1:role/x")
 
 
-def test_role_is_taken_with_what_boto3_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_role_is_assumed_with_the_credential_that_boto3_finds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     from moto import mock_aws
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "environment")

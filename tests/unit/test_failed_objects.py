@@ -1,4 +1,4 @@
-"""From the options of `geotag failures` and `geotag retry` to a filter, and what is printed."""
+"""Options of `geotag failures` and `geotag retry` as filters, and the printed output."""
 
 import csv
 import io
@@ -26,7 +26,7 @@ def test_every_code_that_is_recorded_has_advice() -> None:
     assert recorded <= set(ADVICE)
 
 
-def test_options_are_all_true_together() -> None:
+def test_options_are_combined_with_and() -> None:
     asked = asked_for(where="code = 'x' or run = 1", archive="a", since=date(2026, 11, 1))
     assert isinstance(asked, Joined)
     assert str(asked) == "(code = 'x' or run = 1) and archive = 'a' and day >= 2026-11-01"
@@ -43,13 +43,13 @@ def test_options_are_all_true_together() -> None:
         ({"url": "s3://bucket"}, "has no key"),
     ],
 )
-def test_what_cannot_be_asked_is_wrong_usage(options: dict[str, Any], said: str) -> None:
+def test_invalid_filters_are_wrong_usage(options: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         asked_for(**options)
 
 
 @pytest.mark.parametrize("text", ["=2+5", "+1", "-1", "@sum", "\tx", "\rx"])
-def test_formulas_are_none_in_csv(text: str) -> None:
+def test_formulas_are_escaped_in_csv(text: str) -> None:
     out = io.StringIO()
     write_csv([{"key": text, "number": -1.5}], ["key", "number"], out)
     (row,) = csv.DictReader(io.StringIO(out.getvalue(), newline=""))
@@ -63,7 +63,7 @@ def test_other_texts_stay_as_they_are(text: str) -> None:
 
 @pytest.fixture
 def ledger(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """What a retry would do, and whether it was asked in earnest."""
+    """A stand-in that reports what a retry would do, and records real retries."""
     made = SimpleNamespace(found=Retry(None, {"corrupt": 2}, 1), retried=0, broker_away=False)
 
     def retry(*_args: object, dry_run: bool, **_options: object) -> Retry:
@@ -86,15 +86,13 @@ def ledger(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 ASKED = Comparison("code", "=", ("corrupt",))
 
 
-def test_nothing_is_retried_without_being_told_what(ledger: Any) -> None:
+def test_retry_needs_a_filter(ledger: Any) -> None:
     with pytest.raises(UsageError, match="--where FILTER, --run N or --key"):
         try_again(ledger.context, None, dry_run=False, yes=True)
     assert ledger.retried == 0
 
 
-def test_dry_run_says_how_many_and_what_to_do(
-    ledger: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_dry_run_shows_counts_and_advice(ledger: Any, capsys: pytest.CaptureFixture[str]) -> None:
     try_again(ledger.context, ASKED, dry_run=True, yes=True)
     said = capsys.readouterr().out
     assert ledger.retried == 0
@@ -103,7 +101,7 @@ def test_dry_run_says_how_many_and_what_to_do(
 
 
 @pytest.mark.parametrize(("answer", "retried"), [(True, 1), (False, 0)])
-def test_a_person_is_asked(
+def test_retry_on_a_terminal_asks_for_confirmation(
     ledger: Any, monkeypatch: pytest.MonkeyPatch, answer: bool, retried: int
 ) -> None:
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
@@ -112,14 +110,14 @@ def test_a_person_is_asked(
     assert ledger.retried == retried
 
 
-def test_a_script_must_say_yes(ledger: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retry_in_a_script_needs_yes(ledger: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     with pytest.raises(UsageError, match="--yes"):
         try_again(ledger.context, ASKED, dry_run=False, yes=False)
     assert ledger.retried == 0
 
 
-def test_broker_that_is_away_does_not_lose_the_run(
+def test_unavailable_broker_does_not_lose_the_run(
     ledger: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ledger.broker_away = True
@@ -129,7 +127,9 @@ def test_broker_that_is_away_does_not_lose_the_run(
     assert "starts when the broker is available" in said.err
 
 
-def test_nothing_that_matches_is_no_error(ledger: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_filter_without_matches_is_no_error(
+    ledger: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     ledger.found = Retry(None, {}, 0)
     try_again(ledger.context, ASKED, dry_run=False, yes=True)
     assert "nothing to retry" in capsys.readouterr().out

@@ -67,7 +67,7 @@ def test_nothing_but_parameters_reaches_sql(asked: FailureFilter) -> None:
 
 
 @given(TEXTS, TEXTS)
-def test_sql_does_not_depend_on_what_is_compared(one: str, other: str) -> None:
+def test_sql_does_not_depend_on_the_compared_values(one: str, other: str) -> None:
     first, second = (
         to_sql(Joined("or", (Comparison("key", "=", (text,)), Comparison("key", "like", (text,)))))
         for text in (one, other)

@@ -94,7 +94,7 @@ def test_there_are_twelve_sites(shared):
     assert (len(found), len(found.places), len(set(found.sites))) == (1422, 19, 12)
 
 
-def test_every_place_has_a_fine_cell_of_its_own_and_the_world_stays_covered(photographs):
+def test_every_place_has_its_own_fine_cell_and_the_world_stays_covered(photographs):
     hierarchy, known = world_with(
         photographs.longitude, photographs.latitude, np.bincount(photographs.place)
     )

@@ -1,4 +1,4 @@
-"""Which module may import which (docs/architecture.md), and what a command may load."""
+"""Which modules may import which (docs/architecture.md), and which modules commands load."""
 
 import ast
 import subprocess
@@ -57,7 +57,7 @@ def modules(package: str) -> list[Path]:
 
 
 def imported(path: Path) -> set[str]:
-    """Top-level names of everything that a module imports, at whatever depth of its code."""
+    """Return the top-level names of all imports of a module, nested ones included."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
@@ -87,10 +87,7 @@ def name_of(path: Path) -> str:
 
 @cache
 def arrows() -> dict[str, frozenset[str]]:
-    """The import graph: each of our modules with those that it imports, at any depth of its code.
-
-    What is imported for the type checker alone counts as well.
-    """
+    """Return each of our modules with its imports, nested and type-checking ones included."""
     paths = {name_of(path): path for package in OURS for path in modules(package)}
     graph = {}
     for module, path in paths.items():
@@ -107,7 +104,7 @@ def arrows() -> dict[str, frozenset[str]]:
     return graph
 
 
-def test_no_import_goes_in_a_circle() -> None:
+def test_no_import_is_circular() -> None:
     try:
         TopologicalSorter(arrows()).prepare()
     except CycleError as error:
@@ -203,7 +200,7 @@ def test_serving_needs_no_torch() -> None:
     )
 
 
-def test_the_block_on_torch_does_block() -> None:
+def test_blocking_torch_works() -> None:
     with pytest.raises(AssertionError, match="torch"):
         python("import sys; sys.modules['torch'] = None\nimport triton_models.release.untrained")
 
@@ -216,7 +213,7 @@ def test_the_block_on_torch_does_block() -> None:
         "models make run --name mine --out .",
     ],
 )
-def test_without_torch_training_says_what_to_install(command: str) -> None:
+def test_training_without_torch_names_the_package_to_install(command: str) -> None:
     code = (
         f"import sys; sys.modules['torch'] = None; sys.argv = ['geotag', *{command.split()}]\n"
         "from geotag.cli import main; main()"

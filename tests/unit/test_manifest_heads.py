@@ -1,4 +1,4 @@
-"""What a manifest stages of an object that cannot be looked at: missing only if S3 says so."""
+"""Objects of a manifest whose HEAD fails are staged as missing only if S3 says so."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ OBJECT = {"ETag": '"0123"', "Last-Modified": "Sat, 31 Oct 2026 01:02:03 GMT"}
 
 @contextmanager
 def service(head: int, get: int, code: str) -> Iterator[str]:
-    """Yield the URL of an S3 service that answers so; `code` is of GET's body."""
+    """Yield the URL of an S3 service with these answers; `code` is that of GET's body."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -64,7 +64,7 @@ def page_of(endpoint: str, folder: Path) -> ListedPage:
 @pytest.mark.parametrize(
     ("head", "get", "code", "reason"),
     [
-        (403, 403, "AccessDenied", "403 AccessDenied"),  # for a missing key too, without ListBucket
+        (403, 403, "AccessDenied", "403 AccessDenied"),  # missing keys too, without ListBucket
         (404, 403, "AccessDenied", "403 AccessDenied"),
         (404, 404, "NoSuchBucket", "NoSuchBucket"),
         (412, 412, "PreconditionFailed", "412"),
@@ -85,7 +85,7 @@ def test_what_cannot_be_looked_at_is_not_staged_as_missing(
 
 
 @pytest.mark.parametrize("code", ["NoSuchKey", "NoSuchVersion"])
-def test_what_is_not_there_is_staged_as_missing(tmp_path: Path, code: str) -> None:
+def test_missing_objects_are_staged_as_missing(tmp_path: Path, code: str) -> None:
     with service(404, 404, code) as endpoint:
         page = page_of(endpoint, tmp_path)
     assert [obj.etag for obj in page.objects] == [""]
@@ -98,7 +98,7 @@ def test_what_is_not_there_is_staged_as_missing(tmp_path: Path, code: str) -> No
         (429, "SlowDown"),
         (500, "InternalError"),
         (503, "SlowDown"),
-        (404, ""),  # a proxy's answer, and not S3's
+        (404, ""),  # the answer of a proxy instead of S3
     ],
 )
 def test_a_service_that_is_unavailable_ends_the_planning(

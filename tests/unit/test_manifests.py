@@ -1,4 +1,4 @@
-"""Manifests in all the shapes that people write, and as nobody should."""
+"""Manifests in all the shapes that people write, and invalid ones."""
 
 import csv
 import resource
@@ -86,7 +86,7 @@ def test_every_key_survives_csv(tmp_path_factory: pytest.TempPathFactory, urls: 
     "content",
     ["", "\n\n", "url\n", "name,size\na.jpg,3\n", "https://host/a.jpg\nhttps://host/b.jpg\n"],
 )
-def test_file_without_s3_urls_is_no_manifest(manifest: Write, content: str) -> None:
+def test_file_without_s3_urls_is_refused(manifest: Write, content: str) -> None:
     path = manifest(content)
     with pytest.raises(UsageError, match="s3:// URL") as caught:
         urls_of(path)
@@ -159,12 +159,12 @@ def test_parquet(tmp_path: Path) -> None:
 
 
 def test_parquet_columns_that_are_no_text_are_not_read(tmp_path: Path) -> None:
-    """They may be thumbnails or embeddings of a thousand numbers."""
+    """They may hold thumbnails or long embeddings."""
     path = tmp_path / "m.parquet"
     urls = pyarrow.array([A, B]).dictionary_encode()
     pyarrow.parquet.write_table(pyarrow.table({"raw": [b"x" * 5000] * 2, "url": urls}), path)
     data = path.read_bytes()
-    path.write_bytes(data[:4] + bytes(16) + data[20:])  # breaks the first column
+    path.write_bytes(data[:4] + bytes(16) + data[20:])  # damages the first column
     assert urls_of(path) == [A, B]
 
 
@@ -210,7 +210,7 @@ def test_memory_is_flat_in_the_number_of_rows(tmp_path: Path, form: str) -> None
 
 @pytest.fixture
 def registered(bucket: str, endpoint: str) -> list[RegisteredArchive]:
-    """The bucket's prefix `p/`, and a paused archive."""
+    """Register the prefix `p/` of the bucket, and a paused archive."""
     return [
         RegisteredArchive("open", endpoint, bucket, "p/", allow_private=True, id=7),
         RegisteredArchive("asleep", endpoint, "asleep", paused_at=datetime.now(UTC), id=8),
@@ -228,7 +228,7 @@ def archives_at(endpoint: str) -> S3Services:
     )
 
 
-def test_manifest_keeps_its_order_and_lists_what_is_not_there(
+def test_manifest_keeps_its_order_and_lists_missing_objects(
     archive: S3Service,
     bucket: str,
     endpoint: str,
@@ -244,7 +244,7 @@ def test_manifest_keeps_its_order_and_lists_what_is_not_there(
     assert {obj.archive_id for obj in page.objects} == {7}
 
 
-def test_manifest_goes_on_after_any_page(
+def test_manifest_resumes_after_any_page(
     bucket: str,
     endpoint: str,
     manifest: Write,
@@ -260,7 +260,7 @@ def test_manifest_goes_on_after_any_page(
         assert list(source.pages(page.cursor)) == pages[number + 1 :]
 
 
-def test_manifest_that_changed_is_begun_again(
+def test_changed_manifest_is_restarted(
     bucket: str, endpoint: str, manifest: Write, registered: list[RegisteredArchive]
 ) -> None:
     path = manifest(f"s3://{bucket}/p/a.jpg\n")
@@ -289,7 +289,7 @@ def test_manifest_that_changed_is_begun_again(
         ("file:///etc/passwd", "belongs"),
     ],
 )
-def test_row_that_names_what_is_not_to_be_fetched_refuses_all(
+def test_row_with_a_forbidden_url_refuses_the_manifest(
     bucket: str,
     endpoint: str,
     manifest: Write,

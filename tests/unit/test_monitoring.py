@@ -1,4 +1,4 @@
-"""Alert rules and metrics: Prometheus takes them, they fire when they should and say what next."""
+"""Alert rules and metrics: Prometheus accepts them; alerts fire when due and state a remedy."""
 
 import re
 import shutil
@@ -52,7 +52,7 @@ def test_promtool_accepts(promtool: str, arguments: list[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_each_alert_is_tested_both_ways() -> None:
+def test_each_alert_has_a_test_with_and_without_it_firing() -> None:
     cases = [case for test in TESTS for case in test["alert_rule_test"]]
     alerts = {rule["alert"] for rule in RULES}
     assert {case["alertname"] for case in cases if case.get("exp_alerts")} == alerts
@@ -60,7 +60,7 @@ def test_each_alert_is_tested_both_ways() -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_each_alert_says_what_to_do_next(rule: dict[str, Any]) -> None:
+def test_each_alert_states_a_remedy(rule: dict[str, Any]) -> None:
     assert set(rule["annotations"]) == {"summary", "next"}
     line = rule["annotations"]["next"]
     about = dict(help_texts())[" ".join(line.split()[:2])]
@@ -74,8 +74,8 @@ def metric_names() -> set[str]:
     return ours | set(HELP) | {"geotag_ledger_up"}
 
 
-def test_alerts_are_about_metrics_that_exist() -> None:
-    assert metrics.OBJECTS  # imported: its metrics are registered
+def test_metrics_in_alerts_exist() -> None:
+    assert metrics.OBJECTS  # importing it registers its metrics
     for rule in RULES:
         used = {SUFFIX.sub("", name) for name in re.findall(r"\bgeotag_\w+", rule["expr"])}
         assert used
@@ -92,7 +92,7 @@ def test_every_metric_is_explained() -> None:
 
 @pytest.fixture
 def ledger() -> SimpleNamespace:
-    """A ledger that says what it is told to, and a clock."""
+    """A ledger with settable answers, and a clock."""
     made = SimpleNamespace(samples=[], asked=0, now=100.0, away=False)
 
     def ask() -> list[Sample]:
@@ -104,7 +104,7 @@ def ledger() -> SimpleNamespace:
     registry = CollectorRegistry()
     registry.register(LedgerCollector(ask, lambda: made.now))
     made.text = lambda: generate_latest(registry).decode()
-    made.asked = 0  # a registry asks once for the names
+    made.asked = 0  # a registry collects once for the names
     made.now += KEPT_SECONDS
     return made
 
@@ -121,7 +121,7 @@ def test_samples_become_series(ledger: SimpleNamespace) -> None:
     assert "\ngeotag_ledger_up 1.0" in said
 
 
-def test_the_ledger_is_asked_once_in_a_while(ledger: SimpleNamespace) -> None:
+def test_the_ledger_is_queried_at_intervals(ledger: SimpleNamespace) -> None:
     for _ in range(3):
         ledger.text()
     assert ledger.asked == 1
@@ -130,7 +130,7 @@ def test_the_ledger_is_asked_once_in_a_while(ledger: SimpleNamespace) -> None:
     assert ledger.asked == 2
 
 
-def test_ledger_that_is_away_is_said_and_asked_again(ledger: SimpleNamespace) -> None:
+def test_unavailable_ledger_is_reported_and_queried_again(ledger: SimpleNamespace) -> None:
     ledger.samples = [Sample("geotag_failing_plans", {}, 0.0)]
     ledger.away = True
     said = ledger.text()

@@ -1,4 +1,4 @@
-"""Names that the ledger spells for itself, because `db` imports nothing of ours."""
+"""Names that `db` repeats, because it imports none of our packages, agree with the originals."""
 
 from db import schema
 from triton_models.answer.decoding import REGION_LEVELS
@@ -18,7 +18,7 @@ def test_region_levels_are_the_same_in_per_cent() -> None:
     assert tuple(round(100 * level) for level in REGION_LEVELS) == schema.REGION_LEVELS
 
 
-def test_columns_stand_for_each_of_them() -> None:
+def test_columns_expand_to_all_names() -> None:
     columns = set(schema.geotag.columns.keys())
     assert {f"scene_{name}" for name in SCENES} <= columns
     assert {f"confidence_{km:g}_km" for km in RADII_KM if km != 200} <= columns

@@ -1,4 +1,4 @@
-"""Which nights a cron expression means, on both sides of a change of the clock."""
+"""Times of a cron expression, before and after the clocks change."""
 
 from datetime import UTC, datetime, time, timedelta
 from itertools import islice, pairwise
@@ -16,7 +16,7 @@ BERLIN = "Europe/Berlin"
 
 
 def local(cron: str, after: str, count: int, timezone: str = BERLIN) -> list[str]:
-    """The next nights, as clocks on the wall show them."""
+    """Return the next nights in local time."""
     found = islice(nights(cron, timezone, datetime.fromisoformat(after)), count)
     return [f"{at.astimezone(ZoneInfo(timezone)):%m-%d %H:%M %z}" for at in found]
 
@@ -33,12 +33,12 @@ def test_a_night_is_at_its_local_time_all_year() -> None:
     ]
 
 
-def test_an_hour_that_the_clock_skips_comes_when_it_goes_on() -> None:
+def test_a_skipped_hour_starts_when_the_clock_goes_on() -> None:
     assert local("30 2 * * *", "2026-03-28T12:00+01:00", 2) == [
         "03-29 03:00 +0200",
         "03-30 02:30 +0200",
     ]
-    # Two of them are one night.
+    # Both skipped times become 03:00, which is one night.
     assert local("0,30 2 * * *", "2026-03-28T12:00+01:00", 3) == [
         "03-29 03:00 +0200",
         "03-30 02:00 +0200",
@@ -46,17 +46,17 @@ def test_an_hour_that_the_clock_skips_comes_when_it_goes_on() -> None:
     ]
 
 
-def test_an_hour_that_comes_twice_counts_the_first_time() -> None:
+def test_a_repeated_hour_counts_once_at_its_first_time() -> None:
     assert local("30 2 * * *", "2026-10-24T12:00+02:00", 2) == [
         "10-25 02:30 +0200",
         "10-26 02:30 +0100",
     ]
-    # Asked for between the two, and in the second.
+    # Asked for between the two hours, and within the second.
     for after in ("2026-10-25T02:45+02:00", "2026-10-25T02:15+01:00", "2026-10-25T02:45+01:00"):
         assert local("30 2 * * *", after, 1) == ["10-26 02:30 +0100"]
 
 
-def test_where_hours_are_a_star_elapsed_time_counts() -> None:
+def test_hourly_expressions_follow_elapsed_time() -> None:
     assert local("0 * * * *", "2026-10-25T01:30+02:00", 4) == [
         "10-25 02:00 +0200",
         "10-25 02:00 +0100",
@@ -78,7 +78,7 @@ def test_where_hours_are_a_star_elapsed_time_counts() -> None:
         ("0 22 * * *", "", "no time zone"),
     ],
 )
-def test_what_cannot_be_read_is_said(cron: str, timezone: str, said: str) -> None:
+def test_invalid_expressions_are_refused(cron: str, timezone: str, said: str) -> None:
     with pytest.raises(ScheduleRefused, match=said):
         next(nights(cron, timezone, datetime(2026, 1, 1, tzinfo=UTC)))
 
@@ -91,7 +91,7 @@ MOMENTS = st.datetimes(datetime(2024, 1, 1), datetime(2028, 1, 1), timezones=st.
 
 
 @given(CRONS, ZONES, MOMENTS)
-def test_nights_are_in_order_and_do_not_depend_on_when_they_are_asked_for(
+def test_nights_are_in_order_and_independent_of_the_time_of_asking(
     cron: str, zone: str, moment: datetime
 ) -> None:
     found = list(islice(nights(cron, zone, moment), 12))
@@ -103,7 +103,7 @@ def test_nights_are_in_order_and_do_not_depend_on_when_they_are_asked_for(
 
 
 @given(CRONS, ZONES, MOMENTS, st.timedeltas(timedelta(0), timedelta(days=40)))
-def test_missed_nights_are_caught_up_by_the_last_of_them(
+def test_only_the_last_missed_night_is_caught_up(
     cron: str, zone: str, moment: datetime, off: timedelta
 ) -> None:
     due = next(nights(cron, zone, moment))
@@ -119,6 +119,6 @@ def test_window() -> None:
 
 
 @pytest.mark.parametrize("text", ["22-06", "22:00-24:00", "22:00", "22:00-06:00x", "06:00-06:00"])
-def test_what_is_no_window_is_said(text: str) -> None:
+def test_invalid_windows_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match="window"):
         window_of(text)

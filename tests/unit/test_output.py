@@ -36,7 +36,7 @@ GOOD = ResultRow(
 PENDING = ResultRow("album", "photos", "b.jpg", "pending", *[None] * 8)
 NAMES = list(ResultRow.__dataclass_fields__)
 
-# What S3 lets a key be, less what UTF-8 cannot encode.
+# Every key that S3 allows, without what UTF-8 cannot encode.
 keys = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=60)
 
 
@@ -57,7 +57,7 @@ def test_record_has_the_stable_names_in_their_order() -> None:
     assert as_record(PENDING)["at"] is None
 
 
-def test_feature_has_longitude_first_and_says_it_once() -> None:
+def test_feature_has_longitude_first_and_no_second_position() -> None:
     feature = as_feature(GOOD)
     assert feature["geometry"] == {"type": "Point", "coordinates": [2.2945, 48.8584]}
     assert feature["properties"].keys() == set(NAMES) - {"longitude", "latitude"}
@@ -102,8 +102,8 @@ def test_csv_of_nothing_has_its_header() -> None:
     assert out.getvalue() == ",".join(NAMES) + "\r\n"
 
 
-def test_results_are_written_as_they_come() -> None:
-    # An endless source: whoever collects it first never comes back.
+def test_results_are_streamed() -> None:
+    # An endless source: code that collects it first would never return.
     out = StringIO()
     rows = (replace(GOOD, key=f"{number}.jpg") for number in count())
     write_json(map(as_record, at_most(rows, 3)), out)
@@ -127,7 +127,7 @@ def test_position_for_people(longitude: float | None, latitude: float | None, te
     assert position_text(longitude, latitude) == text
 
 
-def test_confidence_is_stated_only_where_there_is_one() -> None:
+def test_confidence_is_shown_only_if_there_is_one() -> None:
     assert confidence_text(None) == "–"
     assert confidence_text(0.0) == "0%"
     assert confidence_text(0.254) == "25%"
@@ -139,7 +139,7 @@ def test_table_shows_place_confidence_scene_and_state() -> None:
         assert text in line
 
 
-def test_table_says_why_something_failed() -> None:
+def test_table_shows_the_reason_of_a_failure() -> None:
     line = printed(replace(PENDING, state="failed", code="truncated")).splitlines()[1]
     assert "none: truncated" in line
     assert "failed" in line

@@ -93,7 +93,7 @@ def test_nulls_of_a_parquet_are_bad_rows(tmp_path: Path) -> None:
         ("IMG_ID,LAT,LON", {"coarse_max": 10}, "not coarser than"),
     ],
 )
-def test_what_cannot_be_built_is_explained(
+def test_invalid_input_is_explained(
     tmp_path: Path, points: np.ndarray, header: str, given: dict[str, object], message: str
 ) -> None:
     path = as_csv(tmp_path / "a.csv", points, header)
@@ -102,7 +102,7 @@ def test_what_cannot_be_built_is_explained(
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_there_already_and_a_column_of_no_numbers_are_explained(
+def test_existing_output_and_columns_without_numbers_are_explained(
     tmp_path: Path, points: np.ndarray
 ) -> None:
     path = as_csv(tmp_path / "a.csv", points)
@@ -140,7 +140,7 @@ def test_a_file_that_cannot_be_repaired_is_refused_by_its_lines(tmp_path: Path) 
         print_tokens(path)
 
 
-def test_tokens_of_ours_are_in_the_order_of_the_file(
+def test_tokens_of_our_partitions_are_in_the_order_of_the_file(
     tmp_path: Path, points: np.ndarray, capsys: pytest.CaptureFixture[str]
 ) -> None:
     build(as_csv(tmp_path / "a.csv", points), tmp_path, **SMALL)

@@ -1,4 +1,4 @@
-"""Adaptive partitions: what every one obeys, whatever the coordinates."""
+"""Invariants of adaptive partitions, for any coordinates."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from triton_models.cells.partitioning import Limits, build_hierarchy, build_part
 
 
 def clustered(seed: int, count: int) -> Floats:
-    """Photographs as people take them: around places, some of them at the seam and the poles."""
+    """Coordinates clustered around places, some at the antimeridian and the poles."""
     rng = np.random.default_rng(seed)
     places = rng.normal(size=(12, 3))
     places[0], places[1] = (-1, 1e-3, 0.2), (1e-3, 0, 1)
@@ -62,7 +62,7 @@ def test_every_partition(
         assert np.array_equal(partition.photographs, own)
     else:
         assert partition.photographs.sum() == count
-    # No cell could be its parent: that one holds more than the maximum.
+    # No cell could be the parent, because it has more than the maximum of photographs.
     up = s2cells.ancestors(partition.ids[levels > 0], levels[levels > 0] - 1)
     low, high = s2cells.range_of(up)
     leaves = np.sort(s2cells.leaf_ids(*points.T))
@@ -113,7 +113,7 @@ def test_invalid_coordinates_are_counted() -> None:
     assert (len(leaves.ids), leaves.invalid) == (2, 4)
 
 
-def test_chunks_do_not_matter() -> None:
+def test_the_partition_does_not_depend_on_the_chunks() -> None:
     points = clustered(5, 1000)
     whole = build_partition([points], name="p", max_count=100, min_count=5)
     pieces = build_partition(np.array_split(points, 17), name="p", max_count=100, min_count=5)
@@ -135,7 +135,7 @@ def test_every_fine_cell_has_its_ancestors(small: str) -> None:
     assert (hierarchy.fine_to_coarse >= 0).all()
 
 
-def test_limits_that_make_no_sense() -> None:
+def test_invalid_limits_are_refused() -> None:
     with pytest.raises(ValueError, match="1 ≤ min ≤ max"):
         Limits(10, 5)
     with pytest.raises(ValueError, match="not coarser"):

@@ -26,7 +26,7 @@ CAMERA = Path(__file__).parents[3] / "shared" / "photos" / "camera"
 
 
 def quarters(pixels):
-    """The colours in the middle of the four quarters, [4, 3]."""
+    """Return the colours in the middle of the four quarters, [4, 3]."""
     height, width, _ = pixels.shape
     return np.array(
         [pixels[height * y // 4, width * x // 4] for y, x in itertools.product((1, 3), (1, 3))]
@@ -42,7 +42,7 @@ def assert_shows_scene(pixels, tolerance=3):
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_good_file(name):
+def test_good_file_decodes_to_the_scene(name):
     result = read_photo(GOOD[name], SPEC, LIMITS)
     assert result.pixels.shape == (images.HEIGHT, images.WIDTH, 3)
     assert result.pixels.dtype == np.uint8
@@ -52,7 +52,7 @@ def test_good_file(name):
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_file(name):
+def test_bad_file_raises_its_error(name):
     data, code = BAD[name]
     with pytest.raises(PhotoError) as raised:
         read_photo(data, SPEC, LIMITS)
@@ -70,7 +70,7 @@ def test_there_are_files_of_every_kind():
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("image_format", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
 def test_every_orientation_is_shown_upright(image_format, orientation):
-    # The inverse of each turn is how a camera held that way stores the scene.
+    # A camera held that way stores the scene turned by the inverse.
     turn = reading._TURNS.get(orientation)
     inverse = {Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
                Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90}.get(turn, turn)  # fmt: skip
@@ -138,8 +138,8 @@ def test_12_bit_grey_keeps_its_range():
 
 
 def test_a_colour_profile_is_applied():
-    # Pillow makes no wide-gamut RGB profile, but it can take one apart from sRGB: exchange the red
-    # and green colorants, and the picture must come out with red and green exchanged.
+    # Pillow makes no wide-gamut RGB profile, but its sRGB profile can be edited: with the red and
+    # green colorants exchanged, the picture must come out with red and green exchanged.
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     red, green = profile.index(b"rXYZ", 128), profile.index(b"gXYZ", 128)
     profile[red : red + 4], profile[green : green + 4] = b"gXYZ", b"rXYZ"
@@ -182,7 +182,7 @@ def test_the_same_bytes_give_the_same_pixels():
         assert first.facts == second.facts
 
 
-def test_a_limit_on_bytes_comes_before_anything_else():
+def test_the_limit_on_bytes_is_checked_first():
     with pytest.raises(TooManyBytes):
         read_photo(b"no image at all", SPEC, replace(LIMITS, max_bytes=14))
 
@@ -196,14 +196,14 @@ def test_a_limit_on_pixels_is_exact():
 
 
 @pytest.mark.filterwarnings("error")
-def test_pillow_does_not_second_guess_the_limit():
+def test_pillow_adds_no_limit_of_its_own():
     data = images.encode(Image.new("1", (12_000, 8_000)), "BMP")  # Pillow would warn at 89 million
     assert read_photo(data, SPEC, LIMITS).facts.width == 12_000
 
 
 @pytest.mark.parametrize("name", GOOD)
 def test_the_deadline_holds_in_every_format(name):
-    ticks = itertools.count(step=20)  # seconds: the second look at the clock is within the limit
+    ticks = itertools.count(step=20)  # seconds: the second reading of the clock is within the limit
     with pytest.raises(DecodeTimeout):
         read_photo(GOOD[name], SPEC, LIMITS, clock=lambda: next(ticks))
 
@@ -245,7 +245,7 @@ def test_file_that_ends_between_two_boxes_is_truncated(name):
 
 @given(st.sampled_from(sorted(GOOD)), st.data())
 @settings(max_examples=150, deadline=None)
-def test_any_damage_gives_a_picture_or_an_error_of_ours(name, data):
+def test_any_damage_gives_a_picture_or_an_error_of_our_tree(name, data):
     damaged = bytearray(GOOD[name])
     for _ in range(data.draw(st.integers(1, 8))):
         damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))

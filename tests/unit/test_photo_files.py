@@ -1,4 +1,4 @@
-"""What kind of file some bytes are, and whether they end too early."""
+"""Detection of file kinds, and of files that end too early."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ def test_a_whole_file_is_not_truncated(name):
     assert not is_truncated(GOOD[name], identify(GOOD[name]))
 
 
-def test_a_tiff_is_cut_where_its_pixels_or_its_values_are():
+def test_a_tiff_without_its_pixels_or_values_is_truncated():
     pixels = np.zeros((4, 4, 3), np.uint16)
     whole = images.raw_tiff(pixels, photometric=2, bits=16)
     assert not is_truncated(whole, "TIFF")
@@ -25,7 +25,7 @@ def test_a_tiff_is_cut_where_its_pixels_or_its_values_are():
 
 
 @pytest.mark.parametrize("name", ["plain.heic", "plain.avif"])
-def test_a_container_without_its_description_is_cut(name):
+def test_a_container_without_its_metadata_is_truncated(name):
     data = GOOD[name]
     end_of_first_box = int.from_bytes(data[:4])
     assert is_truncated(data[:end_of_first_box], identify(data))

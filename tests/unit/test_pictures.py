@@ -1,4 +1,4 @@
-"""Sample photographs: spread over a whole folder, from the first to the last."""
+"""Samples of photographs are spread over a whole folder, from the first to the last."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from workers.settings import WorkerSettings
     [
         (1, [0]),
         (3, [0, 2, 4]),
-        (4, [0, 1, 2, 4]),  # a step of less than two must not mean the first four
+        (4, [0, 1, 2, 4]),  # with a step below two, the sample must not be the first four
         (5, [0, 1, 2, 3, 4]),
         (9, [0, 1, 2, 3, 4]),
     ],

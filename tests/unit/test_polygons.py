@@ -1,4 +1,4 @@
-"""Cells as polygons: valid, cut at the antimeridian, right at the poles, as s2sphere has them."""
+"""Cells as polygons: valid, cut at the antimeridian, correct at the poles, equal to s2sphere's."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def around(longitude: Floats, latitude: Floats, levels: range) -> Ids:
 
 @pytest.fixture(scope="module")
 def cells() -> Ids:
-    """All cells to level 3, and many at the poles, along the antimeridian and anywhere."""
+    """All cells to level 3, and many at the poles, along the antimeridian and elsewhere."""
     rng = np.random.default_rng(3)
     whole = [s2cells.face_ids()]
     for _ in range(3):
@@ -48,7 +48,7 @@ def test_only_whole_faces_are_wider_than_a_quarter(cells: Ids) -> None:
     bounds = shapely.bounds(shapely.from_wkb(cell_polygons(cells)))
     wide = bounds[:, 2] - bounds[:, 0] > 90.0001
     assert (s2cells.levels(cells[wide]) == 0).all()
-    assert wide.sum() == 3  # both poles' faces, and the one that is cut in two
+    assert wide.sum() == 3  # the faces of both poles, and the one that is cut in two
 
 
 @pytest.mark.parametrize("level", [0, 1, 2, 3])
@@ -74,7 +74,7 @@ def test_points_lie_in_the_polygons_of_their_cells() -> None:
 
 
 def test_edges_follow_great_circles(cells: Ids) -> None:
-    """Halfway between two vertices of a drawn edge, the true edge is near."""
+    """The true edge is near the middle of each drawn segment."""
     large = cells[s2cells.levels(cells) == 2]
     for cell, shape in zip(large, shapely.from_wkb(cell_polygons(large)), strict=True):
         ring = shapely.get_coordinates(shape)
@@ -105,10 +105,10 @@ def test_a_small_cell_has_the_corners_of_s2sphere(face: int, position: int, leve
 
 @settings(deadline=None)
 @given(st.integers(0, 5), st.integers(0, (1 << 61) - 1), st.integers(1, 20), st.data())
-def test_a_polygon_holds_what_its_cell_holds(
+def test_a_polygon_contains_the_descendants_of_its_cell(
     face: int, position: int, level: int, data: st.DataObject
 ) -> None:
-    """Descendants' centres lie in the polygon, and within s2sphere's bounds of the cell."""
+    """Centres of descendants lie in the polygon and within s2sphere's bounds of the cell."""
     cell = s2sphere.CellId.from_face_pos_level(face, position, level)
     shape = shapely.from_wkb(cell_polygons(np.array([cell.id()], np.uint64))[0])
     low, high = cell.range_min().id(), cell.range_max().id()

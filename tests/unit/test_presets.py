@@ -1,4 +1,4 @@
-"""Every named configuration can be built, scores, and is exported; the stem behaves as told."""
+"""Each named configuration builds, scores and exports, and its stem behaves as configured."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def hybrid(**changes: Any) -> TransLocator:
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
-def test_every_preset_scores_and_has_the_size_that_is_known(name: str) -> None:
+def test_every_preset_scores_and_has_its_published_size(name: str) -> None:
     config = small(name)
     with torch.device("meta"):
         network = TransLocator(config)
@@ -69,14 +69,14 @@ def test_cached_features_score_as_the_picture_does(branches: str, reductions: tu
 @pytest.mark.parametrize("reductions", [(4,), (8, 16), (16,), (32,)])
 @pytest.mark.parametrize("depth", [0, 2])
 def test_every_parameter_learns(stem: str, reductions: tuple[int], depth: int) -> None:
-    """Processes that train together wait for the gradient of every one."""
+    """Distributed training waits for the gradient of every parameter."""
     branches = "fused" if depth else "rgb"
     network = hybrid(stem=stem, reductions=reductions, depth=depth, branches=branches).train()
     sum(scores.sum() for scores in network(*inputs(network.config))).backward()  # type: ignore[union-attr]
     assert [name for name, p in network.named_parameters() if p.grad is None] == []
 
 
-def test_a_frozen_stem_learns_nothing_and_keeps_its_statistics() -> None:
+def test_a_frozen_stem_keeps_its_weights_and_statistics() -> None:
     network = hybrid()
     assert network.stem is not None
     image, semantics = inputs(network.config)

@@ -1,4 +1,4 @@
-"""Weights as timm and Hugging Face name them compute here what they compute there.
+"""Weights with the names of timm and Hugging Face give the same results here as there.
 
 The reference is a ViT written down from Dosovitskiy et al. (arXiv:2010.11929, section 3.1) in
 plain NumPy, which reads the tensors by the names in the files; it shares no code with ours.
@@ -41,7 +41,7 @@ def random(*shape: int, seed: int) -> torch.Tensor:
 
 
 def timm_file(side: int = SIDE) -> dict[str, torch.Tensor]:
-    """timm's vit_*_patch*: names of its VisionTransformer, with a classification head."""
+    """A file with the names of timm's VisionTransformer (vit_*_patch*) and a classifier."""
     shapes: dict[str, tuple[int, ...]] = {
         "cls_token": (1, 1, WIDTH),
         "pos_embed": (1, 1 + (side // PATCH) ** 2, WIDTH),
@@ -65,7 +65,7 @@ def timm_file(side: int = SIDE) -> dict[str, torch.Tensor]:
 
 
 def hugging_face_file(prefix: str = "vit.") -> dict[str, torch.Tensor]:
-    """transformers' ViTForImageClassification (or, without the prefix, ViTModel with a pooler)."""
+    """A file of transformers' ViTForImageClassification, or without prefix ViTModel's."""
     linear = {
         "attention.attention.query": (WIDTH, WIDTH), "attention.attention.key": (WIDTH, WIDTH),
         "attention.attention.value": (WIDTH, WIDTH), "attention.output.dense": (WIDTH, WIDTH),
@@ -137,7 +137,7 @@ def hugging_face_parts(
 
 
 def reference(picture: np.ndarray, ends: dict[str, np.ndarray], layers: Layers) -> np.ndarray:
-    """The normalised CLS token of one picture [3, SIDE, SIDE]."""
+    """Return the normalised CLS token of one picture [3, SIDE, SIDE]."""
 
     def norm(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
         centred = x - x.mean(axis=-1, keepdims=True)
@@ -167,7 +167,7 @@ def reference(picture: np.ndarray, ends: dict[str, np.ndarray], layers: Layers) 
 
 
 @pytest.mark.parametrize("form", ["timm", "vit.", ""])
-def test_a_loaded_vit_computes_what_the_file_says(form: str, tmp_path: Path) -> None:
+def test_a_loaded_vit_agrees_with_the_reference(form: str, tmp_path: Path) -> None:
     weights = timm_file() if form == "timm" else hugging_face_file(form)
     save_file(weights, tmp_path / "vit.safetensors")
     torch.manual_seed(0)
@@ -204,14 +204,14 @@ def test_positions_of_another_size_are_interpolated(tmp_path: Path) -> None:
     network = TransLocator(config())
     load_vit(network, tmp_path / "large.safetensors")
     assert network.branches[0].pos_embed.shape == (1, 1 + TOKENS, WIDTH)
-    # Keys' cubic (a = -0.5) keeps what is linear in the position; CLS is no part of the grid.
+    # Keys' cubic (a = -0.5) preserves linear functions of the position; CLS is not in the grid.
     y, x = torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij")
     grid = torch.stack([x, y, 2 * x - y + 3], dim=2).flatten(0, 1)
     cls = torch.full((1, 1, 3), 77.0)
     given = torch.cat([cls, grid[None]], dim=1)
     larger = interpolated(given, 1 + 64)
     assert torch.equal(larger[:, :1], cls)
-    middle = larger[0, 1:].view(8, 8, 3)[3:5, 3:5]  # away from the edges
+    middle = larger[0, 1:].view(8, 8, 3)[3:5, 3:5]  # without the edges
     at = (torch.arange(8) + 0.5) / 2 - 0.5
     yy, xx = torch.meshgrid(at[3:5], at[3:5], indexing="ij")
     expected = torch.stack([xx, yy, 2 * xx - yy + 3], dim=2)
@@ -231,7 +231,7 @@ def test_positions_of_another_size_are_interpolated(tmp_path: Path) -> None:
         (dict.clear, "missing: blocks.* and 2. more"),
     ],
 )
-def test_what_does_not_fit_is_named_and_nothing_changes(
+def test_mismatched_tensors_are_named_and_nothing_changes(
     spoil: Any, says: str, tmp_path: Path
 ) -> None:
     weights = timm_file()
@@ -251,7 +251,7 @@ def test_a_query_without_its_key_is_named() -> None:
         timm_names(weights)
 
 
-def test_what_is_no_file_of_weights_is_refused(tmp_path: Path) -> None:
+def test_invalid_weight_files_are_refused(tmp_path: Path) -> None:
     network = TransLocator(config())
     with pytest.raises(WeightsError, match="No such file"):
         load_vit(network, tmp_path / "none.safetensors")
@@ -282,7 +282,7 @@ def test_a_stem_loads_from_torchvisions_names(tmp_path: Path) -> None:
     ("name", "behind"),
     [("efficientnet-lite0", r"_blocks\.1[1-5]\.|_conv_head\.|_bn1\."), ("resnet50", r"layer4\.")],
 )
-def test_of_a_cut_stem_exactly_what_lies_behind_the_cut_is_left_out(
+def test_a_cut_stem_leaves_out_exactly_the_layers_behind_the_cut(
     name: Stem, behind: str, tmp_path: Path
 ) -> None:
     torch.manual_seed(1)

@@ -1,4 +1,4 @@
-"""The published partitions, their damaged tokens, and files that cannot be repaired."""
+"""The published partitions, repair of their damaged tokens, and unrepairable files."""
 
 import csv
 from decimal import Decimal
@@ -33,7 +33,7 @@ def write(path: Path, rows: list[Row]) -> Path:
 
 
 def row(label: int, token: str, written: str | None = None) -> Row:
-    """A row whose mean position is the middle of the cell, and what is written as its token."""
+    """Return a row with the cell's centre as mean position, and with this text as token."""
     lon, lat = from_vectors(s2cells.centres(s2cells.ids_of([token])))
     return label, written or token, 100, lat[0], lon[0]
 
@@ -78,8 +78,8 @@ def test_repair_of_one_token(tmp_path: Path, token: str, written: str) -> None:
     )
 
 
-def test_of_several_choices_the_coarsest_that_no_other_row_contradicts(tmp_path: Path) -> None:
-    """47e4 holds 47e04, and a spreadsheet writes both as 470000."""
+def test_repair_takes_the_coarsest_cell_that_no_other_row_contradicts(tmp_path: Path) -> None:
+    """47e4 contains 47e04, and a spreadsheet writes both as 470000."""
     damaged = row(0, "47e04", "470000")
     alone, (repair,) = load(write(tmp_path / "a.csv", [damaged]))
     assert alone.tokens == ("47e4",)

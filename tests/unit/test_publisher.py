@@ -1,4 +1,4 @@
-"""What the publisher counts; the ledger is a stand-in."""
+"""Counters of the publisher, with a stand-in for the ledger."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +14,7 @@ NOW = datetime(2026, 11, 1, tzinfo=UTC)
 NOTHING: Any = None
 
 
-def test_what_a_sweep_takes_back_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recalled_chunks_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "recall_closed", lambda _engine, _now: 3)
     monkeypatch.setattr(dispatch, "any_overdue", lambda *_given: True)
     monkeypatch.setattr(Publisher, "_recall_lost", lambda *_given: 2)  # of each of two queues

@@ -1,4 +1,4 @@
-"""A quantised release is a release, computes in int8 where it may, and answers nearly the same."""
+"""A quantised release is valid, computes in int8 where allowed, and answers almost equally."""
 
 import numpy as np
 import onnx
@@ -34,7 +34,7 @@ def logits(release: Release, pictures: np.ndarray) -> dict[str, np.ndarray]:
     return dict(zip(LOCATOR_OUTPUTS, answer, strict=True))
 
 
-def test_it_is_a_release_of_its_own_bound_to_its_own_segmentation(quantised: Release) -> None:
+def test_it_is_a_separate_release_with_its_own_segmentation(quantised: Release) -> None:
     ours = Release.load(RELEASES / "untrained")
     assert quantised.name == "untrained-int8"
     assert quantised.digest != ours.digest
@@ -50,7 +50,7 @@ def test_it_is_a_release_of_its_own_bound_to_its_own_segmentation(quantised: Rel
 def test_its_answer_is_far_nearer_to_its_own_picture_than_to_another(
     quantised: Release, pictures: np.ndarray
 ) -> None:
-    """Random weights are the worst case: no training has made them insensitive to small errors."""
+    """Random weights are the worst case, because training makes networks robust to errors."""
     ours = logits(Release.load(RELEASES / "untrained"), pictures)
     theirs = logits(quantised, pictures)
     for name in LOCATOR_OUTPUTS:

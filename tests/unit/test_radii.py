@@ -1,4 +1,4 @@
-"""Masses within radii, against simulated photographs."""
+"""Probability within radii, against simulated photographs."""
 
 import numpy as np
 import pytest
@@ -14,10 +14,10 @@ from triton_models.cells.distance import great_circle_km, to_unit_vectors
     st.tuples(st.floats(-180, 180), st.floats(-90, 90)),
     st.lists(st.tuples(st.floats(-180, 180), st.floats(-90, 90)), min_size=1, max_size=30),
 )
-def test_cells_without_spread_are_counted_as_by_caps(
+def test_cells_without_spread_agree_with_caps(
     centre: tuple[float, float], means: list[tuple[float, float]]
 ) -> None:
-    """A cell whose photographs lie at one point is in a circle where s2sphere's cap contains it."""
+    """A cell with all photographs at one point is in a circle iff s2sphere's cap contains it."""
     longitude, latitude = np.array(means).T
     p = np.full(len(means), 1 / len(means))
     found = Circles(to_unit_vectors(longitude, latitude), np.zeros(len(means))).masses(
@@ -27,7 +27,7 @@ def test_cells_without_spread_are_counted_as_by_caps(
     axis = s2sphere.LatLng.from_degrees(centre[1], centre[0]).to_point()
     for radius, mass in zip(RADII_KM, found, strict=True):
         if (np.abs(distance - radius) < 0.1).any():
-            continue  # on the edge a circle cuts the cell
+            continue  # at the edge, the circle cuts the cell
         cap = s2sphere.Cap.from_axis_angle(
             axis, s2sphere.Angle.from_radians(radius / EARTH_RADIUS_KM)
         )
@@ -47,13 +47,13 @@ def test_rice_against_simulation(offset: float) -> None:
 
 
 @given(st.floats(0, 30))
-def test_at_the_mean_it_is_rayleigh(radius: float) -> None:
+def test_rice_at_the_mean_is_rayleigh(radius: float) -> None:
     exact = 1 - np.exp(-(radius**2) / 2)
     assert rice(np.zeros(1), np.array([radius]))[0] == pytest.approx(exact, abs=4e-4)
 
 
 @given(st.floats(0, 1e4), st.lists(st.floats(-5, 5), min_size=2, max_size=20))
-def test_it_rises_with_the_radius(offset: float, margins: list[float]) -> None:
+def test_rice_rises_with_the_radius(offset: float, margins: list[float]) -> None:
     p = rice(np.full(len(margins), offset), np.sort(margins))
     assert (np.diff(p) >= -1e-12).all()
     assert p.min() >= 0
@@ -61,7 +61,7 @@ def test_it_rises_with_the_radius(offset: float, margins: list[float]) -> None:
 
 
 @given(st.integers(0, 10_000))
-def test_masses_are_probabilities_that_rise(seed: int) -> None:
+def test_masses_are_probabilities_that_rise_with_the_radius(seed: int) -> None:
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 60))
     lon, lat = rng.uniform(-180, 180, n), np.degrees(np.arcsin(rng.uniform(-1, 1, n)))

@@ -1,4 +1,4 @@
-"""Regions of few cells: disjoint, at most 64, reaching the level, with nothing to spare."""
+"""Regions are disjoint, have at most 64 cells, reach their level and are minimal."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ LEVELS = (0.5, 0.8, 0.95)
 
 
 def random_cells(seed: int, splits: int) -> Ids:
-    """Disjoint cells of mixed level: faces, split at random, some thrown away."""
+    """Return disjoint cells of mixed levels: randomly split faces, with some left out."""
     rng = np.random.default_rng(seed)
     cells = s2cells.face_ids()
     for _ in range(splits):
@@ -69,8 +69,8 @@ def test_a_spread_out_posterior_needs_coarser_cells() -> None:
         assert s2cells.areas_km2(ids).sum() / earth == pytest.approx(level, abs=0.06)
 
 
-def test_it_is_fine_where_the_mass_is() -> None:
-    """A town of 100 small cells and a thin rest of the world: 95 % are within the town."""
+def test_cells_are_fine_where_the_mass_is() -> None:
+    """A town of 100 small cells has 95 % of the mass; the rest is spread over the world."""
     town = s2cells.ancestors(s2cells.leaf_ids([2.35], [48.86]), 9)
     small = town
     for _ in range(4):

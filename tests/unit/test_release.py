@@ -1,4 +1,4 @@
-"""A release is whole, consistent, and has the digest that anyone can compute."""
+"""A release is complete and consistent, and its digest can be computed with sha256sum."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ UNTRAINED = RELEASES / "untrained"
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A release that a test may damage."""
+    """A copy of a release that a test may damage."""
     return Path(shutil.copytree(UNTRAINED, tmp_path / "untrained"))
 
 
@@ -85,7 +85,7 @@ def test_a_missing_file_is_named(copy: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["segmentation.onnx", "translocator.onnx"])
-def test_another_network_than_the_manifests_is_refused(copy: Path, name: str) -> None:
+def test_a_network_that_differs_from_the_manifest_is_refused(copy: Path, name: str) -> None:
     with (copy / name).open("ab") as file:
         file.write(b"\0")
     with pytest.raises(ReleaseError, match=f"{name} is not the file"):
@@ -168,7 +168,7 @@ def test_writing_the_same_parts_gives_the_same_release(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"untrained"}
 
 
-def test_a_mismatched_pair_is_not_written_and_the_old_release_stays(tmp_path: Path) -> None:
+def test_a_mismatched_pair_is_not_written_and_the_old_release_is_kept(tmp_path: Path) -> None:
     before = rewrite(tmp_path / "untrained")
     other = sha256_of(UNTRAINED / "translocator.onnx")
     with pytest.raises(ReleaseError, match="trained on the class maps of"):

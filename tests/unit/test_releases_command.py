@@ -1,4 +1,4 @@
-"""`geotag releases` where no stack is: what is at hand, what is built, and what is refused."""
+"""`geotag releases` without a stack: listing, building and refusals."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ NAME = "untrained"
 
 
 def geotag(folder: Path, *arguments: str) -> Done:
-    """Run `geotag releases …` in an empty folder, with settings of its own."""
+    """Run `geotag releases …` in an empty folder, with the test's own settings."""
     with pytest.MonkeyPatch.context() as patches:
         patches.chdir(folder)
         for name in [name for name in os.environ if name.startswith("GEOTAG_")]:
@@ -27,7 +27,7 @@ def geotag(folder: Path, *arguments: str) -> Done:
         return in_this_process("releases", *arguments, COLUMNS="150", **data)
 
 
-def test_list_shows_what_ships_and_says_what_is_away(tmp_path: Path) -> None:
+def test_list_shows_shipped_releases_and_names_unavailable_services(tmp_path: Path) -> None:
     done = geotag(tmp_path, "list")
     assert done.returncode == 0
     line = next(line for line in done.stdout.splitlines() if line.startswith(NAME))
@@ -36,7 +36,7 @@ def test_list_shows_what_ships_and_says_what_is_away(tmp_path: Path) -> None:
     assert "Triton does not answer" in done.stderr
 
 
-def test_list_shows_the_others_where_one_is_damaged(tmp_path: Path) -> None:
+def test_list_with_a_damaged_release_shows_the_others(tmp_path: Path) -> None:
     releases = tmp_path / "data" / "releases"
     shutil.copytree(RELEASES / NAME, releases / "mine")
     (releases / "mine" / "release.json").write_bytes(b"\xff")
@@ -47,7 +47,7 @@ def test_list_shows_the_others_where_one_is_damaged(tmp_path: Path) -> None:
     assert "no UTF-8" in done.stderr
 
 
-def test_reader_that_has_seen_enough_is_no_failure(tmp_path: Path) -> None:
+def test_closed_output_pipe_is_no_failure(tmp_path: Path) -> None:
     command = 'set -o pipefail; "$0" releases show untrained | true'
     geotag = Path(sys.executable).with_name("geotag")
     done = subprocess.run(
@@ -86,7 +86,7 @@ def test_build(tmp_path: Path) -> None:
         (("quantise", NAME, "--pictures", "empty", "--out", "."), "empty: no photographs"),
     ],
 )
-def test_what_cannot_be_is_a_sentence_and_exit_code_2(
+def test_wrong_usage_is_one_sentence_and_exit_code_2(
     tmp_path: Path, arguments: tuple[str, ...], sentence: str
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -105,7 +105,7 @@ def test_a_damaged_release_is_named(tmp_path: Path) -> None:
     assert "segmentation.onnx is not the file that release.json was written for" in done.stderr
 
 
-def test_quantise_passes_over_what_is_no_photograph(tmp_path: Path) -> None:
+def test_quantise_skips_files_that_are_no_photographs(tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     (pictures / "notes.txt").write_text("no photograph")

@@ -16,13 +16,13 @@ from triton_models.fitting.reliability import (
 
 
 def test_wilson_by_hand() -> None:
-    """7 of 10: Wilson's interval is 0.397 to 0.892 (Agresti and Coull 1998, table 1's method)."""
+    """For 7 of 10, Wilson's interval is 0.397 to 0.892 (Agresti and Coull 1998, table 1)."""
     assert wilson(7, 10) == pytest.approx((0.3968, 0.8922), abs=1e-4)
     assert wilson(0, 0) == (0, 1)
 
 
 @given(st.integers(0, 200), st.integers(1, 200))
-def test_wilson_holds_the_share(hits: int, count: int) -> None:
+def test_wilson_interval_contains_the_share(hits: int, count: int) -> None:
     hits = min(hits, count)
     low, high = wilson(hits, count)
     assert 0 <= low <= hits / count + 1e-12
@@ -50,8 +50,8 @@ def test_true_confidences_beat_the_best_constant() -> None:
     assert sum(b.count for b in report.bins) == 4000
 
 
-def test_a_constant_confidence_loses_to_one_that_knows() -> None:
-    """Perfectly calibrated on average and worth nothing: the scores say so, the ECE does not."""
+def test_a_constant_confidence_scores_worse_than_an_informative_one() -> None:
+    """It is calibrated on average and uninformative. The scores show that; the ECE does not."""
     rng = np.random.default_rng(12)
     truth = rng.beta(0.7, 0.7, 4000)
     hits = rng.random(4000) < truth
@@ -63,7 +63,7 @@ def test_a_constant_confidence_loses_to_one_that_knows() -> None:
     assert knowing.log_loss < constant.log_loss
 
 
-def test_an_overconfident_one_is_found_out() -> None:
+def test_overconfidence_is_measured() -> None:
     rng = np.random.default_rng(13)
     truth = rng.uniform(0.2, 0.8, 4000)
     stated = 1 / (1 + np.exp(-3 * np.log(truth / (1 - truth))))
@@ -80,7 +80,7 @@ def test_unstated_confidences_are_counted_and_left_out() -> None:
 
 
 def test_regions_by_hand() -> None:
-    """Two answers: one region holds its truth (New York in 89c25), one does not."""
+    """Of two answers, one region contains the truth (New York in 89c25)."""
     report = assess_regions(
         0.5, [["89c25", "47e4", ""], ["1"]], [[0.4, 0.2, 0], [0.9]], [-74.0, -74.0], [40.7, 40.7]
     )

@@ -1,4 +1,4 @@
-"""What `geotag run`, `geotag locate` and `geotag worker` refuse before they touch anything."""
+"""`geotag run`, `geotag locate` and `geotag worker` refuse wrong usage before any effect."""
 
 from pathlib import Path
 from typing import NoReturn
@@ -14,7 +14,7 @@ from workers.errors import UsageError
 
 @pytest.fixture
 def stackless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment: None) -> Context:
-    """Settings as they are before the first `geotag up`; S3 would be AWS."""
+    """Settings as before the first `geotag up`, with which S3 would be AWS."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GEOTAG_DATA_DIR", str(tmp_path / "none"))
 
@@ -32,21 +32,17 @@ def stackless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment
 
 
 @pytest.mark.parametrize("source", ["photos", "list.csv", "s3://bucket/prefix"])
-def test_nothing_is_uploaded_or_listed_where_no_stack_is_known(
-    stackless: Context, source: str
-) -> None:
+def test_run_without_a_stack_uploads_and_lists_nothing(stackless: Context, source: str) -> None:
     with pytest.raises(DatabaseUrlMissing):
         source_of(stackless, source)
 
 
 @pytest.mark.parametrize("what", ["photos/a.jpg", "s3://bucket/a.jpg"])
-def test_no_picture_is_uploaded_or_asked_for_where_no_stack_is_known(
-    stackless: Context, what: str
-) -> None:
+def test_locate_without_a_stack_uploads_and_asks_nothing(stackless: Context, what: str) -> None:
     with pytest.raises(DatabaseUrlMissing):
         locate(stackless, what)
 
 
-def test_log_level_that_is_none_is_refused() -> None:
+def test_unknown_log_level_is_refused() -> None:
     with pytest.raises(UsageError, match="FOO"):
         work("backfill", 1, "FOO")

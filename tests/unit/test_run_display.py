@@ -1,4 +1,4 @@
-"""How a watched run looks: on a terminal, in a log, to a script."""
+"""Display of a watched run: a bar on a terminal, lines in a log, JSON for scripts."""
 
 import io
 import json
@@ -27,13 +27,13 @@ WORKING = replace(
 )
 
 
-def test_pace_says_rate_time_left_and_queue() -> None:
+def test_pace_shows_rate_time_left_and_queue() -> None:
     view = View(WORKING, rate=0.5)
     assert view.seconds_left == 14
     assert view.pace() == "0.5/s, 0:00:14 left, 3 chunks queued, 9 waiting"
 
 
-def test_nothing_is_left_to_say_before_anything_moved() -> None:
+def test_pace_is_empty_before_anything_moved() -> None:
     view = View(replace(WORKING, chunks_queued=0, chunks_waiting=0))
     assert view.seconds_left is None
     assert view.pace() == ""
@@ -58,13 +58,13 @@ def test_time_left_is_unknown_while_objects_are_still_being_found() -> None:
         ({"state": "planning_fails", "plan_error": "no bucket {x}"}, "no bucket {x}"),
     ],
 )
-def test_what_it_waits_for_is_said_with_what_to_do(changes: dict[str, Any], said: str) -> None:
+def test_blocked_run_shows_its_reason_and_remedy(changes: dict[str, Any], said: str) -> None:
     waits = View(replace(WORKING, **changes)).waits()
     assert said in waits
     assert bool(said) == bool(waits)
 
 
-def test_services_that_are_away_come_first() -> None:
+def test_unavailable_services_come_first() -> None:
     view = View(replace(WORKING, state="paused"), away=("triton", "s3"))
     assert view.waits() == "triton and s3 away, work waits: geotag doctor"
 
@@ -106,7 +106,9 @@ def test_json_is_an_object_a_line(
 
 
 @pytest.mark.parametrize("width", [40, 200])
-def test_terminal_of_any_width_shows_it_all(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+def test_terminal_of_any_width_shows_everything(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
     console = Console(width=width, height=40, file=io.StringIO(), force_terminal=True, record=True)
     monkeypatch.setattr(run_display, "errors", console)
     with Terminal() as shown:
@@ -140,6 +142,6 @@ def test_status_fits_the_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -
         assert any("finished" in line for line in lines)
 
 
-def test_held_states_are_explained() -> None:
+def test_blocked_states_are_explained() -> None:
     for state in HELD:
         assert View(replace(WORKING, state=state, planned_at=datetime.now(UTC))).waits()

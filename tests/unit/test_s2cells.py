@@ -193,7 +193,7 @@ def test_the_six_faces() -> None:
 
 
 @given(st.text("0123456789abcdefg", max_size=18))
-def test_a_text_is_a_token_or_refused(text: str) -> None:
+def test_invalid_tokens_are_refused(text: str) -> None:
     try:
         ids = s2cells.ids_of([text])
     except ValueError:

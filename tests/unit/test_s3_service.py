@@ -1,4 +1,4 @@
-"""S3Service against moto's S3 server (HTTP on loopback), and against a misbehaving server."""
+"""S3Service with moto's S3 server (HTTP on loopback), and with a misbehaving server."""
 
 import hashlib
 import itertools
@@ -35,12 +35,12 @@ from workers.s3.service import ArchiveObject, S3Service, S3Services
 from workers.settings import WorkerSettings
 
 MEGABYTE = 2**20
-# A key as they are, and one that clients which take keys for paths confuse with it.
+# Pairs of keys that clients confuse if they treat keys as paths.
 PLAIN, LEADING = "photo.jpg", "/photo.jpg"
 
 
 def archive_at(endpoint, *, waits=None, **settings):
-    """An archive that records its waits instead of waiting."""
+    """Return an S3 service that records its waits instead of waiting."""
     values = {"s3_access_key": "key", "s3_secret_key": "secret", "s3_timeout": 5, **settings}
     waits = [] if waits is None else waits
     return S3Service(WorkerSettings(s3_endpoint=endpoint, **values), sleep=waits.append)
@@ -193,7 +193,7 @@ def test_no_credential_is_a_usage_error(monkeypatch, endpoint, tmp_path):
 
 
 class Misbehaving:
-    """A loopback server that gives one answer after another; the last one for good."""
+    """A loopback server that gives the answers in order, and repeats the last one."""
 
     def __init__(self, *answers):
         self.requests = 0
@@ -227,7 +227,7 @@ class Misbehaving:
 
 
 def answer(status, code="", body=b"the body", length=None, etag='"e"'):
-    """An HTTP answer; with an S3 error code its body is S3's XML."""
+    """Return an HTTP answer; with an S3 error code its body is S3's XML."""
     content = f"<Error><Code>{code}</Code></Error>".encode() if code else body
 
     def send(handler):
@@ -243,17 +243,17 @@ def answer(status, code="", body=b"the body", length=None, etag='"e"'):
 
 
 def dropped(handler):
-    """No answer at all: the connection closes."""
+    """Close the connection without an answer."""
 
 
 def silent(handler):
-    """The right answer, but later than the client waits."""
+    """Send the correct answer after the client's time-out."""
     time.sleep(1)
     OK(handler)
 
 
 def trickling(handler):
-    """The right answer a byte at a time, each within the timeout of a read."""
+    """Send the correct answer byte by byte, each within the time-out of a read."""
     handler.send_response(200)
     handler.send_header("Content-Length", "20")
     handler.send_header("ETag", '"e"')
@@ -278,7 +278,7 @@ TRANSIENT = {
 
 @pytest.mark.parametrize("key", [PLAIN, LEADING])
 @pytest.mark.parametrize("fault", TRANSIENT)
-def test_what_may_pass_is_tried_again(fault, key):
+def test_transient_errors_are_retried(fault, key):
     waits = []
     with Misbehaving(TRANSIENT[fault], TRANSIENT[fault], OK) as server:
         archive = archive_at(server.endpoint, waits=waits)
@@ -290,7 +290,7 @@ def test_what_may_pass_is_tried_again(fault, key):
 
 @pytest.mark.parametrize("key", [PLAIN, LEADING])
 @pytest.mark.parametrize("fault", TRANSIENT)
-def test_tries_are_bounded(fault, key):
+def test_retries_are_bounded(fault, key):
     with Misbehaving(TRANSIENT[fault]) as server:
         archive = archive_at(server.endpoint, s3_tries=3)
         with pytest.raises(ArchiveUnavailable):
@@ -299,12 +299,12 @@ def test_tries_are_bounded(fault, key):
 
 
 @pytest.mark.parametrize(("fault", "key"), [(silent, PLAIN), (trickling, PLAIN)])
-def test_a_slow_answer_is_given_up(fault, key):
+def test_a_slow_answer_times_out(fault, key):
     with Misbehaving(fault, OK) as server:
         archive = archive_at(server.endpoint, s3_timeout=0.3, s3_least_rate=1000)
         obj = ArchiveObject("bucket", key, "e", 8, None)
         assert archive.fetch(obj, MEGABYTE).data == b"the body"
-    assert server.requests >= 2  # more where the right answer is late, too
+    assert server.requests >= 2  # more if the correct answer is late, too
 
 
 @pytest.mark.parametrize("key", [PLAIN, LEADING])
@@ -323,7 +323,7 @@ def test_a_slow_answer_is_given_up(fault, key):
         (400, "AuthorizationHeaderMalformed", UsageError),
     ],
 )
-def test_what_cannot_pass_is_not_tried_again(status, code, error, key):
+def test_permanent_errors_are_not_retried(status, code, error, key):
     with Misbehaving(answer(status, code)) as server:
         archive = archive_at(server.endpoint)
         with pytest.raises(error) as raised:
@@ -334,7 +334,7 @@ def test_what_cannot_pass_is_not_tried_again(status, code, error, key):
     assert "secret" not in raised.value.message.replace("the secret key", "")
 
 
-def test_a_head_says_why_although_its_answer_has_no_body():
+def test_a_failed_head_has_a_reason_although_it_has_no_body():
     with Misbehaving(answer(403, "InvalidAccessKeyId")) as server:
         archive = archive_at(server.endpoint)
         with pytest.raises(CredentialRefused, match="credential"):
@@ -350,7 +350,7 @@ def test_a_service_that_ignores_if_match_is_noticed(key):
 
 
 @pytest.mark.parametrize("key", ["new\nline.jpg", "a/../b.jpg", "a//b.jpg", "100%+ ü?#.jpg"])
-def test_a_key_arrives_as_it_is(key):
+def test_keys_arrive_unchanged(key):
     with Misbehaving(OK) as server:
         archive_at(server.endpoint).fetch(ArchiveObject("bucket", key, "e", 8, None), MEGABYTE)
     assert unquote(server.path.partition("?")[0]) == f"/bucket/{key}"
@@ -378,7 +378,7 @@ def page(keys, token):
     return answer(200, body=body.encode())
 
 
-def test_a_listing_that_is_not_sorted_loses_nothing():
+def test_an_unsorted_listing_loses_nothing():
     script = [page(["z", "b"], "1"), answer(503, "SlowDown"), page(["a", "y%20z"], None)]
     with Misbehaving(*script) as server:
         archive = archive_at(server.endpoint)
@@ -388,13 +388,13 @@ def test_a_listing_that_is_not_sorted_loses_nothing():
 
 
 @pytest.mark.parametrize("script", [[page(["a"], "")], [page(["a"], "1"), page(["b"], "1")]])
-def test_a_listing_that_cannot_go_on_is_an_error_and_not_an_end(script):
+def test_a_listing_that_cannot_continue_is_an_error(script):
     with Misbehaving(*script) as server, pytest.raises(ArchiveUnavailable):
         listed(archive_at(server.endpoint), "bucket")
 
 
 def sent_to(location, status=302, region=None):
-    """An answer that sends the client elsewhere."""
+    """Return an answer that redirects the client."""
 
     def send(handler):
         handler.send_response(status)
@@ -422,7 +422,7 @@ def test_a_redirect_is_not_followed(asked, status):
     with Misbehaving(OK) as elsewhere:
         location = elsewhere.endpoint.replace("127.0.0.1", "localhost") + "/secret"
         with Misbehaving(sent_to(location, status)) as server:
-            # boto3's own client stumbles over a 303, which S3 never says.
+            # boto3's own client fails on a 303, which S3 never sends.
             expected = Redirected if status != 303 or asked == "fetch" else ArchiveUnavailable
             with pytest.raises(expected):
                 ASKED[asked](archive_at(server.endpoint, s3_tries=1))
@@ -431,7 +431,7 @@ def test_a_redirect_is_not_followed(asked, status):
 
 
 @pytest.mark.parametrize("asked", ASKED)
-def test_the_region_of_a_bucket_that_is_elsewhere_is_said(asked):
+def test_the_error_names_the_region_of_the_bucket(asked):
     with Misbehaving(sent_to(None, 301, "eu-south-2")) as server:
         with pytest.raises(Redirected, match="--region eu-south-2"):
             ASKED[asked](archive_at(server.endpoint))
@@ -439,8 +439,8 @@ def test_the_region_of_a_bucket_that_is_elsewhere_is_said(asked):
 
 
 @pytest.mark.parametrize("asked", ASKED)
-def test_an_endpoint_that_must_be_public_and_is_not_is_not_asked(asked, monkeypatch):
-    """Its name was registered when it stood for another address."""
+def test_a_private_address_of_a_public_endpoint_is_not_contacted(asked, monkeypatch):
+    """Its name had another address when the archive was registered."""
     monkeypatch.setenv("ALPS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("ALPS_SECRET_ACCESS_KEY", "secret")
     with Misbehaving(OK) as server:

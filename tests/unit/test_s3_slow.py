@@ -1,6 +1,6 @@
-"""Slow links, silent servers and drip-feeding servers: what a fetch waits for, and what it ends.
+"""Fetches over slow links, and from silent and drip-feeding servers.
 
-The numbers are scaled down through the settings. No test measures time: each asserts an outcome.
+The settings scale the numbers down. No test measures time: each asserts an outcome.
 """
 
 import tempfile
@@ -29,7 +29,7 @@ def service_at(endpoint: str, **settings: Any) -> S3Service:
 
 
 def test_large_objects_arrive_over_a_slow_shared_link(archive: S3Service, bucket: str) -> None:
-    """Each body takes several times as long as the longest silence that is allowed."""
+    """Each body takes several times as long as the allowed silence."""
     bodies = [bytes([i]) * SIZE for i in range(4)]
     objects = [archive.upload(bucket, f"{i}.jpg", body) for i, body in enumerate(bodies)]
     with slow_link(archive._settings.s3_endpoint or "", rate=SIZE) as link:
@@ -54,7 +54,7 @@ def test_inventory_arrives_over_a_slow_link(archive: S3Service, bucket: str) -> 
 
 @contextmanager
 def answering(body: Callable[[BaseHTTPRequestHandler, threading.Event], None]) -> Iterator[str]:
-    """Yield the URL of a server whose answers `body` writes, until the event is set."""
+    """Yield the URL of a server whose answers are written by `body`, until the event is set."""
     over = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
@@ -69,7 +69,7 @@ def answering(body: Callable[[BaseHTTPRequestHandler, threading.Event], None]) -
         daemon_threads = True
 
         def handle_error(self, *_arguments: object) -> None:
-            """The client has hung up, as it should."""
+            """Ignore the error: the client closes the connection, as expected."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         serving = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
@@ -89,7 +89,7 @@ def head(handler: BaseHTTPRequestHandler, status: int) -> None:
 
 
 def drip(status: int) -> Callable[[BaseHTTPRequestHandler, threading.Event], None]:
-    """A byte at a time, each long before the silence would be noticed; it ends after 10 s."""
+    """Send byte by byte, each well within the allowed silence, for 10 s at most."""
 
     def body(handler: BaseHTTPRequestHandler, over: threading.Event) -> None:
         head(handler, status)
@@ -127,7 +127,7 @@ READS = pytest.mark.parametrize("read", [fetched, downloaded])
 def test_drip_feeding_server_is_ended_by_the_least_rate(
     read: Callable[[S3Service], object], status: int
 ) -> None:
-    """Of a refusal too: its body would otherwise keep a thread for ever."""
+    """The rate also bounds the body of an error, which could otherwise block a thread for ever."""
     with answering(drip(status)) as url, pytest.raises(ArchiveUnavailable, match="bytes"):
         read(service_at(url, s3_timeout=1.0, s3_least_rate=64 * KIB))
 

@@ -1,4 +1,4 @@
-"""`geotag scenes`: what a table has is kept, what a picture shows is added, else nothing."""
+"""`geotag scenes` keeps the scenes of a table, and adds those that pictures clearly show."""
 
 import csv
 from pathlib import Path
@@ -23,7 +23,7 @@ def read(path: Path) -> list[list[str]]:
         return list(csv.reader(file))
 
 
-def test_scenes_that_are_known_are_kept_and_bad_pictures_have_none(
+def test_known_scenes_are_kept_and_bad_pictures_get_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(np.full((32, 32, 3), 127, np.uint8)).save(tmp_path / "grey.png")
@@ -64,9 +64,7 @@ def test_scenes_that_are_known_are_kept_and_bad_pictures_have_none(
     assert read(tmp_path / "mp16.csv") == [[*header, "scene"], ["a.png", "1", "2", "0", "0"]]
 
 
-def test_pictures_from_cameras_get_their_scene_where_it_is_sure(
-    shared: Path, tmp_path: Path
-) -> None:
+def test_pictures_from_cameras_get_their_scene_if_it_is_sure(shared: Path, tmp_path: Path) -> None:
     known = {x.file: x.scene for x in read_labels() if x.file.startswith("camera/")}
     rows = [[file, "1", "2"] for file in known]
     table = write(tmp_path / "table.csv", [["file", "latitude", "longitude"], *rows])

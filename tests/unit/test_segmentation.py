@@ -1,4 +1,4 @@
-"""The segmentation network: every pixel gets a class, at full resolution."""
+"""The segmentation network gives every pixel a class at full resolution."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def test_it_can_learn_dark_from_light() -> None:
     net = Segmentation(SegmentationConfig(2, width=4, blocks=1, image_size=32))
     pixels = torch.full((4, 3, 32, 32), -1.0)
     truth = torch.zeros(4, 32, 32, dtype=torch.long)
-    for k in range(4):  # the light square stands elsewhere in every picture
+    for k in range(4):  # each picture has its light square at another place
         pixels[k, :, 4 * k : 4 * k + 16, 8:24] = 1.0
         truth[k, 4 * k : 4 * k + 16, 8:24] = 1
     optimiser = torch.optim.Adam(net.parameters(), 1e-2)

@@ -1,4 +1,4 @@
-"""How the segmentation student is taught: the teacher's votes, the split, the loop, the scores."""
+"""Training of the segmentation student: the teacher's votes, the split, the loop, the scores."""
 
 import json
 from pathlib import Path
@@ -25,18 +25,18 @@ from triton_models.segmentation.photographs import (
 )
 from triton_models.segmentation.teacher import CITYSCAPES, VIEWS, Teacher, maps
 
-SIDE = 2 * SMOOTHING  # of the maps below: one answer everywhere
+SIDE = 2 * SMOOTHING  # of the maps below, which are constant
 
 
 def answer(*views: str) -> str:
-    """The class that is taught where each view of the teacher gives the class named."""
+    """Return the target class if the teacher's views answer these classes."""
     ids = [np.full((SIDE, SIDE), CITYSCAPES.index(name), np.uint8) for name in views]
     (taught,) = np.unique(target(np.stack(ids)))
     return CLASSES[taught]
 
 
 class TestClasses:
-    def test_every_class_of_the_teacher_has_one_place(self) -> None:
+    def test_every_class_of_the_teacher_maps_to_one_of_ours(self) -> None:
         assert sorted(name for names in MEMBERS.values() for name in names) == sorted(CITYSCAPES)
 
     def test_one_view_may_differ(self) -> None:
@@ -62,7 +62,7 @@ class TestClasses:
 
 
 class Position:
-    """A teacher that answers with the brightness of the pixel."""
+    """A teacher that returns the brightness of each pixel."""
 
     size = 40
 
@@ -70,7 +70,7 @@ class Position:
         return picture[..., 1] // 16
 
 
-def test_every_view_comes_back_in_its_place() -> None:
+def test_every_view_is_mapped_back_to_the_picture() -> None:
     ramp = np.tile(np.linspace(0, 150, 40, dtype=np.uint8)[:, None, None], (1, 40, 3))
     for picture in (ramp, ramp.transpose(1, 0, 2)):
         found = maps(Position(), np.ascontiguousarray(picture)).astype(int)
@@ -94,7 +94,7 @@ def test_a_file_that_is_no_network_is_named(tmp_path: Path) -> None:
 
 
 class TestPhotographs:
-    def test_a_bad_picture_is_passed_over(self, tmp_path: Path) -> None:
+    def test_bad_pictures_are_skipped(self, tmp_path: Path) -> None:
         Image.new("RGB", (30, 20), "red").save(tmp_path / "good.png")
         (tmp_path / "bad.png").write_bytes(b"no picture")
         (tmp_path / "metadata.csv").write_text("file\ngood.png\nbad.png\nmissing.png\n")
@@ -152,8 +152,8 @@ class TestTraining:
         assert {len(found) for found in sides.values()} == {1}
         assert 0 < sum(map(training.held_out, photographs)) < 250
 
-    def test_picture_and_ids_are_cut_alike(self) -> None:
-        """Where the ids are the picture itself, they still are after cutting and mirroring."""
+    def test_picture_and_ids_are_cropped_alike(self) -> None:
+        """Class ids that equal the picture equal it after cropping and mirroring too."""
         blocks = np.kron(np.arange(16, dtype=np.uint8).reshape(4, 4), np.ones((16, 16), np.uint8))
         recipe = training.Recipe(views=8)
         found = list(training.views(np.stack([blocks * 16] * 3, axis=-1), blocks, recipe, key=1))

@@ -1,4 +1,4 @@
-"""Where settings come from, in which order, and that no secret leaves them."""
+"""Sources of settings and their precedence, and secrets that are never shown."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ SECRET = "hunter2-very-secret"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clean_environment: None) -> Path:
-    """An empty working directory with a data folder, and no settings of the caller's."""
+    """An empty working directory with a data folder, without the caller's settings."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GEOTAG_CHUNK_SIZE")
     data = tmp_path / "data"
@@ -75,7 +75,7 @@ def test_wrong_value_is_named_and_never_shown(
     assert caught.value.__suppress_context__  # nor in a traceback
 
 
-def test_secrets_are_not_in_what_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = {
         "GEOTAG_DATABASE_URL": f"postgresql+psycopg2://u:{SECRET}@127.0.0.1:1/d",
         "GEOTAG_BROKER_URL": f"redis://:{SECRET}@127.0.0.1:1/0",
@@ -116,8 +116,8 @@ def test_env_file_that_is_no_utf_8_is_named_and_never_shown(folder: Path) -> Non
     assert caught.value.__suppress_context__
 
 
-def test_waiting_is_longer_than_a_killed_workers_chunk_takes() -> None:
-    """Valkey hands it out again about ten seconds after the visibility timeout."""
+def test_wait_seconds_exceed_the_redelivery_time_of_a_killed_workers_chunk() -> None:
+    """Valkey redelivers the message about ten seconds after the visibility timeout."""
     found = gather()
     assert found.command.wait_seconds > found.worker.visibility_timeout + 10
 

@@ -1,4 +1,4 @@
-"""SIGTERM in a pool process: a deadline instead of a death, while there is a chunk in hand."""
+"""SIGTERM in a pool process sets a deadline while a chunk is in work."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ LONG = 3600.0
 
 @pytest.fixture
 def heard() -> Iterator[list[int]]:
-    """Signals that reach the process itself."""
+    """Signals that reach the handlers of the process."""
     signals: list[int] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
@@ -55,7 +55,7 @@ def test_second_sigterm_grants_no_more_time() -> None:
             assert deadline.passed()
 
 
-def test_next_chunk_has_no_deadline_and_an_idle_process_hears_the_signal(heard: list[int]) -> None:
+def test_next_chunk_has_no_deadline_and_an_idle_process_gets_the_signal(heard: list[int]) -> None:
     deadline = Deadline()
     with deadline.heeding_sigterm(0):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -65,14 +65,14 @@ def test_next_chunk_has_no_deadline_and_an_idle_process_hears_the_signal(heard: 
 
 
 def test_sleep_ends_with_the_deadline() -> None:
-    """Else this test would take an hour."""
+    """Otherwise this test would take an hour."""
     deadline = Deadline()
     with deadline.heeding_sigterm(0):
         os.kill(os.getpid(), signal.SIGTERM)
         deadline.sleep(LONG)
 
 
-def test_worker_tells_its_pool() -> None:
+def test_worker_forwards_sigterm_to_its_pool() -> None:
     pass_sigterm_on()
     child = billiard.Process(target=signal.pause)
     child.start()
@@ -81,7 +81,7 @@ def test_worker_tells_its_pool() -> None:
     assert child.exitcode == -signal.SIGTERM
 
 
-def test_nothing_of_it_is_needed_to_show_the_help() -> None:
-    """The signals are connected when a worker starts, not when a command is imported."""
+def test_help_connects_no_signals() -> None:
+    """Signals are connected when a worker starts, not when the command is imported."""
     code = "import sys, geotag.cli; sys.exit('workers.chunks.shutdown' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

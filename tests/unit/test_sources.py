@@ -1,4 +1,4 @@
-"""Listings of archives: what they choose, and how they go on."""
+"""Listings of archives: which objects they choose, and how they resume."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,7 +33,7 @@ def obj(key: str, size: int = 1) -> ArchiveObject:
 
 
 class Listed:
-    """Stands in for the S3 services: pages of keys, and the token that each was asked with."""
+    """Stands in for the S3 services: serves pages of keys, and records the tokens."""
 
     def __init__(self, *pages: list[str], refuses: str | None = None) -> None:
         self.pages = pages
@@ -56,7 +56,7 @@ def source(listed: Any, **changes: Any) -> Source:
     return listing(listed, registered(**changes), "p/sub/")
 
 
-def test_listing_goes_on_after_any_page() -> None:
+def test_listing_of_an_archive_resumes_after_any_page() -> None:
     listed = Listed(["p/sub/a.jpg", "p/sub/x.xmp"], ["p/sub/b.jpg"], ["p/sub/c.jpg"])
     pages = list(source(listed).pages(None))
     assert [[o.key for o in page.objects] for page in pages] == [
@@ -70,7 +70,7 @@ def test_listing_goes_on_after_any_page() -> None:
     assert pages[-1].cursor == DONE
 
 
-def test_token_that_is_refused_begins_again_and_other_refusals_do_not() -> None:
+def test_only_a_refused_token_restarts_the_listing() -> None:
     with pytest.raises(CursorRefused):
         list(source(Listed(["p/sub/a.jpg"], ["p/sub/b.jpg"], refuses="1")).pages({"token": "1"}))
 
@@ -102,7 +102,7 @@ def test_globs_match_keys_below_the_prefix(
     assert {key for key in keys if choose(obj(f"p/{key}"))} == chosen
 
 
-def test_what_a_listing_is_complete_for() -> None:
+def test_completeness_of_a_listing() -> None:
     began = NOW + timedelta(days=1)
     assert source(Listed()).whole(began) == Whole(3, "p/sub/", began)
     older = Source("x", registered(), lambda _cursor: iter(()), "p/", NOW)
@@ -136,5 +136,5 @@ def test_odd_keys_may_be_asked_for(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["../a", "a/../b", "a/..", ".", "a/./b", "\x00", "é" * 513])
-def test_keys_that_may_mean_something_else_are_not_asked_for(key: str) -> None:
+def test_ambiguous_keys_are_refused(key: str) -> None:
     assert check_key(key)

@@ -1,4 +1,4 @@
-"""The network is the published one: shapes, fusion by hand, what sees what."""
+"""The network follows the publication: shapes, fusion by hand, paths of influence."""
 
 import numpy as np
 import pytest
@@ -108,7 +108,7 @@ def test_separate_branches_meet_in_the_heads_only() -> None:
 @pytest.mark.parametrize(
     ("branches", "sees_map"), [("rgb", False), ("stacked", True), ("fused", True)]
 )
-def test_which_configurations_look_at_the_map(branches: Branches, sees_map: bool) -> None:
+def test_which_configurations_use_the_map(branches: Branches, sees_map: bool) -> None:
     net = network(branches=branches)
     image, semantics = inputs(net.config)
     same = torch.equal(net(image, semantics).coarse, net(image, semantics.flip(0)).coarse)
@@ -164,7 +164,7 @@ def test_ten_crops_are_an_inner_axis() -> None:
         fine = ServedLocator(net)(image, ids)[2]
         mirrored = ServedLocator(net)(image.flip(2), ids.flip(2))[2]
     assert fine.shape == (2, 10, 7)
-    # Mirroring the picture swaps left with right corners, and every crop with a mirrored one.
+    # Mirroring swaps left with right corners, and every crop with its mirror image.
     torch.testing.assert_close(mirrored, fine[:, [6, 5, 8, 7, 9, 1, 0, 3, 2, 4]])
 
 

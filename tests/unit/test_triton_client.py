@@ -79,8 +79,8 @@ def test_refusal_without_a_step_or_a_message() -> None:
         "in ensemble 'geotag_x', onnx runtime error 2: CUDA failure 2: out of memory",
     ],
 )
-def test_a_server_that_is_ill_is_no_fault_of_the_picture(message: str) -> None:
-    """Tried again, and recorded in the end; a permanent error would condemn an innocent picture."""
+def test_server_errors_are_transient(message: str) -> None:
+    """It is retried and finally recorded. A permanent error would fail a good picture at once."""
     assert isinstance(
         _inference_error(refusal("StatusCode.INTERNAL", message), "geotag_x"), TransientError
     )
@@ -111,7 +111,7 @@ def tensors(**changes: NDArray[np.generic]) -> Tensors:
     }
 
 
-def test_prediction_says_what_the_tensors_say() -> None:
+def test_prediction_has_the_values_of_the_tensors() -> None:
     said = prediction_of(tensors())
     assert said.release_digest == "digest"
     assert (said.longitude, said.latitude) == (-0.125, 51.5)
@@ -133,7 +133,7 @@ def test_padding_is_dropped() -> None:
     }
 
 
-def test_confidence_that_is_not_known_is_none() -> None:
+def test_unknown_confidence_is_none() -> None:
     nan = float("nan")
     given = np.array([nan, nan, 0.5, nan, 0.0], np.float32)
     said = prediction_of(tensors(CONFIDENCE=given))
@@ -161,7 +161,7 @@ PIXELS = np.zeros((4, 4, 3), np.uint8)
 
 @pytest.fixture
 def listener() -> Iterator[socket.socket]:
-    """Takes connections and never says a word."""
+    """A server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server
 
@@ -169,7 +169,7 @@ def listener() -> Iterator[socket.socket]:
 def test_address_where_nobody_listens_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    locator = locator_at(port, timeout=60)  # a refusal comes at once, be the machine ever so slow
+    locator = locator_at(port, timeout=60)  # never reached: the connection is refused at once
     for ask in (locator.served, lambda: locator.locate(PIXELS)):
         with pytest.raises(InferenceUnavailable):
             ask()

@@ -1,4 +1,4 @@
-"""What is the service's fault and not the picture's: wrong addresses, exchanged and broken models.
+"""Faults of the service that fail no picture: wrong addresses, exchanged and broken models.
 
 The servers are real gRPC servers on loopback; one of them speaks Triton's protocol by a script.
 """
@@ -49,7 +49,7 @@ Abort = tuple[grpc.StatusCode, str]
 
 
 class ScriptedTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """Triton's protocol for one model, whose configuration and answers a test changes."""
+    """A server of Triton's protocol for one model with settable configuration and answers."""
 
     def __init__(self) -> None:
         self.config = model_config_pb2.ModelConfig(name="geotag_x")
@@ -86,7 +86,7 @@ class ScriptedTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
 @contextmanager
 def grpc_server(servicer: ScriptedTriton | None) -> Iterator[str]:
-    """Yield the address of a server that knows Triton's services, or none at all."""
+    """Yield the address of a gRPC server with Triton's services, or with none."""
     server = grpc.server(ThreadPoolExecutor(2))
     if servicer is not None:
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
@@ -117,7 +117,7 @@ def client(triton: ScriptedTriton) -> Iterator[TritonClient]:
 
 @contextmanager
 def http_server() -> Iterator[str]:
-    """Yield the address of a web server, as Triton's own HTTP port is one."""
+    """Yield the address of a web server, in place of Triton's HTTP port."""
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), http.server.BaseHTTPRequestHandler
     ) as server:
@@ -141,7 +141,7 @@ STATUSES = [status for status in grpc.StatusCode if status is not grpc.StatusCod
 
 
 @pytest.mark.parametrize("status", STATUSES, ids=lambda status: status.name)
-def test_no_answer_about_the_model_condemns_a_picture(
+def test_no_answer_about_the_model_fails_a_picture(
     triton: ScriptedTriton, client: TritonClient, status: grpc.StatusCode
 ) -> None:
     triton.config_fails = (status, "no")
@@ -161,17 +161,17 @@ def test_few_refusals_are_about_the_picture(
     assert isinstance(caught.value, PermanentError) == about_the_picture
 
 
-def test_model_that_refuses_every_picture_condemns_none(
+def test_model_that_refuses_every_picture_fails_none(
     triton: ScriptedTriton, client: TritonClient
 ) -> None:
-    """`unexpected inference output 'REGION_CELLS' for model 'geotag_x'`, for instance."""
+    """An example is `unexpected inference output 'REGION_CELLS' for model 'geotag_x'`."""
     triton.refuse = lambda _pixels: (grpc.StatusCode.INVALID_ARGUMENT, "unexpected output")
     with pytest.raises(InferenceUnavailable, match="unexpected output"):
         client.locate(PICTURE)
     assert not client.ready()
 
 
-def test_model_that_was_exchanged_for_one_of_another_size_condemns_none(
+def test_exchanged_model_of_another_size_fails_no_picture(
     triton: ScriptedTriton, client: TritonClient
 ) -> None:
     assert client.served().spec.height == SIZE

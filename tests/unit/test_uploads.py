@@ -1,4 +1,4 @@
-"""Folders that are uploaded."""
+"""Uploads of folders."""
 
 import re
 from pathlib import Path
@@ -80,10 +80,8 @@ def test_unchanged_files_are_not_uploaded_again(
     assert sorted(sent) == [folder_prefix(album) + name for name in ("a.jpg", "new.jpg")]
 
 
-def test_films_and_sidecars_stay_where_they_are(
-    archive: S3Service, bucket: str, album: Path
-) -> None:
-    """They would be left out of the run: uploading gigabytes of them serves nobody."""
+def test_films_and_sidecars_are_not_uploaded(archive: S3Service, bucket: str, album: Path) -> None:
+    """The run would leave them out, so uploading gigabytes of them is useless."""
     (album / "film.mp4").write_bytes(b"x")
     (album / "a.xmp").write_bytes(b"x")
     _prefix, reports = upload(archive, bucket, album)
@@ -110,7 +108,7 @@ def test_file_that_is_gone_before_it_is_read_is_named(
 def test_links_are_followed_to_files_and_not_into_loops(
     archive: S3Service, bucket: str, album: Path
 ) -> None:
-    """As `aws s3 cp` does: a folder of links (git-annex, a photo manager's album) is an album."""
+    """As `aws s3 cp` does: git-annex and photo managers make folders of links."""
     outside = album.parent / "outside.jpg"
     outside.write_bytes(b"outside")
     (album / "link.jpg").symlink_to(outside)
@@ -144,10 +142,10 @@ def test_two_folders_of_one_name_do_not_overwrite_each_other(
     assert fetched == {b"2001", b"2002"}
 
 
-def test_file_name_that_is_no_text_is_told(archive: S3Service, bucket: str, album: Path) -> None:
-    """Latin-1 names of old archives: an S3 key is UTF-8."""
+def test_undecodable_file_name_is_reported(archive: S3Service, bucket: str, album: Path) -> None:
+    """Old archives have Latin-1 names, and an S3 key is UTF-8."""
     (album / "\udce9t\udce9.jpg").write_bytes(b"x")
     with pytest.raises(UsageError, match="UTF-8") as caught:
         upload(archive, bucket, album)
     assert "t\\udce9.jpg" in caught.value.message
-    assert keys(archive, bucket) == []  # told before anything is sent
+    assert keys(archive, bucket) == []  # reported before any upload

@@ -1,4 +1,4 @@
-"""The rate that is shown, and what a finished run's totals amount to."""
+"""The displayed rate, waiting for a run, and the exit code of a finished one."""
 
 import io
 from dataclasses import replace
@@ -52,7 +52,7 @@ def test_rate_is_unknown_until_something_moves(clock: SimpleNamespace) -> None:
     assert rate.update(25) == 1.0
 
 
-def test_rate_forgets_what_is_long_ago(clock: SimpleNamespace) -> None:
+def test_rate_ignores_old_progress(clock: SimpleNamespace) -> None:
     rate, done = Rate(), 0
     for step in [*[1] * 100, *[5] * 30]:
         done += step
@@ -72,7 +72,7 @@ def test_rate_of_a_run_that_stands_still_is_none(clock: SimpleNamespace) -> None
 
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """What `report` prints, and the failure codes that the ledger would tell it."""
+    """Return what `report` prints, with these failure codes in the ledger."""
     console = Console(width=300, record=True, file=io.StringIO())
     ledger = SimpleNamespace(codes=[], asked=0, text=console.export_text)
 
@@ -101,13 +101,11 @@ CONTEXT: Any = SimpleNamespace(engine=None)
         ({"planned": 0, "geotagged": 0, "done_before": 10, "failed_before": 1}, 3),
     ],
 )
-def test_exit_code_is_what_became_of_the_objects(
-    said: Any, changes: dict[str, int], code: int
-) -> None:
+def test_exit_code_follows_from_the_outcomes(said: Any, changes: dict[str, int], code: int) -> None:
     assert report(CONTEXT, replace(DONE, **changes), 5.0) == code  # type: ignore[arg-type]
 
 
-def test_failures_are_counted_by_code_and_how_to_list_them(said: Any) -> None:
+def test_failures_are_counted_by_code_with_the_command_that_lists_them(said: Any) -> None:
     said.codes = [("corrupt", 2), ("empty", 1)]
     report(CONTEXT, replace(DONE, geotagged=7, failed=3), 2.0)
     text = said.text()
@@ -124,12 +122,12 @@ def test_quarantined_objects_are_listed_by_their_own_state(said: Any) -> None:
     assert "--state quarantined" in said.text()
 
 
-def test_what_a_cancelled_run_leaves_is_said(said: Any) -> None:
+def test_pending_objects_of_a_cancelled_run_are_reported(said: Any) -> None:
     report(CONTEXT, replace(DONE, geotagged=4, state="cancelled"))
     assert "6 objects stay pending" in said.text()
 
 
-def test_nothing_is_asked_where_nothing_failed(said: Any) -> None:
+def test_failure_codes_are_not_queried_if_nothing_failed(said: Any) -> None:
     report(CONTEXT, DONE)
     assert said.asked == 0
     assert "left out" not in said.text()
@@ -145,9 +143,7 @@ def test_nothing_is_asked_where_nothing_failed(said: Any) -> None:
         ("manifest /list.csv", "geotag results --state failed"),
     ],
 )
-def test_what_failed_in_an_earlier_run_can_be_listed_too(
-    said: Any, source: str, listed: str
-) -> None:
+def test_failures_of_earlier_runs_can_be_listed_too(said: Any, source: str, listed: str) -> None:
     before = {"planned": 0, "geotagged": 0, "done_before": 10, "failed_before": 2}
     assert report(CONTEXT, replace(DONE, source=source, **before)) == 3
     text = said.text()
@@ -155,7 +151,7 @@ def test_what_failed_in_an_earlier_run_can_be_listed_too(
     assert "--run" not in text
 
 
-def test_long_run_is_asked_for_less_often(
+def test_long_run_is_polled_less_often(
     clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pauses: list[float] = []
@@ -179,7 +175,7 @@ def test_long_run_is_asked_for_less_often(
     assert pauses[-1] == 2.0
 
 
-def test_run_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_run_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("geotag.runs.watch.run_progress", lambda _engine, _run_id: [])
     with pytest.raises(UsageError, match="no run 99999"):
         watch(CONTEXT, 99999)
@@ -187,7 +183,7 @@ def test_run_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def stands(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace) -> SimpleNamespace:
-    """A run that stands still for 90 seconds and is finished then; one waits for ten."""
+    """A run that makes no progress for 90 seconds and then ends; the patience is ten."""
     run = SimpleNamespace(state="working", beats_until=0)
     began = datetime(2026, 11, 25, tzinfo=UTC)
 
@@ -207,26 +203,24 @@ def stands(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace) -> SimpleNam
 
 
 @pytest.mark.parametrize("state", ["paused", "archive_paused", "archive_removed", "outside_window"])
-def test_run_that_was_told_to_stand_still_is_waited_for(
-    stands: SimpleNamespace, state: str
-) -> None:
+def test_watching_a_paused_run_goes_on(stands: SimpleNamespace, state: str) -> None:
     stands.state = state
     assert watch(stands.context, 7).finished
 
 
-def test_run_that_stands_still_of_itself_is_not(stands: SimpleNamespace) -> None:
+def test_watching_a_stalled_run_ends(stands: SimpleNamespace) -> None:
     with pytest.raises(ServiceStayedAway, match="nothing moved for 11 s"):
         watch(stands.context, 7)
 
 
-def test_run_whose_worker_sends_heartbeats_is_waited_for(stands: SimpleNamespace) -> None:
-    """A large object on a slow link: no outcome comes for longer than GEOTAG_WAIT_SECONDS."""
+def test_watching_goes_on_while_a_worker_sends_heartbeats(stands: SimpleNamespace) -> None:
+    """A large object on a slow link may give no outcome for longer than GEOTAG_WAIT_SECONDS."""
     stands.beats_until = 200
     assert watch(stands.context, 7).finished
 
 
 @pytest.mark.parametrize("end", ["the worker dies", "a service is unavailable"])
-def test_heartbeats_are_no_patience_without_end(
+def test_heartbeats_extend_the_patience_only_so_far(
     stands: SimpleNamespace, end: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stands.beats_until = 130 if end == "the worker dies" else 200
