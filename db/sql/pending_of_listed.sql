@@ -1,17 +1,17 @@
 -- For each listed object that the run has not seen before: the state of its outcome for the run's
--- release, and whether it is planned already: by this run, or in an unfinished chunk of an earlier night
+-- release, and whether it is planned already: by this run, or in an unfinished chunk of another night
 -- of the same archive and release.
 WITH holder (run_id) AS MATERIALIZED (
     SELECT :run_id
     UNION ALL
-    SELECT earlier.id
+    SELECT other.id
     FROM geotag.run night
-    JOIN geotag.run earlier ON earlier.archive_id = night.archive_id
-                           AND earlier.release_id = night.release_id
-                           AND earlier.scheduled_for < night.scheduled_for
+    JOIN geotag.run other ON other.archive_id = night.archive_id
+                         AND other.release_id = night.release_id
+                         AND other.scheduled_for <> night.scheduled_for
     WHERE night.id = :run_id
       AND EXISTS (SELECT FROM geotag.chunk c
-                  WHERE c.run_id = earlier.id AND c.finished_at IS NULL)
+                  WHERE c.run_id = other.id AND c.finished_at IS NULL)
 ),
 seen AS (
     INSERT INTO geotag.run_seen (run_id, object_version_id)

@@ -8,13 +8,20 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from db import planning, runs
+from db import control, planning, runs, schedules
 from db.planning import ListedPage
 from db.runs import PlannedElsewhere, plan_lease
 from geotag.context import Context
 from tests.integration.test_islands import NIGHT
 from tests.integration.test_planner_deaths import columns, unplanned
-from tests.integration.test_schedules import Clients, forget_others, nights_of, scheduled
+from tests.integration.test_schedules import (
+    Clients,
+    change_run,
+    forget_others,
+    nights_of,
+    planned,
+    scheduled,
+)
 from tests.ledger_helpers import listed
 from tests.stack_helpers import until
 from workers.planning.control_loop import ControlLoop
@@ -122,3 +129,14 @@ def test_an_error_in_publishing_is_none_of_the_run_that_is_planned(engine: Engin
         assert ControlLoop(clients).plan(FIRST) == run_id
     run = columns(engine, run_id)
     assert (run.plan_tries, run.plan_error) == (0, None)
+
+
+def test_a_resumed_night_leaves_out_objects_of_the_night_after_it(engine: Engine) -> None:
+    """The next night is not held back by one that is parked, and has its objects by then."""
+    archive = scheduled(engine, most=4)
+    (first,) = schedules.start_due(engine, NIGHT)
+    change_run(engine, first.run_id, "parked_at = now()")
+    (second,) = schedules.start_due(engine, NIGHT + timedelta(days=1))
+    assert planned(engine, archive, second) == ["a", "b", "c", "d"]
+    control.resume_run(engine, first.run_id, NIGHT + timedelta(days=1))
+    assert planned(engine, archive, first) == ["e", "f"]
