@@ -1,4 +1,4 @@
-"""`geotag doctor`: every check of the machine, the settings and the services, and what to do."""
+"""`geotag doctor`: check the machine, the settings and the services, and print what to do."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing

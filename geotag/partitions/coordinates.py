@@ -1,4 +1,4 @@
-"""Coordinates of photographs, read in chunks from a CSV or Parquet table of any length."""
+"""Read coordinates of photographs in chunks from a CSV or Parquet table of any length."""
 
 import csv
 from array import array
@@ -21,14 +21,14 @@ _NAMED = 10
 
 @dataclass
 class BadRows:
-    """Rows whose coordinates cannot be used: how many, and the first of them."""
+    """The number of rows with unusable coordinates, and the first of them."""
 
     count: int = 0
     first: list[int] = field(default_factory=list)
     """Line numbers in a CSV (the header is line 1), row numbers from 1 in Parquet."""
 
     def note(self, coordinates: Floats, numbers: Sequence[int]) -> None:
-        """Find the bad ones among coordinates [k, 2] that stand in these lines or rows."""
+        """Count the unusable ones of coordinates [k, 2]; `numbers` are their lines or rows."""
         # Comparisons with NaN are false, so NaN is bad too.
         bad = ~(np.abs(coordinates) <= (180, 90)).all(axis=1)
         self.count += int(bad.sum())
@@ -37,19 +37,19 @@ class BadRows:
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a file is to be read as Parquet: by its name."""
+    """Return whether a file is Parquet, by its name."""
     return path.suffix.lower() == ".parquet"
 
 
 def read_coordinates(
     path: Path, longitude: str | None, latitude: str | None, bad: BadRows
 ) -> Iterator[Floats]:
-    """Yield longitude and latitude in degrees, in chunks [k, 2]; what is no number is NaN.
+    """Yield longitude and latitude in degrees, in chunks [k, 2]. Cells without a number are NaN.
 
     Args:
         path: CSV with a header (UTF-8), or Parquet.
-        longitude: the column's name; where it is None, one of tables.LONGITUDE.
-        latitude: the column's name; where it is None, one of tables.LATITUDE.
+        longitude: the column's name; None means one of tables.LONGITUDE.
+        latitude: the column's name; None means one of tables.LATITUDE.
         bad: notes the rows whose coordinates are missing or out of range.
 
     Raises:
@@ -108,7 +108,7 @@ def _read_parquet(
         ]
         row = 1
         for batch in file.iter_batches(batch_size=_CHUNK, columns=columns):
-            # ArrowInvalid where a column holds text that is no number.
+            # Raises ArrowInvalid if a column has text that is no number.
             pair = [batch.column(c).cast(pa.float64()).to_numpy(False) for c in columns]
             chunk = np.stack(pair, axis=1)
             bad.note(chunk, range(row, row + len(chunk)))
@@ -117,7 +117,7 @@ def _read_parquet(
 
 
 def _column(path: Path, there: Sequence[str], given: str | None, names: Sequence[str]) -> str:
-    """The column to read: the one given, or the only one with one of the names."""
+    """Return the column to read: the given one, or the only one that has one of the names."""
     found = [c for c in there if (c == given if given else c.strip().casefold() in names)]
     if len(found) == 1:
         return found[0]

@@ -32,20 +32,20 @@ def build(
 ) -> None:
     """Build the three partitions of a table and write `partitions.parquet` and `cells.parquet`.
 
-    The defaults are the published limits. The table is read once, in chunks; what is kept is 8
-    bytes a row.
+    The defaults are the published limits. The table is read once, in chunks, and takes 8 bytes of
+    memory a row.
 
     Args:
         coordinates: CSV with a header, or Parquet; degrees, WGS 84.
-        out: a folder, made where it is missing.
-        coarse_max: a coarse cell is split while it holds more photographs.
+        out: a folder, created if it is missing.
+        coarse_max: a coarse cell with more photographs is split.
         middle_max: the same for a middle cell.
         fine_max: the same for a fine cell.
-        min_count: a cell of fewer photographs has no class.
+        min_count: a cell with fewer photographs is small, and has no class.
         max_level: no cell is split beyond this S2 level.
-        small: `drop` the photographs of such a cell, or `merge` them into the nearest one.
-        longitude_column: its name; without one, lon, longitude, lng or long is looked for.
-        latitude_column: its name; without one, lat or latitude is looked for.
+        small: `drop` the photographs of a small cell, or `merge` them into the nearest cell.
+        longitude_column: its name; None means lon, longitude, lng or long.
+        latitude_column: its name; None means lat or latitude.
 
     Raises:
         UsageError: the table cannot be read, or the limits leave no cell.
@@ -55,7 +55,7 @@ def build(
     if small not in ("drop", "merge"):
         raise UsageError(f"small cells are dropped or merged (drop, merge); got {small}")
     if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is there, and no folder: name another --out")
+        raise UsageError(f"{out} exists and is no folder: choose another --out")
     bad = BadRows()
     chunks = read_coordinates(coordinates, longitude_column, latitude_column, bad)
     try:
@@ -93,7 +93,7 @@ def _say_bad(path: Path, bad: BadRows) -> None:
         unit = "row" if is_parquet(path) else "line"
         named = ", ".join(map(str, bad.first)) + (" …" if bad.count > len(bad.first) else "")
         _say(
-            f"left out: {bad.count:,} rows whose coordinates are missing, no numbers or out of"
+            f"left out: {bad.count:,} rows with coordinates that are missing, no numbers or out of"
             f" range ({unit} {named})"
         )
 
@@ -105,11 +105,14 @@ def _say(line: str) -> None:
 def print_tokens(path: Path, partition: str | None = None) -> None:
     """Print the S2 tokens of a partition file, one a line in the file's order.
 
-    The repairs of a published CSV go to standard error. Of our Parquet `partition` chooses coarse,
-    middle or fine; without it all three are printed in the file's order.
+    The repairs of a published CSV are printed to standard error.
+
+    Args:
+        path: a published CSV, or a Parquet table of `geotag partition build`.
+        partition: of a Parquet table: coarse, middle or fine; None is all three.
 
     Raises:
-        UsageError: it is no such file, or its tokens cannot be repaired with certainty.
+        UsageError: the file is neither, or its tokens cannot be repaired with certainty.
     """
     found = _parquet_tokens(path, partition) if is_parquet(path) else _published_tokens(path)
     for token in found:

@@ -1,4 +1,4 @@
-"""`geotag results` and `geotag show`: what is known of the photographs of an archive."""
+"""`geotag results` and `geotag show`: print the results of photographs."""
 
 from typing import Annotated
 
@@ -22,13 +22,13 @@ def results(
         typer.Option(help="Only pending, geotagged, abstained, failed or quarantined ones."),
     ] = None,
     release: Annotated[
-        str | None, typer.Option(help="As this release has it, not the newest answer.")
+        str | None, typer.Option(help="The answers of this release, not the newest ones.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
     form: FormatOption = Format.TABLE,
     wide: WideOption = False,
 ) -> None:
-    """One line (or record, or feature) for every photograph; see docs/results.md for the names."""
+    """Print a line, record or feature for each photograph; docs/results.md explains the names."""
     from db.archives import registered
     from db.reads import ResultFilter, is_registered, stream_results
     from db.schema import STATES
@@ -60,7 +60,7 @@ def show(
     form: FormatOption = Format.TABLE,
     wide: WideOption = False,
 ) -> None:
-    """Everything that is known of one object: result, candidates, regions, facts, attempts."""
+    """Print all that is known of one object: result, candidates, regions, facts, attempts."""
     from geotag.context import make_context
     from geotag.results.show import print_shown
     from workers.s3.service import parse_s3_url

@@ -1,6 +1,6 @@
-"""What lies near a position: a gazetteer's nearest place, with its distance, for orientation.
+"""Name the nearest place of a gazetteer, with its distance, for orientation.
 
-That place may lie across a border or a sea, so the distance is always said: this is no address.
+The place may lie across a border or a sea, so the distance is always given. This is no address.
 """
 
 from functools import cache
@@ -19,7 +19,9 @@ def _gazetteer() -> Cities:
 
 
 def near(longitude: float, latitude: float) -> str:
-    """`12 km from Pisa, IT`: the nearest place of at least 15,000 people (GeoNames, CC BY 4.0).
+    """Return `12 km from Pisa, IT`: the nearest place of 15,000 people or more.
+
+    The places are those of GeoNames (CC BY 4.0).
 
     Args:
         longitude: degrees, WGS 84.

@@ -1,4 +1,4 @@
-"""`geotag show` and what `geotag locate` prints: all that is known of one object."""
+"""Print all that is known of one object: `geotag show` and `geotag locate`."""
 
 import sys
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ from workers.errors import UsageError
 
 
 def as_document(shown: Shown) -> dict[str, Any]:
-    """Everything as one JSON object (docs/results.md)."""
+    """Return everything as one JSON object (docs/results.md)."""
     return as_record(shown.result) | {
         "message": shown.message,
         "etag": shown.etag,
@@ -88,7 +88,7 @@ def print_shown(
 
 
 def _features(shown: Shown) -> list[dict[str, Any]]:
-    """The point and its credible regions, the widest first so that a map draws it below."""
+    """Return the point and its credible regions, the widest first: maps draw it at the bottom."""
     regions = [
         {
             "type": "Feature",

@@ -25,14 +25,14 @@ def run(
     inventory: Annotated[
         str | None,
         typer.Option(
-            help="Read this S3 Inventory (s3://…/manifest.json) of the archive, do not list it."
+            help="Read this S3 Inventory (s3://…/manifest.json) instead of listing the archive."
         ),
     ] = None,
     partial: Annotated[
         bool,
         typer.Option(
             "--partial",
-            help="The inventory does not cover all of the archive: nothing is taken for vanished.",
+            help="The inventory covers a part of the archive: mark nothing as vanished.",
         ),
     ] = False,
     allow_vanish: Annotated[
@@ -46,7 +46,7 @@ def run(
         bool, typer.Option(help="Watch it to its end; with --no-wait, only queue it.")
     ] = True,
 ) -> None:
-    """Geotag everything that a source holds and that has no outcome yet.
+    """Geotag all objects of a source that have no outcome yet.
 
     Ctrl-C does not stop the work: `geotag status --watch` follows it, and the same command again
     resumes it. Exit code 0: every object is geotagged or abstained; 3: some failed; 2: wrong usage
@@ -71,7 +71,7 @@ def locate(
     form: FormatOption = Format.TABLE,
     wide: WideOption = False,
 ) -> None:
-    """Geotag one picture now, ahead of any backfill, and show what came out."""
+    """Geotag one picture now, ahead of any backfill, and print the result."""
     from geotag.context import make_context
     from geotag.results.show import print_shown
     from geotag.runs import run as jobs
@@ -93,10 +93,10 @@ def status(
     form: FormatOption = Format.TABLE,
     wide: WideOption = False,
 ) -> None:
-    """How far the newest runs are, and how many objects are in which state.
+    """Print the progress of the newest runs, and the number of objects in each state.
 
     With --watch: rate, time left, queue, failures by code, and what it waits for. With --format
-    json as well, an object every other second; the exit code is that of geotag run.
+    json as well: a JSON object every two seconds. The exit code is that of geotag run.
     """
     from geotag.context import make_context
     from geotag.runs.status import print_status
@@ -115,7 +115,7 @@ def pause(run: RunArgument) -> None:
 
 @app.command()
 def resume(run: RunArgument) -> None:
-    """Go on with a paused run, or plan a parked run again."""
+    """Resume a paused run, or plan a parked run again."""
     _change(run, "resume")
 
 

@@ -1,4 +1,4 @@
-"""How a run looks while it is watched: a bar and a few lines, a line now and then, or JSON."""
+"""Render a run's progress: a bar on a terminal, lines in a log, or JSON."""
 
 import json
 import sys
@@ -24,13 +24,13 @@ _JSON_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class View:
-    """What there is to show of a run at one moment.
+    """What is shown of a run at one moment.
 
     Args:
-        progress: how far it is.
-        rate: objects a second; None until something has moved.
-        codes: failures that it has recorded, by code.
-        away: services that do not answer; only looked at while nothing moves.
+        progress: the run's counts.
+        rate: objects a second; None until a count has grown.
+        codes: the run's failures by code.
+        away: services that do not answer; only checked while no count grows.
     """
 
     progress: RunProgress
@@ -40,13 +40,13 @@ class View:
 
     @property
     def seconds_left(self) -> int | None:
-        """By the rate of the last seconds, once it is known how much there is to do."""
+        """Seconds left at the current rate; None until the run is planned."""
         if not self.rate or self.progress.planned_at is None:
             return None
         return round(self.progress.pending / self.rate)
 
     def pace(self) -> str:
-        """Rate, time left, and where its chunks are: `12.3/s, 0:01:20 left, 8 chunks queued`."""
+        """Return rate, time left and chunks: `12.3/s, 0:01:20 left, 8 chunks queued`."""
         parts = [f"{self.rate:.1f}/s"] if self.rate else []
         if self.seconds_left is not None:
             parts.append(f"{timedelta(seconds=self.seconds_left)} left")
@@ -59,14 +59,14 @@ class View:
         return ", ".join(parts)
 
     def waits(self) -> str:
-        """What it waits for, and what to do about it; empty where it is under way."""
+        """Return what the run waits for and what to do about it; empty if it waits for nothing."""
         if self.away:
             return f"{' and '.join(self.away)} away, work waits: geotag doctor"
         return waits_for(self.progress)
 
 
 class Terminal:
-    """A bar with lines below that fold where the terminal is narrow."""
+    """A progress bar, and lines below it that wrap in a narrow terminal."""
 
     def __init__(self) -> None:
         columns = (
@@ -87,7 +87,7 @@ class Terminal:
         self._live.stop()
 
     def show(self, view: View) -> None:
-        """Draw it anew."""
+        """Redraw it."""
         progress = view.progress
         name = f"run {progress.id}"
         total = progress.planned or 1
@@ -102,7 +102,7 @@ class Terminal:
 
 
 class Lines:
-    """A line now and then, for logs and scripts."""
+    """A line every few seconds, for logs and scripts."""
 
     def __init__(self, write: Callable[[View], None], seconds: float) -> None:
         self._write = write
@@ -116,7 +116,7 @@ class Lines:
         pass
 
     def show(self, view: View) -> None:
-        """Print it, if the last time is long enough ago or it is the end."""
+        """Print it if the interval has passed or the run has ended."""
         if time.monotonic() >= self._next or view.progress.finished:
             self._next = time.monotonic() + self._seconds
             self._write(view)
@@ -147,7 +147,7 @@ def _print_json(view: View) -> None:
 
 
 def display(form: Format) -> Terminal | Lines:
-    """What fits the form that was asked for, and whether there is a terminal."""
+    """Return the display for a format, and for whether standard error is a terminal."""
     if form is Format.JSON:
         return Lines(_print_json, _JSON_SECONDS)
     return Terminal() if errors.is_terminal else Lines(_print_line, _LINE_SECONDS)

@@ -1,4 +1,4 @@
-"""`geotag status`: how far the newest runs are."""
+"""`geotag status`: print the progress of the newest runs."""
 
 import sys
 from dataclasses import asdict
@@ -39,7 +39,7 @@ _ALL_COLUMNS = 120
 
 
 def waits_for(run: RunProgress) -> str:
-    """What a run waits for, and what to do about it; empty where it is under way."""
+    """Return what a run waits for and what to do about it; empty if it waits for nothing."""
     about = _WAITS.get(run.state, "")
     return about.format(run=run.id, archive=run.archive, error=run.plan_error)
 
@@ -51,7 +51,7 @@ def warns_of(run: RunProgress) -> str:
 
 
 def as_record(progress: RunProgress) -> dict[str, Any]:
-    """The stable record of one run (docs/results.md)."""
+    """Return the stable record of a run (docs/results.md)."""
     record = asdict(progress) | {"done": progress.done, "pending": progress.pending}
     return {
         name: value.isoformat() if hasattr(value, "isoformat") else value

@@ -175,7 +175,7 @@ def _codes(context: Context, progress: RunProgress) -> tuple[tuple[str, int], ..
 
 
 def _away(context: Context) -> tuple[str, ...]:
-    """The services that do not answer."""
+    """Return the services that do not answer."""
     found = checks(context.settings.stack)
     return tuple(check.name for check in found if check.name in SERVERS and not check.ok)
 

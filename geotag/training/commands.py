@@ -1,4 +1,4 @@
-"""`geotag train` and `geotag scenes`: from a table of photographs to a trained network."""
+"""`geotag train` and `geotag scenes`: train a network from a table of photographs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,7 @@ app = typer.Typer(no_args_is_help=True, help="Train networks.")
 def train(
     config: Annotated[Path, typer.Argument(help="TOML file; docs/training.md has its keys.")],
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the run in its folder was stopped.")
+        bool, typer.Option("--resume", help="Resume the stopped run in its folder.")
     ] = False,
     changes: Annotated[
         list[str] | None,
@@ -24,10 +24,11 @@ def train(
 ) -> None:
     """Train a TransLocator from a table of photographs with their places.
 
-    Ctrl-C stops after the step under way and keeps a checkpoint; --resume goes on from there to
-    the same weights. For several GPUs: torchrun --nproc-per-node 8 --no-python geotag train …
-    Exit code 0: trained; 2: wrong usage or configuration, or no number came out; 4: the archive
-    stayed away; 130: stopped.
+    Ctrl-C stops after the current step and writes a checkpoint. --resume continues from it, and
+    reaches the same weights.
+    For several GPUs: torchrun --nproc-per-node 8 --no-python geotag train …
+    Exit code 0: trained; 2: wrong usage or configuration, or the loss became NaN; 4: the archive
+    is unavailable; 130: stopped.
     """
     from geotag.training.train import dry, run
 
@@ -45,11 +46,10 @@ def scenes(
     ],
     out: Annotated[Path, typer.Option(help="CSV to write: the same with a column scene.")],
 ) -> None:
-    """Fill in the scenes that a table lacks, by what a classifier of ImageNet sees.
+    """Fill in the missing scenes of a table with an ImageNet classifier.
 
-    A guess to learn from, where nobody labelled: indoor, natural or urban, and nothing where it is
-    not sure. Scenes that the table has are kept, and rows to validate on stay as they are.
-    docs/training.md says how often it is right.
+    Labels are indoor, natural or urban; uncertain ones stay empty. Existing scenes and rows of the
+    validation split are not changed. docs/training.md gives the accuracy.
     """
     from geotag.training.scenes import run
 

@@ -1,4 +1,4 @@
-"""`geotag scenes`: a table's photographs get the scene that the pictures seem to show."""
+"""`geotag scenes`: label the photographs of a table with the scene that a classifier sees."""
 
 import csv
 from collections import Counter
@@ -18,19 +18,19 @@ from workers.photo.reading import InputSpec
 
 COLUMN = "scene"
 HELD_OUT = Data.model_fields["validation_splits"].default
-"""What is measured on keeps its blank: a network is not right because it agrees with a guess."""
+"""Splits that are not labelled: accuracy is not measured against a classifier's guess."""
 
 
 def run(table: Path, photos: str, out: Path) -> None:
-    """Write the table anew, with a scene where it had none and the picture seems to show one.
+    """Write a copy of the table with its missing scenes filled in, if the classifier is sure.
 
     Raises:
-        UsageError: the table or no picture of it can be read, or `out` cannot be written or is
-            there already.
+        UsageError: the table cannot be read, no picture can be read, or `out` exists or cannot be
+            written.
     """
     try:
         if out.exists():
-            raise UsageError(f"{out} is there already: choose another --out")
+            raise UsageError(f"{out} exists already: choose another --out")
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out {out}: {error.strerror or error}") from error
@@ -54,7 +54,7 @@ def run(table: Path, photos: str, out: Path) -> None:
 
 
 def _scenes(rows: list[Row], pictures: Pictures) -> list[str]:
-    """The scene of each row, "" where it is not known; says how many there are of each."""
+    """Return the scene of each row, "" if unknown; print the number of each."""
     label, found, bad, scenes = SceneLabeller(), Counter[str](), Counter[str](), []
     for row in track(rows, "looking at photographs", console=errors, transient=True):
         scene = row.scene

@@ -1,4 +1,4 @@
-"""`geotag train`: gives training the workers' decoding, shows its progress, names its errors."""
+"""`geotag train`: train with the workers' decoding, show progress, and report errors."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +44,11 @@ from workers.settings import WorkerSettings
 
 
 def dry(path: Path, changes: Sequence[str], *, resume: bool = False) -> None:
-    """Print what a run will be; raises UsageError."""
+    """Print what a run will be.
+
+    Raises:
+        UsageError: the configuration or the data cannot be used.
+    """
     with _named_errors():
         chosen = config.load(path, changes)
         planned = plan(chosen, int(os.environ.get("WORLD_SIZE", "1")))
@@ -53,7 +57,12 @@ def dry(path: Path, changes: Sequence[str], *, resume: bool = False) -> None:
 
 
 def run(path: Path, changes: Sequence[str], *, resume: bool) -> int:
-    """Train; returns the exit code. Raises UsageError, and GeotagError of an archive."""
+    """Train; return the exit code.
+
+    Raises:
+        UsageError: the configuration or the data cannot be used.
+        GeotagError: the archive cannot be read.
+    """
     with _named_errors():
         chosen = config.load(path, changes)
         world = distributed.join(chosen.training.device)
@@ -70,7 +79,7 @@ def run(path: Path, changes: Sequence[str], *, resume: bool) -> int:
                 )
         except (Stopped, PicturesUnavailable) as stop:
             resumable = (chosen.out / checkpoint.FILE).exists()
-            say(f"geotag train {path} --resume goes on", world.first and resumable)
+            say(f"to continue: geotag train {path} --resume", world.first and resumable)
             if isinstance(stop, PicturesUnavailable):
                 raise stop.cause from stop
             say(str(stop), world.first)
@@ -100,9 +109,9 @@ def say(line: str, when: bool = True) -> None:
 
 
 def pictures_of(folder: str, spec: InputSpec, context: Context) -> Pictures:
-    """The pictures of a folder or an `s3://bucket/prefix`, decoded as the workers decode.
+    """Return the pictures of a folder or an `s3://bucket/prefix`, decoded as the workers decode.
 
-    Where a ledger is known, the prefix must lie in a registered archive, and is read as that is.
+    If a ledger is known, the prefix must lie in a registered archive. Its settings are used.
 
     Raises:
         UsageError: there is no such folder, or the archive is not registered, or paused.
@@ -136,7 +145,7 @@ class _Decode:
 
 @dataclass(frozen=True)
 class _Travelling:
-    """What ends a run, as it travels from a reading process to the training one."""
+    """Fetches a file. An archive's error becomes one that a reading process can pass on."""
 
     fetch: Callable[[str], bytes]
 
@@ -161,7 +170,7 @@ class _FromFolder:
 
 @dataclass(frozen=True)
 class _FromS3:
-    """What is transient is retried by the archive's client, and then ends the run."""
+    """Pictures of an archive. Its client retries transient errors; then they end the run."""
 
     bucket: str
     prefix: str
@@ -169,12 +178,12 @@ class _FromS3:
     settings: WorkerSettings
 
     @cached_property
-    def _archive(self) -> S3Service:  # made where it is used: in a reading process, after the fork
+    def _archive(self) -> S3Service:  # made in the reading process, after the fork
         return S3Service(self.settings, self.service)
 
     def __call__(self, file: str) -> bytes:
         key = self.prefix + file
-        if wrong := check_key(key):  # some services would leave the prefix by it
+        if wrong := check_key(key):  # some services leave the prefix for such a key
             raise BadPicture(ObjectForbidden.code, f"{file}: {wrong}")
         try:
             found = self._archive.head(self.bucket, key)
@@ -212,12 +221,12 @@ class _Bars:
         self._progress.stop()
 
     def made(self, files: int) -> None:
-        """So many more pictures have their class map."""
+        """Count pictures that have their class map."""
         if self._maps is not None:
             self._progress.advance(self._maps, files)
 
     def watch(self, report: Report) -> None:
-        """Show how far training is."""
+        """Show the progress of the training."""
         self.bad = report.bad
         note = f"loss {report.loss:.3f}, {report.photographs_per_second:.0f} photographs/s"
         if report.bad:

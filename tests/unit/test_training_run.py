@@ -266,7 +266,7 @@ def test_an_outage_ends_a_run_with_its_message_and_a_checkpoint(
         with pytest.raises(ArchiveUnavailable, match=r"^\d+\.png: nobody answers$"):
             command.run(path, [*changes, "training.checkpoint_every=100"], resume=False)
     assert not multiprocessing.active_children()
-    assert "--resume goes on" in capsys.readouterr().err
+    assert "to continue: geotag train" in capsys.readouterr().err
     kept = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     assert kept["step"] in stops
     assert command.run(path, changes, resume=True) == 0

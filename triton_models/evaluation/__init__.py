@@ -1,6 +1,6 @@
-"""How good are predictions? Truth and predictions go in, one document comes out.
+"""Score predictions against ground truth.
 
-``tables`` reads what others wrote; ``truth`` and ``predictions`` say what is in it; ``matching``
-lays them side by side; ``scores``, ``confidences`` and ``compare`` measure; ``document`` puts it
-all under stable names (docs/evaluation.md), and ``report`` draws that as a page.
+``tables`` reads CSV files; ``truth`` and ``predictions`` interpret them; ``matching`` joins them by
+photograph; ``scores``, ``confidences`` and ``compare`` compute figures; ``document`` gives these
+stable names (docs/evaluation.md); ``report`` renders the document as a page.
 """

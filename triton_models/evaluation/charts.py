@@ -1,4 +1,4 @@
-"""The geometry of the report's charts: from numbers to SVG coordinates and path data.
+"""Compute SVG coordinates and path data of the report's charts.
 
 A path is rounded to a tenth of a unit, so that a page of 25,600 photographs stays small.
 """
@@ -21,13 +21,13 @@ _SMALLEST_TOWN = 15_000
 _STEP = math.radians(3)
 """A great circle is drawn in straight pieces of three degrees."""
 _LEAST_KM, _MOST_KM = 0.1, 20_037.5
-"""Half a great circle is the largest error that there is."""
+"""Half a great circle, the largest possible error."""
 
 Point = tuple[float, float]
 
 
 def project(longitude: npt.ArrayLike, latitude: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """Degrees to the map's x and y."""
+    """Return the map's x and y of a position in degrees."""
     x = (np.asarray(longitude, np.float64) + 180) * (MAP_WIDTH / 360)
     y = (90 - np.asarray(latitude, np.float64)) * (MAP_HEIGHT / 180)
     return x, y
@@ -35,7 +35,7 @@ def project(longitude: npt.ArrayLike, latitude: npt.ArrayLike) -> tuple[Floats, 
 
 @cache
 def land() -> str:
-    """Path data of a dot at every degree square with a town in it: land, where people live."""
+    """Return path data of a dot at each degree square with a town: land, where people live."""
     towns = cities(_SMALLEST_TOWN)
     degrees = np.unique(np.floor(np.stack([towns.longitude, towns.latitude])), axis=1) + 0.5
     x, y = project(degrees[0], degrees[1])
@@ -43,7 +43,7 @@ def land() -> str:
 
 
 def graticule(step: int = 30) -> str:
-    """Path data of meridians and parallels."""
+    """Return path data of meridians and parallels."""
     x, y = project(np.arange(-180, 181, step), np.zeros(360 // step + 1))
     lines = [f"M{a:.1f} 0V{MAP_HEIGHT:.0f}" for a in x]
     _x, y = project(np.zeros(180 // step + 1), np.arange(-90, 91, step))
@@ -51,14 +51,14 @@ def graticule(step: int = 30) -> str:
 
 
 def arc(start: Point, end: Point) -> str:
-    """Path data of the great circle between two positions (longitude, latitude in degrees).
+    """Return path data of the great circle between two positions (longitude, latitude in degrees).
 
     Where it crosses the antimeridian it is there twice, each time partly beyond the map.
     """
     u, v = to_unit_vectors(*zip(start, end, strict=True))
     angle = math.atan2(float(np.linalg.norm(np.cross(u, v))), float(u @ v))
     share = np.linspace(0, 1, max(2, math.ceil(angle / _STEP) + 1))[:, None]
-    if math.sin(angle) > 1e-9:  # else a point, or antipodes, between which every way is shortest
+    if math.sin(angle) > 1e-9:  # else a point, or antipodes: every great circle is shortest
         vectors = (np.sin((1 - share) * angle) * u + np.sin(share * angle) * v) / math.sin(angle)
         x, y = project(*from_vectors(vectors))
     else:
@@ -73,12 +73,12 @@ def arc(start: Point, end: Point) -> str:
 
 
 def error_class(error_km: Floats) -> npt.NDArray[np.int64]:
-    """0 for an error within the smallest of RADII_KM, … 5 beyond the largest: [n]."""
+    """Return 0 for an error within the smallest of RADII_KM, … 5 beyond the largest: [n]."""
     return np.searchsorted(np.array(RADII_KM), error_km, side="left").astype(np.int64)
 
 
 def spread_evenly(order: Sequence[int], most: int) -> list[int]:
-    """At most so many of them, evenly from first to last."""
+    """Return at most so many of them, evenly spaced from first to last."""
     if len(order) <= most:
         return list(order)
     return [order[k] for k in np.linspace(0, len(order) - 1, most).round().astype(int)]
@@ -91,11 +91,11 @@ class Plot:
         self.width, self.height = width, height
 
     def at(self, x: float, y: float) -> Point:
-        """The coordinates of a point given as shares (0 to 1) of the axes."""
+        """Return the coordinates of a point given as shares (0 to 1) of the axes."""
         return x * self.width, (1 - y) * self.height
 
     def line(self, points: Iterable[Point], *, steps: bool = False) -> str:
-        """Path data through points given as shares; in steps: across, then up."""
+        """Return path data through points given as shares; in steps: across, then up."""
         text = ""
         for x, y in points:
             a, b = self.at(x, y)
@@ -108,13 +108,13 @@ class Plot:
 
 
 def log_share(km: float) -> float:
-    """Where an error lies on a logarithmic axis from 100 m to half a great circle: 0 to 1."""
+    """Return an error's place, 0 to 1, on a logarithmic axis of 100 m to half a great circle."""
     within = min(max(km, _LEAST_KM), _MOST_KM)
     return math.log(within / _LEAST_KM) / math.log(_MOST_KM / _LEAST_KM)
 
 
 def distribution(error_km: Floats, most: int = 400) -> list[Point]:
-    """The share of photographs (NaN: no answer) within each error, on the logarithmic axis.
+    """Return the share of photographs (NaN: no answer) within each error, on that axis.
 
     At most so many points of the curve; it ends at the share that is answered.
     """

@@ -1,4 +1,4 @@
-"""Is one system better than another, or lucky? Paired tests on the same photographs."""
+"""Compare two systems by paired tests on the same photographs."""
 
 from dataclasses import dataclass
 
@@ -63,7 +63,7 @@ def compare(
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:
-    """Two-sided exact p of McNemar's test (1947): a fair coin decides each discordant photograph.
+    """Return the two-sided exact p of McNemar's test (1947): each discordant photograph is a toss.
 
     Exact in integers, so that no tail underflows; 1 where no photograph is discordant.
     """

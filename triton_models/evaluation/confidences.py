@@ -1,4 +1,4 @@
-"""What confidence is worth: reliability of the 200 km confidence, and accuracy against coverage."""
+"""Measure the reliability of the 200 km confidence, and accuracy against coverage."""
 
 from dataclasses import dataclass
 
@@ -15,10 +15,10 @@ _MOST_POINTS = 50
 
 @dataclass(frozen=True)
 class CoveragePoint:
-    """Answering only at that confidence or above."""
+    """The scores if only answers of a least confidence are given."""
 
     threshold: float | None
-    """The least confidence that is answered; None for every answer, whatever its confidence."""
+    """The least confidence; None is every answer."""
     coverage: float
     """Share of all photographs that is answered, in per cent."""
     accuracy: tuple[float, ...]
@@ -26,7 +26,7 @@ class CoveragePoint:
 
 
 def calibration(error_km: Floats, confidence: Floats, *, seed: int = 0) -> ConfidenceReport | None:
-    """How true the confidences [n] of the answers are; None where none is stated."""
+    """Return the reliability of the confidences [n] of answers; None if none is stated."""
     answered = ~np.isnan(error_km)
     if np.isnan(confidence[answered]).all():
         return None
@@ -35,7 +35,7 @@ def calibration(error_km: Floats, confidence: Floats, *, seed: int = 0) -> Confi
 
 
 def coverage_curve(error_km: Floats, confidence: Floats) -> tuple[CoveragePoint, ...]:
-    """Accuracy against coverage, from the surest answers to all of them.
+    """Return accuracy against coverage, from the surest answers to all of them.
 
     Equal confidences are answered together: no threshold can tell them apart. The last point is
     every answer, with or without a confidence; it is the only one where none is stated.

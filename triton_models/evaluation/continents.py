@@ -1,4 +1,4 @@
-"""The continent of a position: that of the country of the nearest place in a gazetteer.
+"""Find the continent of a position: that of the country of the nearest place in a gazetteer.
 
 No outlines are shipped. GeoNames gives each country one continent, so all of Russia is in Europe,
 all of Turkey in Asia and Hawaii in North America. Of 25,600 YFCC positions 14 fall to another
@@ -22,13 +22,13 @@ _BLOCK = 256
 
 
 def continents(longitude: npt.ArrayLike, latitude: npt.ArrayLike) -> tuple[str, ...]:
-    """The continents' English names for positions in degrees, each [n]."""
+    """Return the continents' English names for positions in degrees, each [n]."""
     lat = np.asarray(latitude, np.float64)
     vectors = to_unit_vectors(longitude, lat)
     places, names = _places()
     found: list[str] = []
     for at in range(0, len(vectors), _BLOCK):
-        # The nearest place is the one at the largest cosine.
+        # The nearest place has the largest cosine.
         nearest = np.argmax(vectors[at : at + _BLOCK] @ places.T, axis=1)
         found += [names[k] for k in nearest]
     return tuple("Antarctica" if y < _ANTARCTIC else c for y, c in zip(lat, found, strict=True))

@@ -1,4 +1,4 @@
-"""The whole evaluation as one document with stable names (docs/evaluation.md).
+"""Build the document of an evaluation, with stable names (docs/evaluation.md).
 
 Accuracies are in per cent, distances in kilometres, positions in degrees (WGS 84); what is not
 known is null.
@@ -38,7 +38,7 @@ def evaluate(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Document:
-    """Score every system, compare each two, and say what was not used.
+    """Score every system, compare each two, and list what was not used.
 
     The scores of the first system stand at the top level too, under the same names.
     """
@@ -90,7 +90,7 @@ def _system(
 
 
 def by_radius(values: Sequence[Any]) -> Document:
-    """Five values under the names of their radii."""
+    """Return five values by the names of their radii."""
     return dict(zip(RADII, values, strict=True))
 
 
@@ -129,7 +129,7 @@ def _calibration(report: ConfidenceReport | None) -> Document | None:
 
 
 def worst(system: System, matched: Matched, most: int = _NAMED) -> list[Document]:
-    """The answers that are farthest from the truth, the farthest first."""
+    """Return the answers with the largest errors, the largest first."""
     order = np.argsort(-np.nan_to_num(system.error_km, nan=-1.0), kind="stable")
     truths = matched.truths
     return [
@@ -183,7 +183,7 @@ def remarks_by_reason(remarks: Sequence[Remark], effects: Sequence[Effect]) -> D
 
 
 def _plain(value: Any) -> Any:
-    """As JSON can hold it: no NaN, no tuples, and no digits that mean nothing."""
+    """Return a value for JSON: without NaN, tuples and meaningless digits."""
     if isinstance(value, float):
         return None if math.isnan(value) else float(f"{value:.{_DIGITS}g}")
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Lay what several systems say beside the truth, photograph by photograph."""
+"""Match the predictions of several systems to the truth, photograph by photograph."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from triton_models.evaluation.truth import Truths, contradictions, merge
 
 @dataclass(frozen=True, eq=False)
 class System:
-    """One system's answers in the order of the truths, [n]; NaN where there is no answer."""
+    """One system's answers in the order of the truths, [n]; NaN without an answer."""
 
     name: str
     answers: tuple[AnswerState, ...]
@@ -33,13 +33,14 @@ class Matched:
     truths: Truths
     systems: tuple[System, ...]
     remarks: tuple[Remark, ...]
-    """All that was found wrong in any file, and what had no partner."""
+    """The remarks on all files, and on what could not be matched."""
 
 
 def known_truths(truths: Truths | None, predictions: Sequence[Predictions]) -> Truths:
-    """The given truths or, where none are, those that the predictions carry.
+    """Return the given truths, or else those that the files of predictions have.
 
-    Raises EvaluationError where there are neither.
+    Raises:
+        EvaluationError: there are neither.
     """
     carried = [p.truths for p in predictions if p.truths is not None]
     if truths is not None:
@@ -57,9 +58,10 @@ def match(truths: Truths, predictions: Sequence[Predictions]) -> Matched:
     """Match predictions to truths by id, or by the id without its first folder.
 
     Our keys are ``<folder>/<path in it>``, truths name the path in the folder. A truth that no
-    system says anything of is left out; of the others every system is scored on all.
+    system has a row for is left out. Every system is scored on all others.
 
-    Raises EvaluationError where nothing matches.
+    Raises:
+        EvaluationError: nothing matches.
     """
     remarks = [*truths.remarks, *(r for p in predictions for r in p.remarks)]
     tables = [_by_truth(p, truths, remarks) for p in predictions]

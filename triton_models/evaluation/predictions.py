@@ -1,4 +1,4 @@
-"""Where systems say that photographs were taken: our results, and files as others publish them.
+"""Read predictions: our results, and files as other projects publish them.
 
 Ours: a column each of ID, LONGITUDE and LATITUDE (tables.py), and where there are any ``state``,
 ``confidence`` and ``scene``; that is what ``geotag results --format csv|json`` prints. Others':
@@ -35,15 +35,15 @@ _SUMMARIES = {"accuracy", "average", "mean", "median", "total", "sum", "std", "m
 
 
 class AnswerState(StrEnum):
-    """What became of a photograph; only ANSWERED has a position, all others count as a miss."""
+    """The state of a photograph. Only ANSWERED has a position; all others count as a miss."""
 
     ANSWERED = "answered"
     ABSTAINED = "abstained"
     FAILED = "failed"
     INVALID = "invalid"
-    """There is a prediction, and it is no position or contradicts another for the same id."""
+    """The prediction is no position, or contradicts another one of the same id."""
     MISSING = "missing"
-    """There is none, though another system has one."""
+    """There is no prediction, but another system has one."""
 
 
 _STATES = {
@@ -56,7 +56,7 @@ _STATES = {
 
 @dataclass(frozen=True)
 class PredictionRow:
-    """What a system says of one photograph; degrees, WGS 84; NaN where it says nothing."""
+    """A system's answer for one photograph; degrees, WGS 84; NaN without an answer."""
 
     id: str
     line: int | None
@@ -64,7 +64,7 @@ class PredictionRow:
     longitude: float = float("nan")
     latitude: float = float("nan")
     confidence: float = float("nan")
-    """Probability that the position is right to 200 km."""
+    """Probability that the true position is within 200 km."""
     scene: str | None = None
 
     @property
@@ -74,13 +74,13 @@ class PredictionRow:
 
     @property
     def has_place(self) -> bool:
-        """Whether it is a position."""
+        """Return whether it has a position."""
         return self.answer is AnswerState.ANSWERED
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a system says, by photograph; the ground truth where its file carries one."""
+    """A system's answers by photograph, and the ground truth if its file has one."""
 
     name: str
     rows: Mapping[str, PredictionRow]
@@ -91,7 +91,8 @@ class Predictions:
 def read_predictions(path: Path, name: str | None = None) -> Predictions:
     """Read a CSV or JSON file of predictions.
 
-    Raises EvaluationError where it is neither of the two forms.
+    Raises:
+        EvaluationError: the file has neither of the two forms.
     """
     name = name or path.stem
     if path.suffix.lower() == ".json":
@@ -160,7 +161,7 @@ def _ours(
 
 
 def _theirs(table: Table, name: str) -> Predictions:
-    """A file that carries truth and prediction: distances are computed anew and compared."""
+    """Read a file that has truth and prediction; compute its distances again and compare them."""
     column, *coordinates = (table.column(names) for names in (ID, *((c,) for c in _THEIRS)))
     said = list(table.remarks)
     found: list[PredictionRow] = []
@@ -176,7 +177,7 @@ def _theirs(table: Table, name: str) -> Predictions:
             continue
         records.append(Record(row.line, key, gt_long, gt_lat))
         if not key:
-            continue  # what is left out of the truths for it is said there
+            continue  # the truths have a remark on it
         if is_blank(long) and is_blank(lat):
             found.append(PredictionRow(key, row.line, AnswerState.ABSTAINED))
         elif isinstance(place, Problem):
@@ -196,7 +197,7 @@ def _numbers(*texts: str) -> bool:
 
 
 def _compare_distance(row: Row, key: str, km: float, table: Table, said: list[Remark]) -> None:
-    """Remark on a stated distance that is not the distance: off by over 1 % and over 1 km."""
+    """Return a remark on a stated distance that is wrong by over 1 % and over 1 km."""
     stated = number(row.values.get("great_circle_distance", ""))
     if stated is not None and abs(stated - km) > max(1.0, 0.01 * km):
         detail = f"stated {stated:.1f} km, is {km:.1f} km"
@@ -206,7 +207,7 @@ def _compare_distance(row: Row, key: str, km: float, table: Table, said: list[Re
 def by_id(
     found: Iterable[PredictionRow], source: str, said: list[Remark]
 ) -> dict[str, PredictionRow]:
-    """One prediction an id: the first of equal ones; of different ones none, which is a miss."""
+    """Return one prediction an id: the first of equal ones; none, a miss, if they differ."""
     rows: dict[str, PredictionRow] = {}
     for row in found:
         first = rows.setdefault(row.id, row)

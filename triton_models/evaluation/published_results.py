@@ -1,4 +1,4 @@
-"""What others report on the benchmarks, and which benchmark a list of photographs is.
+"""Published results on the benchmarks, and recognition of a benchmark by its photographs.
 
 Accuracies in per cent within 1, 25, 200, 750 and 2500 km, as the table of TransLocator (Pramanick
 et al., ECCV 2022) has them. None of these systems was run here.
@@ -15,12 +15,12 @@ Row = tuple[float | None, float | None, float | None, float | None, float | None
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A set of photographs that systems are compared on."""
+    """A set of photographs on which systems are compared."""
 
     name: str
     photographs: int
     ids_sha256: str | None
-    """SHA-256 of its ids, sorted, a line feed between two; None where they are not known here."""
+    """SHA-256 of its ids, sorted, with a line feed between two; None if they are not known."""
     rows: tuple[tuple[str, Row], ...]
     note: str = ""
 
@@ -73,9 +73,10 @@ BENCHMARKS = (
 
 
 def benchmark_named(name: str) -> Benchmark:
-    """The benchmark of that name, upper and lower case being the same.
+    """Return the benchmark of a name, in upper or lower case.
 
-    Raises EvaluationError where there is none.
+    Raises:
+        EvaluationError: there is none.
     """
     for benchmark in BENCHMARKS:
         if benchmark.name.casefold() == name.casefold():
@@ -85,13 +86,13 @@ def benchmark_named(name: str) -> Benchmark:
 
 
 def recognised(ids: Collection[str]) -> Benchmark | None:
-    """The benchmark that has exactly these ids."""
+    """Return the benchmark that has exactly these ids, or None."""
     digest = sha256("\n".join(sorted(ids)).encode()).hexdigest()
     return next((b for b in BENCHMARKS if b.ids_sha256 == digest), None)
 
 
 def size_hint(photographs: int) -> str | None:
-    """What to say of photographs that are as many as a benchmark's and have other ids."""
+    """Return a hint if there are as many photographs as in a benchmark, with other ids."""
     for benchmark in BENCHMARKS:
         if benchmark.photographs == photographs:
             return (

@@ -1,4 +1,4 @@
-"""The evaluation as one HTML page that needs nothing else: no script, no request, no other file."""
+"""Render an evaluation as one HTML page without scripts, requests or other files."""
 
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ _TICKS_KM = (0.1, 1, 10, 100, 1000, 10_000)
 
 
 def html_report(document: Document, matched: Matched) -> str:
-    """Render the page for a document and what it was made from."""
+    """Return the page for a document and the matched photographs that it was made from."""
     return (
         _environment()
         .get_template("evaluation.html.j2")
@@ -66,19 +66,19 @@ def _environment() -> Environment:
 
 
 def fixed(value: float | None, digits: int = 1) -> str:
-    """A number with thousands apart and so many digits; a dash where there is none."""
+    """Return a number with separated thousands and so many digits; a dash for None."""
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
 def place(position: tuple[float, float]) -> str:
-    """Longitude and latitude as people write them, latitude first: `48.86° N, 2.29° E`."""
+    """Return a position, latitude first: `48.86° N, 2.29° E`."""
     longitude, latitude = position
     north, east = "N" if latitude >= 0 else "S", "E" if longitude >= 0 else "W"
     return f"{abs(latitude):.2f}° {north}, {abs(longitude):.2f}° {east}"
 
 
 def _map(system: System, truths: Truths) -> dict[str, Any]:
-    """Lines from truth to prediction, the farthest first so that they lie below."""
+    """Return lines from truth to prediction; the longest come first and lie below the others."""
     answered = np.flatnonzero(~np.isnan(system.error_km))
     order = answered[np.argsort(-system.error_km[answered], kind="stable")]
     drawn = charts.spread_evenly(order.tolist(), MOST_LINES)
@@ -135,7 +135,7 @@ def _reliability(calibration: Document | None) -> dict[str, Any] | None:
 
 
 def _coverage(points: list[Document]) -> list[dict[str, Any]] | None:
-    """A curve for each radius; nothing to draw where no threshold chooses anything."""
+    """Return a curve for each radius; empty if no confidence is stated."""
     if len(points) < 2:
         return None
     curves = []

@@ -23,12 +23,12 @@ and PIGEON (Haas et al., CVPR 2024) states its results in it."""
 
 RESAMPLES = 1000
 _BLOCK_CELLS = 1 << 22
-"""Resamples are drawn some at a time, so that memory does not grow with them."""
+"""Resamples are drawn in blocks, so that memory does not grow with their number."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How a system does on some photographs; lengths 5 are by RADII_KM, shares in per cent."""
+    """A system's scores on some photographs; lengths 5 are by RADII_KM, shares in per cent."""
 
     n: int
     answered: int
@@ -37,7 +37,7 @@ class Score:
     geoguessr: float
     geoguessr_interval: Interval
     mean_km: float
-    """NaN where nothing is answered, as are the median and both intervals."""
+    """NaN if nothing is answered, as are the median and both intervals."""
     mean_interval: Interval
     median_km: float
     median_interval: Interval
@@ -73,24 +73,24 @@ def score(error_km: Floats, *, resamples: int = RESAMPLES, seed: int = 0) -> Sco
 
 
 def hits(error_km: Floats) -> npt.NDArray[np.bool_]:
-    """Whether each error [n] is within each of RADII_KM, a radius itself being within: [n, 5]."""
+    """Return whether each error [n] is at most each of RADII_KM: [n, 5]."""
     within: npt.NDArray[np.bool_] = error_km[:, None] <= np.array(RADII_KM)
     return within
 
 
 def accuracy(error_km: Floats) -> Floats:
-    """The share of photographs within each of RADII_KM, in per cent: [5]."""
+    """Return the share of photographs within each of RADII_KM, in per cent: [5]."""
     shares: Floats = 100 * hits(error_km).mean(axis=0)
     return shares
 
 
 def geoguessr(error_km: Floats) -> Floats:
-    """Points for each error [n]: 5000 for the very place, none for no answer."""
+    """Return points for each error [n]: 5000 for an error of 0, 0 without an answer."""
     return np.nan_to_num(GEOGUESSR_MOST * np.exp(-error_km / GEOGUESSR_KM))
 
 
 def bootstrap_weights(n: int, *, resamples: int = RESAMPLES, seed: int = 0) -> Iterator[Weights]:
-    """How often each of n photographs is drawn in each resample, in blocks [k, n].
+    """Yield how often each of n photographs is drawn in each resample, in blocks [k, n].
 
     The same n, resamples and seed give the same draws: that makes a comparison a paired one.
     """
@@ -103,7 +103,7 @@ def bootstrap_weights(n: int, *, resamples: int = RESAMPLES, seed: int = 0) -> I
 
 
 def percentiles(drawn: Floats) -> tuple[Floats, Floats]:
-    """The ends of the 95 % percentile interval of each column of [resamples, m].
+    """Return the ends of the 95 % percentile interval of each column of [resamples, m].
 
     NaN where a column has only NaN: resamples in which nothing was answered have no mean error.
     """
@@ -114,24 +114,24 @@ def percentiles(drawn: Floats) -> tuple[Floats, Floats]:
 
 
 def _statistics(error_km: Floats, weights: Weights) -> Floats:
-    """Accuracies, GeoGuessr score, mean and median error under weights [k, n]: [k, 8]."""
+    """Return accuracies, GeoGuessr score, mean and median error under weights [k, n]: [k, 8]."""
     answered = ~np.isnan(error_km)
     columns = (100 * hits(error_km), geoguessr(error_km), np.nan_to_num(error_km), answered)
     totals = weights @ np.column_stack(columns)
-    with np.errstate(invalid="ignore"):  # 0 / 0 where a resample holds no answer
+    with np.errstate(invalid="ignore"):  # 0 / 0 if a resample has no answer
         mean = totals[:, -2] / totals[:, -1]
     shares = totals[:, :-2] / len(error_km)
     return np.column_stack([shares, mean, _medians(error_km, weights)])
 
 
 def _medians(error_km: Floats, weights: Weights) -> Floats:
-    """The median of errors repeated as often as weights [k, n] say; NaN where none is answered."""
+    """Return the median of errors repeated by weights [k, n]; NaN if none is answered."""
     order = np.argsort(error_km)[: np.sum(~np.isnan(error_km))]  # NaN is sorted last
     if not len(order):
         return np.full(len(weights), np.nan)
     below = np.cumsum(weights[:, order], axis=1)
     total = below[:, -1:]
-    # Counting from 1, the middle ones are number ⌊(t + 1) / 2⌋ and ⌊t / 2⌋ + 1.
+    # The middle ones, counted from 1, are number ⌊(t + 1) / 2⌋ and ⌊t / 2⌋ + 1.
     middle = [np.sum(below < number, axis=1) for number in ((total + 1) // 2, total // 2 + 1)]
     at = np.minimum(middle, len(order) - 1)
     medians: Floats = error_km[order][at].mean(axis=0)

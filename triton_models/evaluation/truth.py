@@ -1,4 +1,4 @@
-"""Where photographs were really taken: benchmark files, and the ground truth in predictions."""
+"""Read true positions: benchmark files, and the ground truth in files of predictions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -20,12 +20,12 @@ from triton_models.evaluation.tables import (
 from triton_models.scenes.classes import SCENES
 
 _SAME_KM = 0.1
-"""Files round coordinates differently; nearer than that they say the same."""
+"""Positions nearer than this are equal: files round coordinates differently."""
 
 
 @dataclass(frozen=True, eq=False)
 class Truths:
-    """True positions in degrees (WGS 84), [n]; the scene where the file has one."""
+    """True positions in degrees (WGS 84), [n], and the scene if the file has one."""
 
     source: str
     ids: tuple[str, ...]
@@ -34,17 +34,17 @@ class Truths:
     latitude: Floats
     scenes: tuple[str | None, ...]
     remarks: tuple[Remark, ...]
-    """What is in the file and is not used."""
+    """Remarks on what is not used of the file."""
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def place(self, k: int) -> tuple[float, float]:
-        """Longitude and latitude of one of them."""
+        """Return longitude and latitude of one of them."""
         return float(self.longitude[k]), float(self.latitude[k])
 
     def only(self, keep: Iterable[bool], remarks: Iterable[Remark] = ()) -> "Truths":
-        """Some of them, and why the others are left out."""
+        """Return some of them, with remarks on why the others are left out."""
         rows = [k for k, kept in enumerate(keep) if kept]
         return replace(
             self,
@@ -59,7 +59,7 @@ class Truths:
 
 @dataclass(frozen=True)
 class Record:
-    """One row of truth as it is written."""
+    """One row of truth, as written."""
 
     line: int
     id: str
@@ -92,10 +92,10 @@ def read_truths(path: Path) -> Truths:
 
 
 def truths_of(source: str, records: Iterable[Record], remarks: Iterable[Remark] = ()) -> Truths:
-    """The usable truths among records; each of the others becomes a remark.
+    """Return the usable truths among records; each of the others becomes a remark.
 
-    Of rows that repeat an id and its position the first is used. Where an id has two positions
-    none is: nothing tells which is right. 0° N 0° E is what a missing position turns into.
+    Of rows with the same id and position the first is used. An id with two positions is not used.
+    0° N 0° E is not used: programs write it for a missing position.
     """
     said = list(remarks)
     found: dict[str, tuple[Record, float, float]] = {}
@@ -141,7 +141,7 @@ def _scene(written: str) -> str | None:
 
 
 def with_pictures(truths: Truths, folder: Path) -> Truths:
-    """Only the truths whose id is the path of a file in the folder."""
+    """Return only the truths whose id is the path of a file in the folder."""
     there = [(folder / name).is_file() for name in truths.ids]
     missing = [
         Remark(truths.source, truths.lines[k], truths.ids[k], "no_picture")
@@ -152,7 +152,7 @@ def with_pictures(truths: Truths, folder: Path) -> Truths:
 
 
 def contradictions(truths: Truths, other: Truths) -> list[Remark]:
-    """The rows of another source that put a photograph elsewhere than the truths do."""
+    """Return remarks on rows of another source with other positions than the truths have."""
     known = {name: k for k, name in enumerate(truths.ids)}
     found = []
     for k, name in enumerate(other.ids):
@@ -166,7 +166,7 @@ def contradictions(truths: Truths, other: Truths) -> list[Remark]:
 
 
 def merge(first: Truths, other: Truths) -> Truths:
-    """The truths of two sources; an id that both have stays as the first has it."""
+    """Return the truths of two sources; the first one's if both have an id."""
     known = set(first.ids)
     new = other.only((name not in known for name in other.ids), contradictions(first, other))
     return Truths(
