@@ -133,8 +133,8 @@ def plan_page(
             _warn(
                 connection,
                 run.id,
-                f"unreadable: {count} objects cannot be looked at, and what is known of them"
-                f" stands; the last of them: {last}",
+                f"unreadable: {count} objects cannot be read and keep their known versions;"
+                f" the last of them: {last}",
             )
     return PlannedPage(after, chunks)
 

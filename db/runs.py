@@ -44,7 +44,7 @@ class Totals:
         failed_before: of those, failed or quarantined.
         appeared: were not known before.
         changed: were known with another ETag.
-        unreadable: could not be looked at; what is known of them stands.
+        unreadable: could not be read. Their known versions stay current.
     """
 
     listed: int = 0
@@ -96,7 +96,7 @@ def open_run(engine: Engine, source: str, queue: str, archive_id: int | None = N
     Raises:
         NoActiveRelease: no release is active.
         PlannedElsewhere: the run's listing is complete, but its planner still publishes.
-        RunStopped: the run was cancelled meanwhile.
+        RunStopped: the run has been cancelled.
     """
     with engine.begin() as connection:
         release_id = connection.execute(
@@ -197,7 +197,7 @@ def may_go_on(engine: Engine, run_id: int) -> None:
 
 
 def room(engine: Engine, run_id: int) -> int | None:
-    """Return how many more objects the run may hold; None is no limit."""
+    """Return how many more objects the run may have; None is no limit."""
     with engine.connect() as connection:
         most: int | None = connection.execute(
             text("SELECT most FROM geotag.run WHERE id = :id"), {"id": run_id}
@@ -211,7 +211,7 @@ def room(engine: Engine, run_id: int) -> int | None:
 
 
 def next_plan(engine: Engine, now: datetime) -> int | None:
-    """Return a run that is to be planned, or planned on, and that no planner has a lease on.
+    """Return a run whose planning is incomplete and that no planner has a lease on.
 
     Records the planners that have died since it was last asked, and parks the runs that killed too
     many of them.
@@ -294,7 +294,7 @@ def plan_failed(
 
 
 def _storable(reason: str) -> str:
-    """Return a message as PostgreSQL takes it: of bounded length, no NUL, no lone surrogates."""
+    """Return a message that PostgreSQL accepts: shortened, without NUL and lone surrogates."""
     readable = reason[:_LONGEST_REASON].replace("\0", "\\0")
     return readable.encode("utf-8", "backslashreplace").decode("utf-8")
 
