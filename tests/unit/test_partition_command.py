@@ -106,7 +106,7 @@ def test_existing_output_and_columns_without_numbers_are_explained(
     tmp_path: Path, points: np.ndarray
 ) -> None:
     path = as_csv(tmp_path / "a.csv", points)
-    with pytest.raises(UsageError, match=r"a\.csv is there, and no folder: name another --out"):
+    with pytest.raises(UsageError, match=r"a\.csv exists and is no folder: choose another --out"):
         build(path, path, **SMALL)  # type: ignore[arg-type]
     dates = pa.array([datetime(2026, 1, 1, tzinfo=UTC).date()])
     pq.write_table(pa.table({"lon": dates, "lat": [1.0]}), tmp_path / "a.parquet")

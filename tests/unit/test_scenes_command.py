@@ -81,7 +81,7 @@ def test_wrong_usage(tmp_path: Path) -> None:
     for path, photos, out, says in (
         (table, ".", "out.csv", "table.csv: no column lon"),
         (tmp_path / "none.csv", ".", "out.csv", "none.csv: No such file"),
-        (table, ".", "table.csv", "table.csv is there already"),
+        (table, ".", "table.csv", "table.csv exists already"),
         (table, ".", "table.csv/out.csv", "out.csv: File exists"),
         (table, ".", "x" * 300, "File name too long"),
     ):
