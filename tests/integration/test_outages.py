@@ -41,8 +41,20 @@ def start_run(bucket: str) -> "subprocess.Popen[str]":
     )
 
 
-def some_done(context: Context, bucket: str) -> bool:
-    return sum(row.state != "pending" for row in results(context, bucket).values()) >= 8
+def wait_for_some(context: Context, bucket: str, run: "subprocess.Popen[str]") -> None:
+    """Wait until the run has an outcome for some objects; show what it says if it ends before."""
+
+    def some_done() -> bool:
+        done = sum(row.state != "pending" for row in results(context, bucket).values())
+        assert done or run.poll() is None, "".join(run.communicate())
+        return done >= 8
+
+    try:
+        until(some_done)
+    except AssertionError as error:
+        run.kill()
+        error.add_note("".join(run.communicate()))
+        raise
 
 
 def finish(context: Context, bucket: str, running: "subprocess.Popen[str]") -> None:
@@ -72,7 +84,7 @@ def pictures(running: Context, bucket: str) -> str:
 
 def test_run_survives_a_restart_of_triton(running: Context, pictures: str) -> None:
     run = start_run(pictures)
-    until(lambda: some_done(running, pictures))
+    wait_for_some(running, pictures, run)
     stack.stop_service(running.settings.stack, "triton")
     done = sum(row.state != "pending" for row in results(running, pictures).values())
     stack.start_service(running.settings.stack, "triton")
@@ -83,7 +95,7 @@ def test_run_survives_a_restart_of_triton(running: Context, pictures: str) -> No
 def test_run_survives_a_restart_of_postgresql(running: Context, pictures: str) -> None:
     before = inferences(running)
     run = start_run(pictures)
-    until(lambda: some_done(running, pictures))
+    wait_for_some(running, pictures, run)
     postmaster = Supervisor(Folder(running.settings.stack.data_dir)).states("postgres")[0].pid
     os.kill(postmaster, signal.SIGQUIT)  # immediate mode: the state after a crash
     until(lambda: not psutil.pid_exists(postmaster))
@@ -95,7 +107,7 @@ def test_run_survives_a_restart_of_postgresql(running: Context, pictures: str) -
 
 def test_run_survives_a_killed_worker(running: Context, pictures: str) -> None:
     run = start_run(pictures)
-    until(lambda: some_done(running, pictures))
+    wait_for_some(running, pictures, run)
     for child in worker_children(running):
         child.kill()
     finish(running, pictures, run)
