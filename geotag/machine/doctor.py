@@ -68,11 +68,12 @@ def _ledger(context: Context) -> Iterator[Check]:
         name, digest = release
         return f"{name} {digest[:12]}"
 
-    yield _check("ledger", schema)
+    ledger = _check("ledger", schema)
+    yield ledger
     yield _check("active release", active)
     if release:
         yield _check("ensemble", lambda: _served(context, *release))
-    if release:
+    if ledger.ok:
         yield from _given_up(context)
     for archive in archives:
         if archive.credentials != "settings":  # the check of S3 uses the settings' credential
