@@ -30,13 +30,13 @@ class View:
         progress: the run's counts.
         rate: objects a second; None until a count has grown.
         codes: the run's failures by code.
-        away: services that do not answer; only checked while no count grows.
+        unavailable: services that do not answer; only checked while no count grows.
     """
 
     progress: RunProgress
     rate: float | None = None
     codes: tuple[tuple[str, int], ...] = ()
-    away: tuple[str, ...] = ()
+    unavailable: tuple[str, ...] = ()
 
     @property
     def seconds_left(self) -> int | None:
@@ -60,8 +60,8 @@ class View:
 
     def waits(self) -> str:
         """Return what the run waits for and what to do about it; empty if it waits for nothing."""
-        if self.away:
-            return f"{' and '.join(self.away)} away, work waits: geotag doctor"
+        if self.unavailable:
+            return f"{' and '.join(self.unavailable)} unavailable, work waits: geotag doctor"
         return waits_for(self.progress)
 
 
@@ -140,7 +140,7 @@ def _print_json(view: View) -> None:
         "rate": view.rate,
         "seconds_left": view.seconds_left,
         "codes": dict(view.codes),
-        "away": list(view.away),
+        "away": list(view.unavailable),
     }
     sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
     sys.stdout.flush()

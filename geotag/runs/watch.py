@@ -98,7 +98,7 @@ def watch(
     heartbeats = _Heartbeats()
     seen = (-1, -1)
     codes: tuple[tuple[str, int], ...] = ()
-    away: tuple[str, ...] = ()
+    unavailable: tuple[str, ...] = ()
     with display(form) as shown:
         while True:
             now, progress = time.monotonic(), _progress(context, run_id)
@@ -106,14 +106,14 @@ def watch(
                 heartbeats.update(progress)
                 figures = progress.done, progress.listed
                 if figures != seen:
-                    moved_at, seen, away = now, figures, ()
+                    moved_at, seen, unavailable = now, figures, ()
                 elif progress.state in HELD:
                     moved_at = now
                 if now - looked_at >= _LOOK_SECONDS or progress.finished:
                     looked_at = now
                     codes = _codes(context, progress)
-                    away = _away(context) if now - moved_at >= _LOOK_SECONDS else ()
-                shown.show(View(progress, rate.update(progress.done), codes, away))
+                    unavailable = _unavailable(context) if now - moved_at >= _LOOK_SECONDS else ()
+                shown.show(View(progress, rate.update(progress.done), codes, unavailable))
                 if progress.finished:
                     return progress
                 if progress.state == "parked" and not _chunks(progress):
@@ -122,7 +122,7 @@ def watch(
                 asked_at = now
                 _ask(meanwhile)
             patience = context.settings.command.wait_seconds
-            if heartbeats.are_fresh() and not away:
+            if heartbeats.are_fresh() and not unavailable:
                 patience *= _PATIENCE_WITH_A_WORKER
             if now - moved_at > patience:
                 raise ServiceStayedAway(
@@ -174,7 +174,7 @@ def _codes(context: Context, progress: RunProgress) -> tuple[tuple[str, int], ..
         raise
 
 
-def _away(context: Context) -> tuple[str, ...]:
+def _unavailable(context: Context) -> tuple[str, ...]:
     """Return the services that do not answer."""
     found = checks(context.settings.stack)
     return tuple(check.name for check in found if check.name in SERVERS and not check.ok)

@@ -65,8 +65,8 @@ def test_blocked_run_shows_its_reason_and_remedy(changes: dict[str, Any], said: 
 
 
 def test_unavailable_services_come_first() -> None:
-    view = View(replace(WORKING, state="paused"), away=("triton", "s3"))
-    assert view.waits() == "triton and s3 away, work waits: geotag doctor"
+    view = View(replace(WORKING, state="paused"), unavailable=("triton", "s3"))
+    assert view.waits() == "triton and s3 unavailable, work waits: geotag doctor"
 
 
 @pytest.fixture

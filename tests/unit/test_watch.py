@@ -195,7 +195,7 @@ def stands(monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace) -> SimpleNam
 
     monkeypatch.setattr("geotag.runs.watch.run_progress", progress)
     monkeypatch.setattr("geotag.runs.watch.time.sleep", lambda _seconds: None)
-    monkeypatch.setattr("geotag.runs.watch._away", lambda _context: ())
+    monkeypatch.setattr("geotag.runs.watch._unavailable", lambda _context: ())
     run.context = SimpleNamespace(
         engine=None, settings=SimpleNamespace(command=SimpleNamespace(wait_seconds=10.0))
     )
@@ -225,7 +225,7 @@ def test_heartbeats_extend_the_patience_only_so_far(
 ) -> None:
     stands.beats_until = 130 if end == "the worker dies" else 200
     if end == "a service is unavailable":
-        monkeypatch.setattr("geotag.runs.watch._away", lambda _context: ("Triton",))
+        monkeypatch.setattr("geotag.runs.watch._unavailable", lambda _context: ("Triton",))
     with pytest.raises(ServiceStayedAway):
         watch(stands.context, 7)
 

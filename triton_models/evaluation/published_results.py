@@ -67,7 +67,7 @@ BENCHMARKS = (
         25600,
         "07174024f2821fb3aadd0dc95cb94961c7622eec3761eb96e1e8596966460eef",
         (),
-        "No accuracies are at hand; TransLocator states a gain of 9.9 points within 2500 km.",
+        "We know of no accuracies; TransLocator states a gain of 9.9 points within 2500 km.",
     ),
 )
 

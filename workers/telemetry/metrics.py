@@ -15,7 +15,7 @@ from workers.telemetry.logs import at_stage
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 OBJECTS = Counter("geotag_objects", "Objects that got an outcome.", ["state", "code"])
-ATTEMPTS = Counter("geotag_attempts", "Objects taken up, once for each delivery of their chunk.")
+ATTEMPTS = Counter("geotag_attempts", "Objects begun, once for each delivery of their chunk.")
 RETRIES = Counter("geotag_retries", "Tries that ended in a transient error.", ["code"])
 CRASHES = Counter("geotag_worker_crashes", "Chunks found whose worker had died with them.")
 CHUNKS = Gauge("geotag_chunks_in_flight", "Chunks in progress.", multiprocess_mode="livesum")
