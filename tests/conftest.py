@@ -30,6 +30,7 @@ from deploy.local.stack import PASSED_ON
 from geotag.context import Context
 from geotag.settings import Settings, gather
 from tests.command import Done, in_own_process, in_this_process
+from workers.telemetry.logs import bound
 
 PROJECT = Path(__file__).parent.parent
 SHARED = PROJECT.parent / "shared"
@@ -92,6 +93,13 @@ def stack_of(nodeid: str) -> str | None:
     if nodeid.startswith(("tests/faults/", "tests/integration/test_stack.py")):
         return "a stack of its own"
     return "the running stack" if nodeid.startswith("tests/integration/") else None
+
+
+@pytest.fixture(autouse=True)
+def unbound_log_lines() -> Iterator[None]:
+    """Unbind the ids and the stage that a test leaves bound to the log lines of its thread."""
+    with bound():
+        yield
 
 
 @pytest.fixture(scope="session")

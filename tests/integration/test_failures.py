@@ -379,7 +379,7 @@ def test_retry_after_the_cause_is_removed_ends_the_quarantine(
     counted = parsed(geotag("failures", "--archive", bucket, "--format", "json"))
     (listed,) = parsed(geotag("failures", "--keys", "--where", where, "--format", "json"))
     tried = geotag("retry", "--where", where, "--yes")
-    run = re.search(r"run (\d+): 1 objects", tried.stdout)
+    run = re.search(r"run (\d+): retrying 1 objects", tried.stdout)
     assert run, tried.stdout + tried.stderr
     watched = geotag("status", "--watch", "--run", run[1])
 
