@@ -80,17 +80,19 @@ def _unpack(staging: Path) -> None:
 def demo(context: Context, folders: list[Path], psql: str | None) -> int:
     """Geotag the folders' photographs, print results and next commands; return the exit code."""
     code = exits.OK
-    sources = []
+    shown = []
     for folder in folders:
         started = time.monotonic()
         source = source_of(context, str(folder))
-        sources.append(source.name)
         progress, _seconds = run(context, source)
+        bucket, prefix = parse_s3_url(source.name)
+        release = progress.release if progress else None
+        shown.append(ResultFilter(bucket=bucket, prefix=prefix, release=release))
         if progress is None:
             continue
-        _print_table(context, source.name, progress.release)
+        _print_table(context, shown[-1])
         code = max(code, report(context, progress, time.monotonic() - started))
-    written = _write_geojson(context, sources)
+    written = _write_geojson(context, shown)
     _print_what_it_knows(context)
     console.print("\nthe results:")
     console.print(f"  {written}  (GeoJSON: QGIS, geojson.io)", soft_wrap=True)
@@ -117,26 +119,16 @@ def _print_what_it_knows(context: Context) -> None:
         )
 
 
-def _print_table(context: Context, source: str, release: str) -> None:
-    bucket, prefix = parse_s3_url(source)
-    asked = ResultFilter(bucket=bucket, prefix=prefix, release=release)
-    rows = stream_results(context.engine, asked)
-    print_results(at_most(rows, _ROWS_SHOWN), near)
+def _print_table(context: Context, which: ResultFilter) -> None:
+    print_results(at_most(stream_results(context.engine, which), _ROWS_SHOWN), near)
     console.print(f"[dim]at most {_ROWS_SHOWN} rows; all: geotag results[/dim]")
 
 
-def _write_geojson(context: Context, sources: list[str]) -> Path:
+def _write_geojson(context: Context, shown: list[ResultFilter]) -> Path:
     path = context.settings.stack.data_dir / "results.geojson"
     with path.open("w", encoding="utf-8") as file:
         write_geojson(
-            (
-                as_feature(row)
-                for source in sources
-                for row in stream_results(
-                    context.engine,
-                    ResultFilter(bucket=parse_s3_url(source)[0], prefix=parse_s3_url(source)[1]),
-                )
-            ),
+            (as_feature(row) for which in shown for row in stream_results(context.engine, which)),
             file,
         )
     return path
