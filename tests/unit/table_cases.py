@@ -11,7 +11,7 @@ import pytest
 
 from db.archives import Counts, RegisteredArchive
 from db.failures import Failure, FailureGroup
-from db.reads import Candidate, ResultRow, RunProgress, Shown
+from db.reads import Candidate, ResultFilter, ResultRow, RunProgress, Shown
 from db.releases import Registered
 from db.schedules import Night, Schedule
 from deploy.local.doctor import Check
@@ -87,7 +87,7 @@ def _results(patch: pytest.MonkeyPatch, wide: bool) -> None:
 
 def _demo(patch: pytest.MonkeyPatch, wide: bool) -> None:
     patch.setattr(demo, "stream_results", returns(_rows()))
-    demo._print_table(CONTEXT, "s3://photos/", "r")
+    demo._print_table(CONTEXT, ResultFilter(bucket="photos", release="r"))
 
 
 def _failures(by: str) -> Print:
