@@ -1,18 +1,25 @@
 """Helpers of the integration tests that query the running stack."""
 
 import json
+import os
 import subprocess
+import sys
 import time
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
 
 from db.reads import ResultFilter, ResultRow, stream_results
+from deploy.local import stack
 from deploy.local.folder import Folder
 from geotag.context import Context
+
+PROJECT = Path(__file__).parents[1]
 
 
 def upload(context: Context, bucket: str, files: Mapping[str, bytes]) -> None:
@@ -82,3 +89,38 @@ def with_settings(context: Context, **changes: Any) -> Context:
     """Return a copy of the context with other worker settings."""
     worker = context.settings.worker.model_copy(update=changes)
     return Context(replace(context.settings, worker=worker))
+
+
+@contextmanager
+def only_backfill_worker(
+    context: Context, code: str, folder: Path, **environment: str
+) -> Iterator[Path]:
+    """Run Python code as the only backfill worker; the value is the path of its log."""
+    settings = context.settings.stack
+    stack.stop_service(settings, "worker-backfill")
+    log = folder / "worker.log"
+    with log.open("w") as file:
+        worker = subprocess.Popen(
+            [sys.executable, "-c", code],
+            cwd=PROJECT,
+            stdout=file,
+            stderr=file,
+            env=os.environ | environment,
+        )
+    try:
+        yield log
+    finally:
+        worker.terminate()
+        worker.wait(60)
+        stack.start_service(settings, "worker-backfill")
+
+
+def attempts(context: Context, bucket: str) -> dict[str, list[str | None]]:
+    """Return the codes of each object's attempts, in order, by key."""
+    query = text(
+        "SELECT v.key, array_agg(t.code ORDER BY t.id) FROM geotag.attempt t"
+        " JOIN geotag.object_version v ON v.id = t.object_version_id"
+        " JOIN geotag.archive a ON a.id = v.archive_id WHERE a.bucket = :bucket GROUP BY v.key"
+    )
+    with context.engine.connect() as connection:
+        return {row[0]: row[1] for row in connection.execute(query, {"bucket": bucket})}

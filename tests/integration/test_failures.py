@@ -1,12 +1,10 @@
 """Listing and retrying failures, first with rows made directly, then with real workers."""
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,12 +14,11 @@ from db import ledger, migrate, schema
 from db.failure_filter import Comparison, FailureFilter, Joined, Not, parse
 from db.failures import Failure, failure_groups, list_failures, retry
 from db.ledger import Result
-from deploy.local import stack
 from geotag.context import Context
-from tests.conftest import PROJECT, Geotag
+from tests.conftest import Geotag
 from tests.images import good_files
 from tests.integration.test_poison import MARKER, WORKER
-from tests.stack_helpers import outcomes_of, parsed, results, upload
+from tests.stack_helpers import only_backfill_worker, outcomes_of, parsed, results, upload
 from tests.unit.test_failure_filter import FILTERS
 
 YESTERDAY = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -349,31 +346,14 @@ def test_since_includes_its_day(failed: Engine) -> None:
     assert len(list(list_failures(failed, yesterday))) == 4
 
 
-@pytest.fixture
-def deadly(running: Context) -> Iterator["subprocess.Popen[bytes]"]:
-    """The only backfill worker, which some photographs kill; ends with the usual workers."""
-    stack.stop_service(running.settings.stack, "worker-backfill")
-    worker = subprocess.Popen(
-        [sys.executable, "-c", WORKER], cwd=PROJECT, stderr=subprocess.DEVNULL, env=os.environ
-    )
-    try:
-        yield worker
-    finally:
-        worker.terminate()
-        worker.wait(60)
-        stack.start_service(running.settings.stack, "worker-backfill")
-
-
 def test_retry_after_the_cause_is_removed_ends_the_quarantine(
-    running: Context, bucket: str, geotag: Geotag, deadly: "subprocess.Popen[bytes]"
+    running: Context, bucket: str, geotag: Geotag, tmp_path: Path
 ) -> None:
     picture = good_files()["plain.jpg"] + bucket.encode()
     files = {"good.jpg": picture, "poison.jpg": picture + MARKER, "bad.jpg": b"no picture"}
     upload(running, bucket, files)
-    assert geotag("run", f"s3://{bucket}").returncode == 3
-    deadly.terminate()
-    deadly.wait(60)
-    stack.start_service(running.settings.stack, "worker-backfill")
+    with only_backfill_worker(running, WORKER, tmp_path):
+        assert geotag("run", f"s3://{bucket}").returncode == 3
     where = f"archive = '{bucket}' and state = 'quarantined'"
 
     counted = parsed(geotag("failures", "--archive", bucket, "--format", "json"))

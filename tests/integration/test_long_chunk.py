@@ -1,8 +1,5 @@
 """A chunk that takes longer than Valkey's visibility timeout is delivered to one worker only."""
 
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +7,10 @@ from pathlib import Path
 import pytest
 from kombu import Connection, Queue
 
-from deploy.local import stack
 from geotag.context import Context
-from tests.conftest import PROJECT, Geotag
+from tests.conftest import Geotag
 from tests.images import good_files
-from tests.integration.test_poison import attempts
-from tests.stack_helpers import results, upload
+from tests.stack_helpers import attempts, only_backfill_worker, results, upload
 from workers.broker.visibility import renew
 
 # `geotag worker` with two processes, for a decoder that takes three visibility timeouts.
@@ -38,20 +33,8 @@ work("backfill", 2, "INFO")
 @pytest.fixture
 def slow_worker(running: Context, tmp_path: Path) -> Iterator[Path]:
     """Run the only backfill worker; the fixture is the path of its log."""
-    settings = running.settings.stack
-    stack.stop_service(settings, "worker-backfill")
-    log = tmp_path / "worker.log"
-    environment = {**os.environ, "GEOTAG_VISIBILITY_TIMEOUT": "10"}
-    with log.open("w") as file:
-        worker = subprocess.Popen(
-            [sys.executable, "-c", WORKER], cwd=PROJECT, stdout=file, stderr=file, env=environment
-        )
-    try:
+    with only_backfill_worker(running, WORKER, tmp_path, GEOTAG_VISIBILITY_TIMEOUT="10") as log:
         yield log
-    finally:
-        worker.terminate()
-        worker.wait(60)
-        stack.start_service(settings, "worker-backfill")
 
 
 def test_long_chunk_is_delivered_once(

@@ -1,19 +1,22 @@
 """Photographs that kill their worker are quarantined, and no others."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 
-from deploy.local import stack
 from geotag.context import Context
-from tests.conftest import PROJECT, Geotag
+from tests.conftest import Geotag
 from tests.images import good_files
-from tests.stack_helpers import distinct_pictures, outcomes_of, results, until, upload
+from tests.stack_helpers import (
+    attempts,
+    distinct_pictures,
+    only_backfill_worker,
+    outcomes_of,
+    results,
+    until,
+    upload,
+)
 
 MARKER = b"kill your reader"
 # `geotag worker` with a decoder that dies of the marker, as of a hostile file.
@@ -37,30 +40,8 @@ work("backfill", 1, "INFO")
 @pytest.fixture
 def deadly_worker(running: Context, tmp_path: Path) -> Iterator[Path]:
     """Run the only backfill worker; the fixture is the path of its log."""
-    settings = running.settings.stack
-    stack.stop_service(settings, "worker-backfill")
-    log = tmp_path / "worker.log"
-    with log.open("w") as file:
-        worker = subprocess.Popen(
-            [sys.executable, "-c", WORKER], cwd=PROJECT, stdout=file, stderr=file, env=os.environ
-        )
-    try:
+    with only_backfill_worker(running, WORKER, tmp_path) as log:
         yield log
-    finally:
-        worker.terminate()
-        worker.wait(60)
-        stack.start_service(settings, "worker-backfill")
-
-
-def attempts(context: Context, bucket: str) -> dict[str, list[str | None]]:
-    """Return the codes of each object's attempts, in order, by key."""
-    query = text(
-        "SELECT v.key, array_agg(t.code ORDER BY t.id) FROM geotag.attempt t"
-        " JOIN geotag.object_version v ON v.id = t.object_version_id"
-        " JOIN geotag.archive a ON a.id = v.archive_id WHERE a.bucket = :bucket GROUP BY v.key"
-    )
-    with context.engine.connect() as connection:
-        return {row[0]: row[1] for row in connection.execute(query, {"bucket": bucket})}
 
 
 @pytest.mark.parametrize("poisons", [1, 3])
